@@ -1,0 +1,184 @@
+"""Checkpoints: written whole or not at all, finite, the newest valid one is used."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+from typing import List, Optional
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from alexnet_estimator.errors import DataError, DivergedError
+
+PREFIX = "model.ckpt-"
+_SAVING = ".saving"
+
+
+def save(session: tf.Session, saver: tf.train.Saver, model_dir: str, step: int) -> str:
+    """Save the session's variables as the newest checkpoint.
+
+    The files are written into a temporary folder, read back, and moved only if they are
+    complete and finite; then the ``checkpoint`` file points at them.
+
+    Returns:
+        The path prefix of the new checkpoint.
+
+    Raises:
+        DivergedError: a variable is not finite; the previous checkpoint stays newest.
+        DataError: the files could not be written or read back.
+    """
+    temporary = pathlib.Path(model_dir, _SAVING)
+    shutil.rmtree(str(temporary), ignore_errors=True)
+    name = f"{PREFIX}{step}"
+    try:
+        temporary.mkdir(parents=True)
+        saver.save(
+            session, str(temporary / name), write_meta_graph=False, write_state=False
+        )
+        problem = find_problem(str(temporary / name))
+        if problem:
+            raise DivergedError(
+                f"step {step}: {problem}; not saved, "
+                f"the last good checkpoint is {latest(model_dir) or 'none'}"
+            )
+        return _publish(temporary, model_dir, name)
+    except (OSError, tf.errors.OpError) as error:
+        free_mib = shutil.disk_usage(model_dir).free >> 20
+        raise DataError(
+            f"cannot save step {step} in {model_dir} ({free_mib} MiB free): {error}; "
+            f"the last good checkpoint is {latest(model_dir) or 'none'}"
+        ) from error
+    finally:
+        shutil.rmtree(str(temporary), ignore_errors=True)
+
+
+def _publish(temporary: pathlib.Path, model_dir: str, name: str) -> str:
+    """Move a checkpoint's files into place and make it the newest; return its path."""
+    # The index goes last: without it, data files are no checkpoint.
+    files = sorted(temporary.glob(name + ".*"), key=lambda f: f.suffix == ".index")
+    for file in files:
+        os.replace(str(file), os.path.join(model_dir, file.name))
+    point_at(model_dir, name)
+    return os.path.join(model_dir, name)
+
+
+def point_at(model_dir: str, name: str) -> None:
+    """Make the ``checkpoint`` file name this checkpoint the newest, atomically."""
+    others = [os.path.basename(path) for path in list_checkpoints(model_dir)]
+    others = [other for other in others if other != name]
+    tf.train.update_checkpoint_state(
+        model_dir, name, all_model_checkpoint_paths=others + [name]
+    )
+
+
+def list_checkpoints(model_dir: str) -> List[str]:
+    """Return the path prefixes of all checkpoints in a folder, oldest first."""
+    found = pathlib.Path(model_dir).glob(PREFIX + "*.index")
+    prefixes = [str(path)[: -len(".index")] for path in found]
+    return sorted((p for p in prefixes if step_of(p) is not None), key=_sort_key)
+
+
+def step_of(prefix: str) -> Optional[int]:
+    """Return the global step in a checkpoint's name, or None."""
+    match = re.search(re.escape(PREFIX) + r"(\d+)$", prefix)
+    return int(match.group(1)) if match else None
+
+
+def latest(model_dir: str) -> Optional[str]:
+    """Return the newest checkpoint's path prefix by step, unread, or None."""
+    checkpoints = list_checkpoints(model_dir)
+    return checkpoints[-1] if checkpoints else None
+
+
+def find_problem(prefix: str) -> Optional[str]:
+    """Read a checkpoint whole; return what is wrong with it, or None."""
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        for name, dtype in reader.get_variable_to_dtype_map().items():
+            value = reader.get_tensor(name)
+            if dtype.is_floating and not np.isfinite(value).all():
+                return f"{name} has values that are not finite"
+    except (tf.errors.OpError, ValueError) as error:
+        return f"unreadable ({error})"
+    return None
+
+
+def newest_valid(model_dir: str) -> Optional[str]:
+    """Return the newest checkpoint that can be trusted; None in a new folder.
+
+    Damaged ones are moved to ``quarantine/`` with a warning, and ``checkpoint`` points
+    at the one returned.
+
+    Raises:
+        DataError: there are checkpoints, and none of them is valid.
+    """
+    checkpoints = list_checkpoints(model_dir)
+    problems = []
+    for prefix in reversed(checkpoints):
+        problem = find_problem(prefix)
+        if problem is None:
+            point_at(model_dir, os.path.basename(prefix))
+            return prefix
+        problems.append(f"{prefix}: {problem}")
+        _quarantine(prefix)
+        tf.logging.warning("moved to quarantine/: %s: %s", prefix, problem)
+    if problems:
+        raise DataError(
+            problems + ["train in a new --model_dir, or restore a backup"],
+            f"{model_dir} has no valid checkpoint",
+        )
+    return None
+
+
+def _quarantine(prefix: str) -> None:
+    folder = pathlib.Path(prefix).parent / "quarantine"
+    folder.mkdir(exist_ok=True)
+    for file in pathlib.Path(prefix).parent.glob(os.path.basename(prefix) + ".*"):
+        os.replace(str(file), str(folder / file.name))
+
+
+def delete_old(model_dir: str, num_to_keep: int) -> None:
+    """Keep the newest ``num_to_keep`` checkpoints and the best one."""
+    best = best_of(model_dir)
+    doomed = [p for p in list_checkpoints(model_dir)[:-num_to_keep] if p != best]
+    for prefix in doomed:
+        # The index first: a checkpoint that is half deleted must not look whole.
+        for file in [prefix + ".index", *_data_files(prefix)]:
+            os.remove(file)
+    newest = latest(model_dir)
+    if doomed and newest:
+        point_at(model_dir, os.path.basename(newest))
+
+
+def note_best(model_dir: str, step: int, accuracy: float) -> None:
+    """Record the checkpoint of ``step`` as the best if it is more accurate."""
+    file = pathlib.Path(model_dir, "best.json")
+    best = json.loads(file.read_text()) if file.exists() else {"top_1_accuracy": -1.0}
+    if accuracy <= best["top_1_accuracy"]:
+        return
+    record = {"checkpoint": f"{PREFIX}{step}", "step": step, "top_1_accuracy": accuracy}
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(json.dumps(record) + "\n")
+    os.replace(str(temporary), str(file))
+
+
+def best_of(model_dir: str) -> Optional[str]:
+    """Return the path prefix of the most accurate checkpoint, if it is still there."""
+    file = pathlib.Path(model_dir, "best.json")
+    if not file.exists():
+        return None
+    prefix = os.path.join(model_dir, json.loads(file.read_text())["checkpoint"])
+    return prefix if os.path.exists(prefix + ".index") else None
+
+
+def _data_files(prefix: str) -> List[str]:
+    pattern = os.path.basename(prefix) + ".data-*"
+    return [str(path) for path in pathlib.Path(prefix).parent.glob(pattern)]
+
+
+def _sort_key(prefix: str) -> int:
+    step = step_of(prefix)
+    assert step is not None
+    return step

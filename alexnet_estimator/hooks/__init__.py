@@ -1,0 +1,1 @@
+"""What happens around every step: guard, progress, metrics and saving."""

@@ -1,0 +1,61 @@
+"""Ends a run that has diverged, before its weights are saved."""
+
+import math
+from typing import Any
+
+import tensorflow.compat.v1 as tf
+
+from alexnet_estimator.errors import DivergedError
+from alexnet_estimator.hooks.step_tensors import StepTensors
+
+
+class FiniteGuard(tf.train.SessionRunHook):
+    """Stops at a loss or gradient norm of NaN or Inf, or where no step succeeds.
+
+    The stock ``NanTensorHook`` lets Inf pass and acts after the checkpoint is written;
+    this hook stands before the saving hook, which itself refuses what is not finite.
+    """
+
+    def __init__(self, tensors: StepTensors, skips_overflow: bool, max_skipped: int):
+        """Watch a training graph.
+
+        Args:
+            tensors: of the training step.
+            skips_overflow: whether loss scaling skips steps that overflow.
+            max_skipped: steps in a row without progress that are tolerated.
+        """
+        self._tensors = tensors
+        self._skips_overflow = skips_overflow
+        self._max_skipped = max_skipped
+        self._last_step = -1
+        self._num_stuck = 0
+
+    def before_run(self, run_context: Any) -> tf.train.SessionRunArgs:
+        """Ask for the step's scalars."""
+        return tf.train.SessionRunArgs(self._tensors._asdict())
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        """Raise DivergedError where the run makes no sense any more."""
+        seen = run_values.results
+        is_finite = math.isfinite(seen["loss"]) and math.isfinite(seen["gradient_norm"])
+        if not is_finite and not self._skips_overflow:
+            raise DivergedError(
+                _describe(seen, "loss or gradient is not a finite number")
+                + "; lower the learning rate, or use --loss_scale=dynamic"
+            )
+        is_stuck = seen["step"] == self._last_step
+        self._num_stuck = self._num_stuck + 1 if is_stuck else 0
+        self._last_step = seen["step"]
+        if self._num_stuck > self._max_skipped:
+            raise DivergedError(
+                _describe(seen, f"{self._num_stuck} steps in a row overflowed")
+                + "; lower the learning rate"
+            )
+
+
+def _describe(seen: dict, what: str) -> str:
+    return (
+        f"step {seen['step']}: {what} (loss {seen['loss']:g}, gradient norm "
+        f"{seen['gradient_norm']:g}, loss scale {seen['loss_scale']:g}, "
+        f"learning rate {seen['learning_rate']:g})"
+    )

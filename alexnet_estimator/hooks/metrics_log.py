@@ -1,0 +1,86 @@
+"""One call per record: a JSON line for programs, scalars for TensorBoard."""
+
+import json
+import math
+import os
+import time
+from typing import Any, Dict, Optional
+
+import tensorflow.compat.v1 as tf
+
+
+class MetricsLog:
+    """Writes ``metrics.jsonl`` and TensorBoard events of one run.
+
+    Each line is an object with ``event``, ``step``, ``time_secs`` (since 1970) and
+    named values; names carry their unit.  Numbers that are not finite become null,
+    because JSON has none.
+    """
+
+    def __init__(self, model_dir: str, is_chief: bool):
+        """Open the log.
+
+        Args:
+            model_dir: where ``metrics.jsonl`` is appended to.
+            is_chief: other ranks write nothing.
+        """
+        self._path = os.path.join(model_dir, "metrics.jsonl") if is_chief else None
+        self._events = tf.summary.FileWriter(model_dir) if is_chief else None
+
+    def write(self, event: str, step: int, **values: Any) -> None:
+        """Append one record.
+
+        Args:
+            event: what happened, e.g. ``train`` or ``evaluation``.
+            step: the global step.
+            **values: JSON values; the numbers among them go to TensorBoard as well.
+        """
+        if self._path is None:
+            return
+        record: Dict[str, Any] = {"event": event, "step": step}
+        record["time_secs"] = round(time.time(), 3)
+        record.update({name: _json_value(value) for name, value in values.items()})
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        self._write_summary(event, step, values)
+
+    def _write_summary(self, event: str, step: int, values: Dict[str, Any]) -> None:
+        scalars = [
+            tf.Summary.Value(tag=f"{event}/{name}", simple_value=value)
+            for name, value in values.items()
+            if isinstance(value, (int, float)) and not isinstance(value, bool)
+        ]
+        if scalars and self._events is not None:
+            self._events.add_summary(tf.Summary(value=scalars), step)
+            self._events.flush()
+
+    def write_image(self, tag: str, step: int, png: bytes) -> None:
+        """Show a picture (PNG bytes) in TensorBoard."""
+        if self._events is None:
+            return
+        image = tf.Summary.Image(encoded_image_string=png)
+        summary = tf.Summary(value=[tf.Summary.Value(tag=tag, image=image)])
+        self._events.add_summary(summary, step)
+        self._events.flush()
+
+    def close(self) -> None:
+        """Close the event file."""
+        if self._events is not None:
+            self._events.close()
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def last_step(path: str) -> Optional[int]:
+    """Return the step of the last whole line of a ``metrics.jsonl``, or None."""
+    step = None
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                if line.endswith("\n"):
+                    step = json.loads(line)["step"]
+    return step

@@ -1,0 +1,70 @@
+"""Saves checkpoints on rank 0, by steps, by the clock and at the end."""
+
+import time
+from typing import Any, Optional
+
+import tensorflow.compat.v1 as tf
+
+from alexnet_estimator import checkpoints
+from alexnet_estimator.config import Config
+from alexnet_estimator.hooks.progress import StepClock
+
+
+class SaveHook(tf.train.SessionRunHook):
+    """Calls ``checkpoints.save``; made on every rank, so that graphs are the same."""
+
+    def __init__(self, model_dir: str, train: Config, clock: StepClock, is_chief: bool):
+        """Save a training session.
+
+        Args:
+            model_dir: where checkpoints go.
+            train: the configuration's ``train`` section.
+            clock: told how long saving paused the steps.
+            is_chief: other ranks never save.
+        """
+        self._model_dir, self._train = model_dir, train
+        self._clock, self._is_chief = clock, is_chief
+        self._last_saved: Optional[int] = None
+        self._last_time = time.monotonic()
+
+    def begin(self) -> None:
+        """Add the saver to the graph."""
+        self._saver = tf.train.Saver(max_to_keep=None)
+        self._step = tf.train.get_or_create_global_step()
+
+    def after_create_session(self, session: tf.Session, coord: Any) -> None:
+        """Note where the session starts: that step need not be saved again."""
+        start = int(session.run(self._step))
+        self._last_saved = start if start > 0 else None
+        self._last_time = time.monotonic()
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        """Save when it is time."""
+        if not self._is_chief:
+            return
+        step = int(run_context.session.run(self._step))
+        if self._is_due(step):
+            self._save(run_context.session, step)
+
+    def end(self, session: tf.Session) -> None:
+        """Save the last step."""
+        if self._is_chief:
+            self._save(session, int(session.run(self._step)))
+
+    def _is_due(self, step: int) -> bool:
+        every_steps, every_secs = (
+            self._train.save_every_steps,
+            self._train.save_every_secs,
+        )
+        if every_steps and step - (self._last_saved or 0) >= every_steps:
+            return True
+        return bool(every_secs) and time.monotonic() - self._last_time >= every_secs
+
+    def _save(self, session: tf.Session, step: int) -> None:
+        if step == self._last_saved:
+            return
+        start = time.monotonic()
+        checkpoints.save(session, self._saver, self._model_dir, step)
+        checkpoints.delete_old(self._model_dir, self._train.keep_checkpoints)
+        self._last_saved, self._last_time = step, time.monotonic()
+        self._clock.exclude(self._last_time - start)

@@ -1,0 +1,1 @@
+"""The verbs: each wires configuration, runtime, input and model into one job."""

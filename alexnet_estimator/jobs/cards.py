@@ -1,0 +1,111 @@
+"""The cards that a run shows at its start and at its end."""
+
+from typing import Any, List, Optional, Tuple
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from alexnet_estimator import checkpoints
+from alexnet_estimator.hooks.progress import format_secs
+from alexnet_estimator.inputs import slices_of_rank
+from alexnet_estimator.jobs.evaluate import Evaluation, majority_share
+from alexnet_estimator.jobs.run import Run
+from alexnet_estimator.model import alexnet
+from alexnet_estimator.optim.loss_scale import resolve_loss_scale
+from alexnet_estimator.optim.schedules import learning_rate
+
+
+def start_card(run: Run, restored_step: Optional[int]) -> str:
+    """Describe what is about to be trained.
+
+    Args:
+        run: an opened run.
+        restored_step: global step of the checkpoint that it starts from; None: new.
+    """
+    config, plan = run.config, run.learning_rate_plan
+    batch = config.train.batch_size_per_rank
+    rates = [float(learning_rate(float(s), plan)) for s in (0, plan.total_steps - 1)]
+    peak = f"{rates[0]:g} at first, at most {plan.peak:g}, {rates[1]:g} at last"
+    start = f"step {restored_step}" if restored_step is not None else "new weights"
+    finished = restored_step is not None and restored_step >= run.total_steps
+    rows = [
+        ("device", f"{run.runtime.device}, TensorFlow {tf.__version__}"),
+        ("ranks", f"{run.runtime.num_ranks}"),
+        ("batch", f"{batch} a rank, {run.global_batch_size} in all"),
+        ("precision", f"{config.precision.mode}, loss scale {_loss_scale(run)}"),
+        ("model", f"AlexNet, {count_parameters(run):,} parameters"),
+        ("data", describe_data(run)),
+        *shards_rows(run),
+        ("steps", f"{run.total_steps}, {run.steps_per_epoch} an epoch"),
+        ("learning rate", f"{config.optim.schedule}: {peak}"),
+        ("starts from", start + (", finished already" if finished else "")),
+        ("model_dir", run.model_dir),
+    ]
+    return format_card("AlexNet", rows)
+
+
+def end_card(run: Run, result: Evaluation, secs: float) -> str:
+    """Describe what came out.
+
+    Args:
+        run: a finished run.
+        result: its last evaluation.
+        secs: wall time of this start.
+    """
+    accuracy = result["top_1_accuracy"]
+    chance = majority_share(run)
+    rows = [
+        ("steps", f"{result['global_step']}"),
+        ("accuracy", f"{accuracy:.4f} on {result['num_images']} unseen images"),
+        ("majority class", f"{chance:.4f} would come from always the same answer"),
+        ("time", format_secs(secs)),
+        ("checkpoint", str(checkpoints.latest(run.model_dir))),
+        ("evaluation", f"{run.model_dir}/eval/{result['global_step']}.json"),
+        ("TensorBoard", f"tensorboard --logdir={run.model_dir}"),
+    ]
+    return format_card("done", rows)
+
+
+def describe_data(run: Run) -> str:
+    """Name the data, its classes and its sizes."""
+    splits = run.dataset.splits
+    return (
+        f"{run.dataset.directory}: {run.dataset.num_classes} classes, "
+        f"{splits['train'].num_images} images to train, "
+        f"{splits['validation'].num_images} to evaluate"
+    )
+
+
+def shards_rows(run: Run) -> List[Tuple[str, str]]:
+    """Say what each rank reads; nothing for one rank or made-up data."""
+    if run.runtime.num_ranks == 1 or run.config.data.synthetic:
+        return []
+    shards = [(s.file, s.num_images) for s in run.dataset.splits["train"].shards]
+    rows = []
+    for rank in range(run.runtime.num_ranks):
+        slices = slices_of_rank(shards, rank, run.runtime.num_ranks)
+        images = sum(part.take for part in slices)
+        files = f"{len(slices)} of {len(shards)} files"
+        rows.append((f"rank {rank} reads", f"{files}, {images} images"))
+    return rows
+
+
+def count_parameters(run: Run) -> int:
+    """Return the number of trainable numbers, from the graph itself."""
+    size = run.config.data.image_size
+    with tf.Graph().as_default():
+        images = tf.zeros([1, size, size, 3])
+        alexnet(images, run.dataset.num_classes, run.config.model)
+        shapes = [v.shape.as_list() for v in tf.trainable_variables()]
+    return int(sum(np.prod(shape) for shape in shapes))
+
+
+def format_card(title: str, rows: List[Tuple[str, Any]]) -> str:
+    """Lay rows out in two columns under a title."""
+    width = max(len(name) for name, _ in rows)
+    lines = [f"  {name:<{width}}  {value}" for name, value in rows]
+    return "\n".join([f"-- {title} ".ljust(60, "-"), *lines, "-" * 60])
+
+
+def _loss_scale(run: Run) -> str:
+    return resolve_loss_scale(run.config.precision)

@@ -1,0 +1,40 @@
+"""What a training job would do, without touching a device."""
+
+from typing import Optional
+
+from alexnet_estimator import checkpoints, rank_table
+from alexnet_estimator.config import Config
+from alexnet_estimator.jobs import cards
+from alexnet_estimator.jobs.run import open_run
+from alexnet_estimator.rank_table import Topology
+from alexnet_estimator.runtime.local import LocalRuntime
+
+
+class _PlannedRank(LocalRuntime):
+    """Rank 0 of a group that is not started."""
+
+    def __init__(self, device: str, num_ranks: int):
+        super().__init__(device)
+        self.num_ranks = num_ranks
+
+
+def dry_run(config: Config, model_dir: str, topology: Optional[Topology]) -> str:
+    """Check configuration, table and data; return a description of the job.
+
+    Raw pictures are converted, as training would do first.
+
+    Args:
+        config: validated.
+        model_dir: of the run.
+        topology: of the rank table; None: one rank.
+
+    Raises:
+        UserError: what training would stop at.
+    """
+    num_ranks = topology.num_ranks if topology else 1
+    run = open_run(config, model_dir, _PlannedRank(config.runtime.device, num_ranks))
+    newest = checkpoints.latest(run.model_dir)
+    step = checkpoints.step_of(newest) if newest else None
+    card = cards.start_card(run, step)
+    parts = [rank_table.describe(topology)] if topology else []
+    return "\n".join([*parts, card, "dry run: nothing was trained"])

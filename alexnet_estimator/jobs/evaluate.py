@@ -1,0 +1,97 @@
+"""Evaluation: every image once, on any number of ranks, one result."""
+
+import json
+import os
+import pathlib
+from typing import Any, Dict, List, Optional
+
+import numpy as np
+
+from alexnet_estimator import checkpoints, inputs
+from alexnet_estimator.errors import DataError
+from alexnet_estimator.jobs.run import Run, explain_data_errors
+from alexnet_estimator.model_fn import build_model_fn
+
+Evaluation = Dict[str, Any]
+
+
+def evaluate(run: Run, checkpoint: Optional[str] = None) -> Evaluation:
+    """Evaluate a checkpoint and write ``eval/<step>.json``.
+
+    Args:
+        run: an opened run.
+        checkpoint: path prefix; None: the newest valid one in ``model_dir``.
+
+    Returns:
+        ``global_step, num_images, loss, top_1_accuracy, top_5_accuracy,
+        confusion_matrix`` (rows are true classes), ``class_names``.
+
+    Raises:
+        DataError: there is no checkpoint or no image to evaluate.
+    """
+    split = run.dataset.splits["validation"]
+    if split.num_images == 0:
+        raise DataError("the split validation has no images", run.dataset.directory)
+    if run.runtime.is_chief and checkpoint is None:
+        checkpoint = checkpoints.newest_valid(run.model_dir)
+        if checkpoint is None:
+            raise DataError(f"{run.model_dir} has no checkpoint: train first")
+    model_fn = build_model_fn(run.config, run.dataset.num_classes, run.runtime)
+    estimator = run.runtime.make_estimator(model_fn, run.model_dir, run.config)
+    with explain_data_errors(run):
+        sums = estimator.evaluate(
+            lambda: inputs.eval_batches(run.dataset, run.config.data, run.reader),
+            steps=inputs.num_eval_steps(split.num_images, run.reader),
+            checkpoint_path=checkpoint,
+        )
+    result = _summarise(sums, run)
+    if run.runtime.is_chief:
+        write_evaluation(run.model_dir, result)
+    return result
+
+
+def _summarise(sums: Dict[str, Any], run: Run) -> Evaluation:
+    """Turn sums over all images into means; check that all images were counted."""
+    num_images = int(round(float(sums["num_images"])))
+    expected = run.dataset.splits["validation"].num_images
+    if num_images != expected:
+        raise DataError(
+            f"evaluated {num_images} images, but dataset.json counts {expected}: "
+            "run `python -m alexnet_estimator verify` on the data",
+            run.dataset.directory,
+        )
+    confusion = np.rint(sums["confusion_matrix"]).astype(int)
+    return {
+        "global_step": int(sums["global_step"]),
+        "num_images": num_images,
+        "loss": float(sums["loss_sum"]) / num_images,
+        "top_1_accuracy": float(np.trace(confusion)) / num_images,
+        "top_5_accuracy": float(sums["num_top_5"]) / num_images,
+        "confusion_matrix": confusion.tolist(),
+        "class_names": list(run.dataset.class_names),
+    }
+
+
+def write_evaluation(model_dir: str, result: Evaluation) -> str:
+    """Write ``eval/<step>.json`` atomically; return its path."""
+    folder = pathlib.Path(model_dir, "eval")
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{result['global_step']}.json"
+    temporary = file.with_suffix(".tmp")
+    text = json.dumps(result, ensure_ascii=False)
+    temporary.write_text(text + "\n", encoding="utf-8")
+    os.replace(str(temporary), str(file))
+    return str(file)
+
+
+def read_evaluations(model_dir: str) -> List[Evaluation]:
+    """Return all evaluations of a run, by step."""
+    files = pathlib.Path(model_dir, "eval").glob("*.json")
+    results = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    return sorted(results, key=lambda result: result["global_step"])
+
+
+def majority_share(run: Run) -> float:
+    """Return the accuracy of always answering the most frequent class."""
+    split = run.dataset.splits["validation"]
+    return max(split.class_counts) / split.num_images

@@ -1,0 +1,196 @@
+"""What every job starts from: configuration, runtime, data and derived numbers."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import platform
+import sys
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import alexnet_estimator
+from alexnet_estimator import inputs, records
+from alexnet_estimator.config import Config
+from alexnet_estimator.errors import ConfigError, DataError
+from alexnet_estimator.optim import schedules
+from alexnet_estimator.records.dataset import Dataset
+from alexnet_estimator.records.manifest import check_files
+from alexnet_estimator.records.verify import verify
+from alexnet_estimator.runtime import make_runtime
+from alexnet_estimator.runtime.base import Runtime
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One job on one rank.
+
+    Attributes:
+        config: resolved: nothing in it is left to be measured or chosen.
+        model_dir: absolute.
+        runtime: this rank.
+        dataset: what is read.
+    """
+
+    config: Config
+    model_dir: str
+    runtime: Runtime
+    dataset: Dataset
+
+    @property
+    def global_batch_size(self) -> int:
+        """Images in a step of all ranks."""
+        return self.config.train.batch_size_per_rank * self.runtime.num_ranks
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Global steps in which about every image is seen once."""
+        num_images = self.dataset.splits["train"].num_images
+        return max(1, round(num_images / self.global_batch_size))
+
+    @property
+    def total_steps(self) -> int:
+        """Global steps of the whole run, restarts included."""
+        train = self.config.train
+        return train.steps or max(1, round(train.epochs * self.steps_per_epoch))
+
+    @property
+    def learning_rate_plan(self) -> schedules.LearningRatePlan:
+        """The learning rate of every global step."""
+        return schedules.plan_learning_rate(
+            self.config.optim,
+            self.steps_per_epoch,
+            self.total_steps,
+            self.runtime.num_ranks,
+        )
+
+    @property
+    def reader(self) -> inputs.Reader:
+        """This rank's part of the data."""
+        return inputs.Reader(
+            self.runtime.rank,
+            self.runtime.num_ranks,
+            self.config.train.batch_size_per_rank,
+            self.config.train.seed,
+        )
+
+
+def open_run(config: Config, model_dir: str, runtime: Optional[Runtime] = None) -> Run:
+    """Choose the runtime, open the data and settle what depends on them.
+
+    Args:
+        config: validated; changed in place where it says "measure" or "auto".
+        model_dir: of the run; raw pictures are converted into a folder beside it.
+        runtime: None: the one that configuration and environment ask for.
+
+    Raises:
+        ConfigError: the device or the precision is not available.
+        DataError: the data cannot be used.
+    """
+    model_dir = os.path.abspath(model_dir)
+    runtime = runtime or make_runtime(config)
+    dataset = open_data(config, model_dir)
+    if not config.data.mean_rgb:
+        config.data.mean_rgb = tuple(round(mean, 3) for mean in dataset.mean_rgb)
+    if dataset.splits["train"].num_images == 0:
+        raise DataError("the split train has no images", dataset.directory)
+    return Run(config, model_dir, runtime, dataset)
+
+
+def open_data(config: Config, model_dir: str) -> Dataset:
+    """Open converted data, or convert raw pictures beside ``model_dir`` first."""
+    if config.data.synthetic:
+        return inputs.synthetic_dataset(config.data)
+    cache = os.path.abspath(model_dir).rstrip(os.sep) + ".data"
+    dataset = records.open_dataset(
+        config.data.path, cache, config.convert, config.data.label_offset
+    )
+    check_files(dataset)
+    return dataset
+
+
+def record_run(run: Run) -> None:
+    """Write ``config.json``: configuration, versions and data of this run.
+
+    Raises:
+        ConfigError: ``model_dir`` holds a run of another model or other classes.
+    """
+    file = pathlib.Path(run.model_dir, "config.json")
+    record = {
+        "config": run.config.to_dict(),
+        "class_names": run.dataset.class_names,
+        "data_digest": run.dataset.digest,
+        "num_ranks": run.runtime.num_ranks,
+        "device": run.runtime.device,
+        "versions": versions(),
+    }
+    if file.exists():
+        _check_same_model(json.loads(file.read_text(encoding="utf-8")), record, file)
+    temporary = file.with_suffix(".json.tmp")
+    text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False)
+    temporary.write_text(text + "\n", encoding="utf-8")
+    os.replace(str(temporary), str(file))
+
+
+def _check_same_model(old: dict, new: dict, file: pathlib.Path) -> None:
+    """Refuse to resume weights of another shape."""
+    problems = []
+    if list(old["class_names"]) != list(new["class_names"]):
+        problems.append(
+            f"classes are {_shorten(new['class_names'])}, in the stored run "
+            f"{_shorten(old['class_names'])}"
+        )
+    for section, name in _fields_that_shape_weights():
+        before, now = old["config"][section].get(name), new["config"][section][name]
+        if before != now:
+            problems.append(
+                f"{section}.{name} is {now!r}, in the stored run {before!r}"
+            )
+    if problems:
+        problems.append("use these values, or another --model_dir")
+        raise ConfigError(problems, f"cannot resume the run in {file.parent}")
+
+
+def _fields_that_shape_weights() -> List[Tuple[str, str]]:
+    model = ("groups", "width_multiplier", "fc6_units", "fc7_units")
+    shaping = [("model", name) for name in model] + [("data", "image_size")]
+    # Slots and averages are in the checkpoint too.
+    return shaping + [("optim", "optimizer")]
+
+
+def _shorten(names: Any) -> str:
+    names = list(names)
+    return ", ".join(names[:5]) + (f", ... ({len(names)})" if len(names) > 5 else "")
+
+
+def versions() -> Dict[str, str]:
+    """Return the versions that a result depends on."""
+    return {
+        "alexnet_estimator": alexnet_estimator.__version__,
+        "tensorflow": tf.__version__,
+        "numpy": np.__version__,
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+    }
+
+
+@contextlib.contextmanager
+def explain_data_errors(run: Run) -> Iterator[None]:
+    """Name file and record where TensorFlow only says that some record is bad.
+
+    Raises:
+        DataError: in place of TensorFlow's error, if a record is damaged.
+    """
+    try:
+        yield
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+        if run.config.data.synthetic:
+            raise
+        damages = verify(run.dataset.directory, run.dataset.label_offset)
+        if not damages:
+            raise
+        lines = [f"{d.file}, record {d.record_index}: {d.reason}" for d in damages]
+        raise DataError(lines, f"damaged records in {run.dataset.directory}") from error

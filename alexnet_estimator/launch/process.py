@@ -1,0 +1,158 @@
+"""One rank as a process, with its log."""
+
+import fcntl
+import os
+import pathlib
+import pty
+import signal
+import subprocess
+import sys
+import termios
+import threading
+import time
+import tty
+from typing import Callable, List, Optional, Sequence, Tuple
+
+from alexnet_estimator.launch.environment import Rank
+
+CHILD = pathlib.Path(__file__).with_name("child.py")
+TAIL_BYTES = 64 * 1024
+DRAIN_SECS = 2
+STDOUT = 1
+
+
+class Process:
+    """Starts a rank; it leads a session of its own, so that all of it can be ended.
+
+    Args:
+        rank: what to start.
+        command: the program and its arguments.
+        log_path: gets what the rank writes, after what is there.
+        is_shown: the terminal gets it, too.
+    """
+
+    def __init__(
+        self, rank: Rank, command: Sequence[str], log_path: str, is_shown: bool
+    ) -> None:
+        self.rank = rank.rank
+        self.log_path = log_path
+        self.is_shown = is_shown
+        self._mirror: Optional[_Mirror] = None
+        with open(log_path, "ab") as log:
+            now = time.strftime("%Y-%m-%d %H:%M:%S")
+            log.write(f"--- rank {rank.rank} starts, {now} ---\n".encode())
+            log.flush()
+            self._log_start = log.tell()
+            self._start(rank, command, log.fileno())
+
+    def _start(self, rank: Rank, command: Sequence[str], log: int) -> None:
+        cores = ",".join(map(str, rank.cores))
+        # -I and -S: the user's environment is for the command, not for child.py.
+        prefix = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), cores]
+        source, sink = _open_channel() if self.is_shown else (-1, log)
+        try:
+            self._popen = subprocess.Popen(
+                [*prefix, *command],
+                env=rank.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                start_new_session=True,
+            )
+        except OSError:
+            if self.is_shown:
+                os.close(source)
+            raise
+        finally:
+            if self.is_shown:
+                os.close(sink)
+        if self.is_shown:
+            self._mirror = _Mirror(source, os.dup(log))
+
+    def call_at_end(self, callback: Callable[["Process"], None]) -> None:
+        """Call back, in another thread, as soon as the process has ended."""
+
+        def wait() -> None:
+            # The dead process stays until reaped, which keeps its id from others.
+            os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
+            callback(self)
+
+        threading.Thread(target=wait, daemon=True).start()
+
+    def send(self, signal_number: int) -> None:
+        """Signal the process and its descendants; not to be used after reap()."""
+        os.killpg(self._popen.pid, signal_number)
+
+    def reap(self) -> int:
+        """End the descendants of an ended process and return its exit code.
+
+        Returns:
+            The exit code, or minus the number of the signal that killed it.
+        """
+        self.send(signal.SIGKILL)
+        code = self._popen.wait()
+        if self._mirror:
+            self._mirror.join(DRAIN_SECS)
+        return code
+
+    @property
+    def has_unfinished_line(self) -> bool:
+        """Return whether the cursor of the terminal is within a line of this rank."""
+        return bool(self._mirror and self._mirror.has_unfinished_line)
+
+    def tail(self, num_lines: int) -> List[str]:
+        """Return the last lines that this process wrote into its log."""
+        with open(self.log_path, "rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(self._log_start, size - TAIL_BYTES))
+            text = log.read().decode("utf-8", "replace")
+        # Of a progress bar, the last state is enough.
+        lines = [line.rstrip().rpartition("\r")[2] for line in text.split("\n")]
+        return [line for line in lines if line.strip()][-num_lines:]
+
+
+class _Mirror(threading.Thread):
+    """Copies what a rank writes to its log and to the terminal."""
+
+    def __init__(self, source: int, log: int) -> None:
+        super().__init__(daemon=True)
+        self._source, self._log = source, log
+        self.has_unfinished_line = False
+        self.start()
+
+    def run(self) -> None:
+        """Copy until the last writer has gone."""
+        is_terminal_open = True
+        while True:
+            try:
+                chunk = os.read(self._source, 65536)
+            except OSError:  # How a pseudo-terminal reports its end.
+                chunk = b""
+            if not chunk:
+                break
+            self.has_unfinished_line = not chunk.endswith(b"\n")
+            _write(self._log, chunk)
+            # A closed terminal or pipe must not end a training job.
+            is_terminal_open = is_terminal_open and _write(STDOUT, chunk)
+        os.close(self._source)
+        os.close(self._log)
+
+
+def _write(descriptor: int, data: bytes) -> bool:
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+    except OSError:
+        return False
+    return True
+
+
+def _open_channel() -> Tuple[int, int]:
+    """Return where to read, and where a rank writes: it sees a terminal if we do."""
+    if not os.isatty(STDOUT):
+        return os.pipe()
+    source, sink = pty.openpty()
+    tty.setraw(sink)  # The real terminal translates line ends, once.
+    size = fcntl.ioctl(STDOUT, termios.TIOCGWINSZ, b"\0" * 8)
+    fcntl.ioctl(sink, termios.TIOCSWINSZ, size)
+    return source, sink

@@ -1,0 +1,166 @@
+"""The AlexNet graph and nothing else.
+
+Source: Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep
+Convolutional Neural Networks", NIPS 2012; the section numbers below are the paper's.
+"""
+
+from typing import Callable, NamedTuple, Optional, Tuple
+
+import tensorflow.compat.v1 as tf
+
+from alexnet_estimator.config import Config
+
+Dropout = Callable[[tf.Tensor, float, str], tf.Tensor]
+
+
+class Conv(NamedTuple):
+    """One convolution layer and what follows it."""
+
+    name: str
+    channels: int
+    kernel_size: int
+    stride: int
+    padding: str
+    is_grouped: bool
+    has_lrn: bool
+    has_pool: bool
+    paper_bias: float
+
+
+CONV_LAYERS: Tuple[Conv, ...] = (
+    Conv("conv1", 96, 11, 4, "VALID", False, True, True, 0.0),
+    Conv("conv2", 256, 5, 1, "SAME", True, True, True, 1.0),
+    Conv("conv3", 384, 3, 1, "SAME", False, False, False, 0.0),
+    Conv("conv4", 384, 3, 1, "SAME", True, False, False, 1.0),
+    Conv("conv5", 256, 3, 1, "SAME", True, False, True, 1.0),
+)
+LAYER_NAMES = tuple(conv.name for conv in CONV_LAYERS) + ("fc6", "fc7", "fc8")
+
+
+def alexnet(
+    images: tf.Tensor,
+    num_classes: int,
+    settings: Config,
+    dropout: Optional[Dropout] = None,
+    compute_dtype: tf.DType = tf.float32,
+) -> tf.Tensor:
+    """Build AlexNet.
+
+    Args:
+        images: float32 [batch, height, width, 3], normalised, sides of 63 or more.
+        num_classes: outputs of the last layer.
+        settings: the configuration's ``model`` section.
+        dropout: called as ``dropout(x, keep_prob, layer_name)`` after fc6 and fc7
+            (section 4.2) in training; None elsewhere.
+        compute_dtype: of convolutions and matrix products.  Weights, local response
+            normalisation and logits are float32 in any case.
+
+    Returns:
+        float32 [batch, num_classes], logits.
+    """
+    with tf.variable_scope("alexnet"):
+        x = tf.cast(images, compute_dtype)
+        for conv in CONV_LAYERS:
+            x = _convolution(x, conv, settings)
+        x = tf.reshape(x, [-1, x.shape[1] * x.shape[2] * x.shape[3]])
+        for name, units in (("fc6", settings.fc6_units), ("fc7", settings.fc7_units)):
+            width = scaled_width(units, settings)
+            x = tf.nn.relu(_dense(x, width, name, 1.0, settings))
+            if dropout is not None:
+                x = dropout(x, settings.keep_prob, name)
+        logits = _dense(x, num_classes, "fc8", 0.0, settings)
+        return tf.cast(logits, tf.float32)
+
+
+def scaled_width(units: int, settings: Config) -> int:
+    """Return the number of units after the width multiplier, a multiple of 8."""
+    if settings.width_multiplier == 1.0:
+        return units
+    return max(8, 8 * round(units * settings.width_multiplier / 8))
+
+
+def _convolution(x: tf.Tensor, conv: Conv, settings: Config) -> tf.Tensor:
+    """Convolve, rectify, and normalise and pool where the layer says so."""
+    channels = scaled_width(conv.channels, settings)
+    groups = settings.groups if conv.is_grouped else 1
+    with tf.variable_scope(conv.name):
+        shape = [conv.kernel_size, conv.kernel_size, int(x.shape[3]) // groups]
+        kernel, bias = _weights(shape + [channels], conv.paper_bias, settings, x.dtype)
+        strides = [1, conv.stride, conv.stride, 1]
+        # A group sees its own part of the input: the paper's two towers (3.5).
+        parts = [
+            tf.nn.conv2d(part, weights, strides, conv.padding)
+            for part, weights in zip(
+                tf.split(x, groups, axis=3), tf.split(kernel, groups, axis=3)
+            )
+        ]
+        x = tf.nn.relu(tf.nn.bias_add(tf.concat(parts, axis=3), bias))
+        if conv.has_lrn and settings.lrn_alpha > 0:
+            x = local_response_normalization(x, settings)
+        return _overlapping_max_pool(x) if conv.has_pool else x
+
+
+def local_response_normalization(x: tf.Tensor, settings: Config) -> tf.Tensor:
+    """Divide by a power of the neighbours' energy across channels (section 3.3).
+
+    ``y_i = x_i / (bias + alpha * sum(x_j ** 2, |j - i| <= radius)) ** beta``; the
+    paper's n = 5 is radius 2.
+
+    Args:
+        x: float [batch, height, width, channels].
+        settings: the configuration's ``model`` section.
+
+    Returns:
+        The same shape and dtype; computed in float32.
+    """
+    normalised = tf.nn.lrn(
+        tf.cast(x, tf.float32),
+        depth_radius=settings.lrn_radius,
+        bias=settings.lrn_bias,
+        alpha=settings.lrn_alpha,
+        beta=settings.lrn_beta,
+    )
+    return tf.cast(normalised, x.dtype)
+
+
+def _overlapping_max_pool(x: tf.Tensor) -> tf.Tensor:
+    """Pool 3x3 windows with stride 2 (section 3.4).
+
+    The last window may hang over the edge, as in Caffe ("ceil mode"): for the odd
+    sizes of 227-pixel images it never does, and images of 63 pixels still work.
+    """
+    padding = ["VALID" if size % 2 else "SAME" for size in x.shape.as_list()[1:3]]
+    if padding[0] != padding[1]:
+        raise ValueError(f"images must be square, not of shape {x.shape}")
+    return tf.nn.max_pool(x, [1, 3, 3, 1], [1, 2, 2, 1], padding[0])
+
+
+def _dense(
+    x: tf.Tensor, units: int, name: str, paper_bias: float, settings: Config
+) -> tf.Tensor:
+    with tf.variable_scope(name):
+        shape = [int(x.shape[1]), units]
+        kernel, bias = _weights(shape, paper_bias, settings, x.dtype)
+        return tf.nn.bias_add(tf.matmul(x, kernel), bias)
+
+
+def _weights(
+    shape: list, paper_bias: float, settings: Config, dtype: tf.DType
+) -> Tuple[tf.Tensor, tf.Tensor]:
+    """Make the float32 kernel and bias of a layer; return them cast to ``dtype``."""
+    is_paper = settings.initializer == "paper"  # Section 5.
+    kernel = tf.get_variable(
+        "kernel",
+        shape,
+        initializer=(
+            tf.random_normal_initializer(stddev=0.01)
+            if is_paper
+            else tf.variance_scaling_initializer(scale=2.0, mode="fan_in")
+        ),
+    )
+    bias = tf.get_variable(
+        "bias",
+        shape[-1:],
+        initializer=tf.constant_initializer(paper_bias if is_paper else 0.0),
+    )
+    return tf.cast(kernel, dtype), tf.cast(bias, dtype)

@@ -1,0 +1,216 @@
+"""The model function: logits -> predictions, metrics, or one training step."""
+
+from typing import Callable, List, NamedTuple, Optional, Tuple
+
+import tensorflow.compat.v1 as tf
+
+from alexnet_estimator import inputs
+from alexnet_estimator.config import Config
+from alexnet_estimator.hooks.step_tensors import StepTensors
+from alexnet_estimator.model import LAYER_NAMES, alexnet
+from alexnet_estimator.optim import optimizers, schedules
+from alexnet_estimator.runtime.base import ModelFn, Runtime
+
+MakeHooks = Callable[[StepTensors], List[tf.train.SessionRunHook]]
+
+
+class Training(NamedTuple):
+    """What only a training graph needs.
+
+    Attributes:
+        plan: the learning rate's.
+        plateau_factor: multiplies the learning rate.
+        make_hooks: called with the step's scalars.
+    """
+
+    plan: schedules.LearningRatePlan
+    plateau_factor: float
+    make_hooks: MakeHooks
+
+
+def build_model_fn(
+    config: Config,
+    num_classes: int,
+    runtime: Runtime,
+    training: Optional[Training] = None,
+) -> ModelFn:
+    """Return the Estimator's ``model_fn(features, labels, mode)``.
+
+    Args:
+        config: resolved: ``data.mean_rgb`` and ``precision.mode`` are concrete.
+        num_classes: of the data.
+        runtime: averages gradients and sums metrics over ranks.
+        training: needed for mode TRAIN only.
+    """
+
+    def model_fn(
+        features: inputs.Features, labels: tf.Tensor, mode: str
+    ) -> tf.estimator.EstimatorSpec:
+        is_training = mode == tf.estimator.ModeKeys.TRAIN
+        images = inputs.normalise(features, config.data.mean_rgb, config.data)
+        logits = alexnet(
+            images,
+            num_classes,
+            config.model,
+            _make_dropout(config, runtime) if is_training else None,
+            compute_dtype(config, runtime),
+        )
+        if mode == tf.estimator.ModeKeys.PREDICT:
+            return _prediction_spec(logits, config)
+        if mode == tf.estimator.ModeKeys.EVAL:
+            return _evaluation_spec(logits, labels, features["weight"], config, runtime)
+        assert training is not None, "mode TRAIN needs the argument training"
+        return _training_spec(logits, labels, config, runtime, training)
+
+    return model_fn
+
+
+def compute_dtype(config: Config, runtime: Runtime) -> tf.DType:
+    """Return the dtype of products in the graph that we build.
+
+    On an NPU the graph is float32 and the compiler lowers it (``precision_mode``).
+    """
+    is_mixed = config.precision.mode == "allow_mix_precision"
+    return tf.float16 if is_mixed and runtime.device != "npu" else tf.float32
+
+
+def cross_entropy(
+    labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float
+) -> tf.Tensor:
+    """Return each image's cross-entropy, float32 [batch].
+
+    Args:
+        labels: int32 [batch].
+        logits: float32 [batch, num_classes].
+        label_smoothing: the part of the target that is spread over all classes.
+    """
+    targets = tf.one_hot(labels, logits.shape[1].value, dtype=tf.float32)
+    if label_smoothing > 0:
+        share = label_smoothing / logits.shape[1].value
+        targets = targets * (1.0 - label_smoothing) + share
+    return tf.nn.softmax_cross_entropy_with_logits(
+        labels=tf.stop_gradient(targets), logits=logits
+    )
+
+
+def _make_dropout(config: Config, runtime: Runtime) -> Callable[..., tf.Tensor]:
+    """Return dropout whose masks depend on (seed, rank, layer, step) alone."""
+    step = tf.cast(tf.train.get_or_create_global_step(), tf.int32)
+
+    def dropout(x: tf.Tensor, keep_prob: float, layer_name: str) -> tf.Tensor:
+        stream = len(LAYER_NAMES) * runtime.rank + LAYER_NAMES.index(layer_name)
+        seed = tf.stack([tf.constant((config.train.seed + stream) % 2**31), step])
+        return runtime.dropout(x, keep_prob, seed)
+
+    return dropout
+
+
+def _prediction_spec(logits: tf.Tensor, config: Config) -> tf.estimator.EstimatorSpec:
+    predictions = {"logits": logits, "probabilities": tf.nn.softmax(logits)}
+    return tf.estimator.EstimatorSpec(
+        tf.estimator.ModeKeys.PREDICT,
+        predictions=predictions,
+        scaffold=_averages_scaffold(config),
+    )
+
+
+def _evaluation_spec(
+    logits: tf.Tensor,
+    labels: tf.Tensor,
+    weight: tf.Tensor,
+    config: Config,
+    runtime: Runtime,
+) -> tf.estimator.EstimatorSpec:
+    """Count each image of weight 1 once; the sums over ranks are the result."""
+    losses = cross_entropy(labels, logits, 0.0) * weight
+    num_classes = logits.shape[1].value
+    in_top_5 = tf.nn.in_top_k(logits, labels, min(5, num_classes))
+    confusion = tf.math.confusion_matrix(
+        labels,
+        tf.argmax(logits, axis=1, output_type=tf.int32),
+        num_classes,
+        dtype=tf.float32,
+        weights=weight,
+    )
+    batch_sums = {
+        "num_images": tf.reduce_sum(weight),
+        "loss_sum": tf.reduce_sum(losses),
+        "num_top_5": tf.reduce_sum(tf.cast(in_top_5, tf.float32) * weight),
+        "confusion_matrix": confusion,
+    }
+    return tf.estimator.EstimatorSpec(
+        tf.estimator.ModeKeys.EVAL,
+        # Estimator averages this over batches; our own sums are exact.
+        loss=tf.reduce_mean(losses),
+        eval_metric_ops={
+            name: _summed_metric(name, value, runtime)
+            for name, value in sorted(batch_sums.items())
+        },
+        evaluation_hooks=runtime.start_hooks(),
+        scaffold=_averages_scaffold(config),
+    )
+
+
+def _summed_metric(
+    name: str, value: tf.Tensor, runtime: Runtime
+) -> Tuple[tf.Tensor, tf.Operation]:
+    """Return (sum over batches and ranks, update op) of a float32 tensor.
+
+    Sums of ones are exact in float32 up to 2 ** 24 images.
+    """
+    total = tf.get_variable(
+        f"metrics/{name}",
+        value.shape,
+        tf.float32,
+        tf.zeros_initializer(),
+        trainable=False,
+        collections=[tf.GraphKeys.LOCAL_VARIABLES, tf.GraphKeys.METRIC_VARIABLES],
+    )
+    update = tf.assign_add(total, value)
+    # Estimator runs the value once, after the last batch: one all-reduce a rank.
+    return runtime.all_reduce_sum(tf.identity(total)), update
+
+
+def _averages_scaffold(config: Config) -> Optional[tf.train.Scaffold]:
+    """Return a scaffold that restores averaged weights, if the run has them."""
+    if config.optim.ema_decay == 0:
+        return None
+    averages = tf.train.ExponentialMovingAverage(config.optim.ema_decay)
+    names = averages.variables_to_restore(tf.trainable_variables())
+    names["global_step"] = tf.train.get_or_create_global_step()
+    return tf.train.Scaffold(saver=tf.train.Saver(names))
+
+
+def _training_spec(
+    logits: tf.Tensor,
+    labels: tf.Tensor,
+    config: Config,
+    runtime: Runtime,
+    training: Training,
+) -> tf.estimator.EstimatorSpec:
+    step = tf.train.get_or_create_global_step()
+    losses = cross_entropy(labels, logits, config.optim.label_smoothing)
+    loss = tf.reduce_mean(losses)
+    learning_rate = training.plateau_factor * schedules.learning_rate(
+        tf.cast(step, tf.float32), training.plan, ops=tf
+    )
+    scaled = runtime.wrap_optimizer(
+        optimizers.make_optimizer(config.optim, learning_rate), config.precision
+    )
+    gradients = scaled.optimizer.compute_gradients(loss)
+    gradients = optimizers.decay_weights(gradients, config.optim.weight_decay)
+    gradients, norm = optimizers.clip_gradients(
+        gradients, config.optim.gradient_clip_norm
+    )
+    train_op = scaled.optimizer.apply_gradients(gradients, global_step=step)
+    tensors = StepTensors(
+        step, loss, learning_rate, norm, scaled.scale, scaled.num_skipped
+    )
+    return tf.estimator.EstimatorSpec(
+        tf.estimator.ModeKeys.TRAIN,
+        # Estimator's own NanTensorHook would end a run whose overflowed step is
+        # skipped; FiniteGuard looks at the true loss.
+        loss=tf.where(tf.math.is_finite(loss), loss, tf.zeros_like(loss)),
+        train_op=train_op,
+        training_hooks=runtime.start_hooks() + training.make_hooks(tensors),
+    )

@@ -1,0 +1,140 @@
+"""Loss scaling: the rule, and its form for CPUs and GPUs.
+
+Micikevicius et al., "Mixed Precision Training", ICLR 2018, section 3.2: the loss is
+multiplied by a scale so that small float16 gradients do not become zero; a step whose
+gradients overflow is skipped.  On an NPU the vendor's managers follow the same rule
+(``runtime/npu``).
+"""
+
+from typing import Any, Dict, NamedTuple, Optional, Tuple
+
+import tensorflow.compat.v1 as tf
+
+from alexnet_estimator.config import Config
+
+
+class ScaledOptimizer(NamedTuple):
+    """An optimizer that scales the loss, and what its scaling does.
+
+    Attributes:
+        optimizer: its ``compute_gradients`` gives unscaled gradients, and its
+            ``apply_gradients`` skips a step (weights, slots, global step) that
+            overflowed, unless scaling is off.
+        scale: float32 scalar, 1 where scaling is off.
+        num_skipped: int64 scalar, steps skipped so far, restarts included.
+    """
+
+    optimizer: tf.train.Optimizer
+    scale: tf.Tensor
+    num_skipped: tf.Tensor
+
+
+def resolve_loss_scale(precision: Config) -> str:
+    """Return ``dynamic``, ``none`` or a number's text, also for ``auto``."""
+    if precision.loss_scale != "auto":
+        return precision.loss_scale
+    is_mixed = precision.mode == "allow_mix_precision"
+    return "dynamic" if is_mixed else "none"
+
+
+def scale_loss(optimizer: tf.train.Optimizer, precision: Config) -> ScaledOptimizer:
+    """Wrap ``optimizer`` (already distributed) with the configured loss scaling.
+
+    The gradients that are tested for overflow are those averaged over the ranks, so
+    every rank takes the same decision.
+
+    Args:
+        optimizer: averages gradients over the ranks.
+        precision: the configuration's ``precision`` section.
+    """
+    kind = resolve_loss_scale(precision)
+    if kind == "none":
+        return ScaledOptimizer(optimizer, tf.constant(1.0), tf.zeros([], tf.int64))
+    scaling = SkippingLossScale(
+        initial_scale=(
+            precision.initial_loss_scale if kind == "dynamic" else float(kind)
+        ),
+        settings=precision if kind == "dynamic" else None,
+    )
+    scaled = tf.train.experimental.MixedPrecisionLossScaleOptimizer(optimizer, scaling)
+    return ScaledOptimizer(scaled, scaling(), scaling.num_skipped)
+
+
+class SkippingLossScale(tf.train.experimental.DynamicLossScale):
+    """A loss scale, dynamic or fixed, that skips overflowed steps and counts them.
+
+    The rule is that of ``ExponentialUpdateLossScaleManager`` on an NPU: after
+    ``growth_steps`` finite steps the scale is multiplied by ``growth_factor``; every
+    ``decrease_after_overflows`` overflows it is multiplied by ``decrease_factor``; both
+    reset both counters, and an overflow resets the counter of finite steps.  All state
+    is in variables and survives a restart.
+    """
+
+    def __init__(self, initial_scale: float, settings: Optional[Config] = None):
+        """Make the variables.
+
+        Args:
+            initial_scale: the first scale, or the only one.
+            settings: the ``precision`` section of a dynamic scale; None: fixed.
+        """
+        # The parent is needed for its type, by which MixedPrecisionLossScaleOptimizer
+        # knows that steps may be skipped; its variables are not.
+        super(tf.train.experimental.DynamicLossScale, self).__init__()
+        self._config = {"initial_scale": initial_scale, "settings": settings}
+        self._settings = settings
+        with tf.variable_scope("loss_scale"):
+            self._scale = _state("scale", initial_scale, tf.float32)
+            self._good_steps = _state("good_steps", 0, tf.int64)
+            self._bad_steps = _state("bad_steps", 0, tf.int64)
+            self.num_skipped = _state("num_skipped", 0, tf.int64)
+
+    def __call__(self) -> tf.Tensor:
+        """Return the current scale, float32 scalar."""
+        return tf.convert_to_tensor(self._scale)
+
+    def update(self, grads: Any) -> Tuple[tf.Operation, tf.Tensor]:
+        """Return an op that counts this step, and whether to apply it (bool scalar)."""
+        is_finite = tf.reduce_all(
+            [tf.reduce_all(tf.math.is_finite(g)) for g in grads if g is not None]
+        )
+        good, bad, scale = self._after_step(is_finite)
+        skipped = self.num_skipped + tf.cast(tf.logical_not(is_finite), tf.int64)
+        # All new values are computed before any is assigned.
+        with tf.control_dependencies([good, bad, scale, skipped]):
+            update = tf.group(
+                tf.assign(self._good_steps, good),
+                tf.assign(self._bad_steps, bad),
+                tf.assign(self._scale, scale),
+                tf.assign(self.num_skipped, skipped),
+            )
+        return update, is_finite
+
+    def _after_step(self, is_finite: tf.Tensor) -> Tuple[tf.Tensor, ...]:
+        """Return the counters of good and bad steps and the scale after this step."""
+        zero = tf.zeros([], tf.int64)
+        good = tf.where(is_finite, self._good_steps + 1, zero)
+        bad = tf.where(is_finite, tf.identity(self._bad_steps), self._bad_steps + 1)
+        scale = tf.identity(self._scale)
+        if self._settings is None:
+            return good, bad, scale
+        grows = good >= self._settings.growth_steps
+        falls = bad >= self._settings.decrease_after_overflows
+        grown = tf.minimum(
+            scale * self._settings.growth_factor, self._settings.max_loss_scale
+        )
+        fallen = tf.maximum(
+            scale * self._settings.decrease_factor, self._settings.min_loss_scale
+        )
+        scale = tf.where(grows, grown, tf.where(falls, fallen, scale))
+        restart = tf.logical_or(grows, falls)
+        return tf.where(restart, zero, good), tf.where(restart, zero, bad), scale
+
+    def get_config(self) -> Dict[str, Any]:
+        """Return the arguments of the constructor."""
+        return self._config
+
+
+def _state(name: str, value: float, dtype: tf.DType) -> tf.Variable:
+    return tf.get_variable(
+        name, [], dtype, tf.constant_initializer(value), trainable=False
+    )

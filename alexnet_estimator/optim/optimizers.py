@@ -1,0 +1,107 @@
+"""The optimizers and the steps between gradients and weights."""
+
+from typing import Any, List, Optional, Sequence, Tuple
+
+import tensorflow.compat.v1 as tf
+
+from alexnet_estimator.config import Config
+from alexnet_estimator.errors import ConfigError
+
+GradientsAndVariables = Sequence[Tuple[tf.Tensor, tf.Variable]]
+
+
+def make_optimizer(optim: Config, learning_rate: tf.Tensor) -> tf.train.Optimizer:
+    """Return the configured optimizer.
+
+    Args:
+        optim: the configuration's ``optim`` section.
+        learning_rate: float32 scalar.
+    """
+    optimizer = _bare_optimizer(optim, learning_rate)
+    if optim.ema_decay == 0:
+        return optimizer
+    return AveragingOptimizer(optimizer, optim.ema_decay)
+
+
+class AveragingOptimizer(tf.train.Optimizer):
+    """Keeps an exponential moving average of the weights beside another optimizer.
+
+    A step that loss scaling skips does not reach this class, so it does not change the
+    averages.  Evaluation restores the averages in place of the weights.
+    """
+
+    def __init__(self, optimizer: tf.train.Optimizer, decay: float):
+        super().__init__(use_locking=False, name="Averaging" + optimizer.get_name())
+        self._optimizer, self._decay = optimizer, decay
+
+    def compute_gradients(self, *args: Any, **kwargs: Any) -> List[tuple]:
+        """Compute gradients with the inner optimizer."""
+        return self._optimizer.compute_gradients(*args, **kwargs)
+
+    def apply_gradients(
+        self,
+        grads_and_vars: GradientsAndVariables,
+        global_step: Optional[tf.Variable] = None,
+        name: Optional[str] = None,
+    ) -> tf.Operation:
+        """Apply gradients, then update the averages."""
+        pairs = list(grads_and_vars)
+        update = self._optimizer.apply_gradients(pairs, global_step, name)
+        averages = tf.train.ExponentialMovingAverage(self._decay, global_step)
+        with tf.control_dependencies([update]):
+            return averages.apply([variable for _, variable in pairs])
+
+
+def _bare_optimizer(optim: Config, learning_rate: tf.Tensor) -> tf.train.Optimizer:
+    if optim.optimizer == "momentum":
+        return tf.train.MomentumOptimizer(
+            learning_rate, optim.momentum, use_nesterov=optim.use_nesterov
+        )
+    if optim.optimizer == "adam":
+        return tf.train.AdamOptimizer(learning_rate, beta1=optim.momentum)
+    return _lars(optim, learning_rate)
+
+
+def decay_weights(gradients: GradientsAndVariables, decay: float) -> List[tuple]:
+    """Add the gradient of ``decay / 2 * sum(w ** 2)`` to that of every kernel.
+
+    Biases are left alone.  Done on the averaged gradient, which equals an L2 term in
+    the loss and saves its passes over all weights.
+    """
+    return [
+        (gradient + decay * variable if _is_kernel(variable) else gradient, variable)
+        for gradient, variable in gradients
+    ]
+
+
+def clip_gradients(
+    gradients: GradientsAndVariables, max_norm: float
+) -> Tuple[List[tuple], tf.Tensor]:
+    """Return the gradients, clipped if ``max_norm`` > 0, and their norm before that.
+
+    The norm is a float32 scalar, Inf or NaN if any gradient is.
+    """
+    values = [gradient for gradient, _ in gradients]
+    norm = tf.global_norm(values)
+    if max_norm > 0:
+        values, _ = tf.clip_by_global_norm(values, max_norm, use_norm=norm)
+    return list(zip(values, [variable for _, variable in gradients])), norm
+
+
+def _is_kernel(variable: tf.Variable) -> bool:
+    return variable.op.name.endswith("/kernel")
+
+
+def _lars(optim: Config, learning_rate: tf.Tensor) -> tf.train.Optimizer:
+    """You et al., "Large Batch Training of Convolutional Networks", 2017."""
+    try:
+        from tensorflow.contrib.opt import LARSOptimizer
+    except ImportError as error:
+        raise ConfigError(
+            f"optim.optimizer is 'lars', which TensorFlow {tf.__version__} does not "
+            "have (it is in tf.contrib of 1.15); use momentum or adam"
+        ) from error
+    # Our decay_weights does the decay; LARS itself only needs to know its weight.
+    return LARSOptimizer(
+        learning_rate, momentum=optim.momentum, weight_decay=0.0, skip_list=["bias"]
+    )

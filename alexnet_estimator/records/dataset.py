@@ -1,0 +1,90 @@
+"""What the rest of the job knows about its data: classes, shards, counts, colours."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from typing import Any, Dict, List, Tuple
+
+TRAIN = "train"
+VALIDATION = "validation"
+SPLITS = (TRAIN, VALIDATION)
+
+Rgb = Tuple[float, float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One TFRecord file; ``sha256`` is empty where nobody has measured it."""
+
+    file: str
+    num_images: int
+    num_bytes: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """The shards of one split and how many pictures of each class they hold."""
+
+    shards: Tuple[Shard, ...]
+    class_counts: Tuple[int, ...]
+
+    @property
+    def num_images(self) -> int:
+        """Count the pictures of all shards."""
+        return sum(shard.num_images for shard in self.shards)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A folder of shards.
+
+    Attributes:
+        directory: where the shards are.
+        class_names: in the order of the labels 0, 1, ...
+        splits: ``train`` and ``validation``, always both; one may have no shards.
+        mean_rgb: mean red, green, blue of the training pixels, 0 to 255.
+        rgb_covariance: 3 x 3, of red, green, blue over the training pixels.
+        digest: SHA-256 (hex) of all of the above but the directory.
+        label_offset: what the records' labels have to be reduced by.
+        conversion: the options that ``convert`` used; empty for foreign data.
+    """
+
+    directory: str
+    class_names: Tuple[str, ...]
+    splits: Dict[str, Split]
+    mean_rgb: Rgb
+    rgb_covariance: Tuple[Rgb, Rgb, Rgb]
+    digest: str
+    label_offset: int = 0
+    conversion: Dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def num_classes(self) -> int:
+        """Count the classes."""
+        return len(self.class_names)
+
+    def shard_paths(self, split: str) -> List[str]:
+        """Return the paths of the shards of ``train`` or ``validation``, in order."""
+        return [
+            os.path.join(self.directory, shard.file)
+            for shard in self.splits[split].shards
+        ]
+
+    def content(self) -> Dict[str, Any]:
+        """Return what identifies the data, ready for JSON."""
+        return {
+            "class_names": list(self.class_names),
+            "mean_rgb": list(self.mean_rgb),
+            "rgb_covariance": [list(row) for row in self.rgb_covariance],
+            "splits": {
+                name: dataclasses.asdict(split) for name, split in self.splits.items()
+            },
+        }
+
+
+def with_digest(dataset: Dataset) -> Dataset:
+    """Return the data set with the digest of its content."""
+    canonical = json.dumps(dataset.content(), sort_keys=True).encode()
+    return dataclasses.replace(dataset, digest=hashlib.sha256(canonical).hexdigest())

@@ -1,0 +1,109 @@
+"""The Example in a record, with ImageNet's names of features."""
+
+import os
+from typing import Any, BinaryIO, Iterator, Tuple
+
+import tensorflow.compat.v1 as tf
+
+from alexnet_estimator.records.pictures import Jpeg
+
+_ENCODED = "image/encoded"
+_LABEL = "image/class/label"
+
+
+def build(jpeg: Jpeg, label: int, class_name: str, path: str) -> bytes:
+    """Return the serialized Example of a picture."""
+    height, width, channels = jpeg.pixels.shape
+    features = {
+        _ENCODED: _bytes_feature(jpeg.data),
+        "image/format": _bytes_feature(b"JPEG"),
+        "image/height": _int64_feature(height),
+        "image/width": _int64_feature(width),
+        "image/colorspace": _bytes_feature(b"RGB"),
+        "image/channels": _int64_feature(channels),
+        _LABEL: _int64_feature(label),
+        "image/class/text": _bytes_feature(os.fsencode(class_name)),
+        "image/filename": _bytes_feature(os.fsencode(path)),
+    }
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    return example.SerializeToString(deterministic=True)
+
+
+def parse(data: bytes) -> Tuple[bytes, int]:
+    """Return the encoded picture and the label of a serialized Example.
+
+    Raises:
+        google.protobuf.message.DecodeError: not an Example.
+        ValueError: without these two features.
+    """
+    features = tf.train.Example.FromString(data).features.feature
+    encoded = features[_ENCODED].bytes_list.value
+    label = features[_LABEL].int64_list.value
+    if len(encoded) != 1 or len(label) != 1:
+        raise ValueError(f"without {_ENCODED} or {_LABEL}")
+    return encoded[0], label[0]
+
+
+def read_label(file: BinaryIO, end: int) -> int:
+    """Read the label of the Example at the file's position, skipping the picture.
+
+    This follows the wire format of protocol buffers, in which everything here is a
+    sequence of (tag, length, value): Example > Features > map entries > Feature >
+    Int64List.
+
+    Args:
+        file: stands at the start of the Example.
+        end: where the Example ends in the file, in bytes.
+
+    Raises:
+        ValueError: not an Example, or without a label.
+    """
+    for _, features_end in _fields(file, end):
+        for _, entry_end in _fields(file, features_end):
+            is_label = False
+            for number, field_end in _fields(file, entry_end):
+                if number == 1:
+                    is_label = file.read(field_end - file.tell()) == _LABEL.encode()
+                elif is_label:
+                    return _read_int64(file, field_end)
+    raise ValueError(f"without {_LABEL}")
+
+
+def _read_int64(file: BinaryIO, end: int) -> int:
+    """Read the first number of a Feature that is an Int64List (its field 3)."""
+    for number, list_end in _fields(file, end):
+        if number == 3:
+            for _ in _fields(file, list_end):
+                value = _read_varint(file)
+                return value - (1 << 64) if value >> 63 else value
+    raise ValueError(f"{_LABEL} is not an integer")
+
+
+def _fields(file: BinaryIO, end: int) -> Iterator[Tuple[int, int]]:
+    """Yield number and end of each field; the file stands at the field's value."""
+    while file.tell() < end:
+        tag = _read_varint(file)
+        length = _read_varint(file)
+        field_end = file.tell() + length
+        if tag & 7 != 2 or field_end > end:  # 2: a length comes first.
+            raise ValueError("not an Example")
+        yield tag >> 3, field_end
+        file.seek(field_end)
+
+
+def _read_varint(file: BinaryIO) -> int:
+    value = 0
+    for shift in range(0, 64, 7):
+        byte = ord(file.read(1) or b"\0")
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value
+    raise ValueError("not an Example")
+
+
+def _bytes_feature(value: bytes) -> Any:
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+
+def _int64_feature(value: int) -> Any:
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))

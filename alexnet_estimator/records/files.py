@@ -1,0 +1,38 @@
+"""Files that appear whole or not at all, and folders with one writer at a time."""
+
+import contextlib
+import fcntl
+import os
+from typing import Iterator
+
+from absl import logging
+
+
+def write_text(path: str, text: str) -> None:
+    """Write a UTF-8 file so that readers see the old or the new one, whole."""
+    directory, name = os.path.split(path)
+    partial = os.path.join(directory, f".{name}.tmp")
+    with open(partial, "wb") as file:
+        # Names of files need not be Unicode: they come back as they were.
+        file.write(text.encode("utf-8", "surrogateescape"))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+@contextlib.contextmanager
+def locked(directory: str) -> Iterator[None]:
+    """Hold the only lock on a folder, waiting for who holds it now.
+
+    The lock ends with the process, however it ends, and leaves no file behind.
+    """
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logging.warning("waiting: another process is writing to %s", directory)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

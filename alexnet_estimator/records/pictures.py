@@ -1,0 +1,146 @@
+"""From picture files of any kind to JPEGs that every reader can decode."""
+
+import io
+from typing import NamedTuple, Tuple
+
+import numpy as np
+from PIL import Image
+
+from alexnet_estimator.records.dataset import Rgb
+
+# No others: some of Pillow's formats start programs (EPS) or are never photos.
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
+_MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 1 << 26
+_MAX_JPEG_SIDE = 65500
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    # What undoes each EXIF orientation.
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class Jpeg(NamedTuple):
+    """An encoded RGB picture and its pixels before encoding.
+
+    Attributes:
+        data: the JPEG file.
+        pixels: uint8 ``[height, width, 3]``, RGB.
+    """
+
+    data: bytes
+    pixels: np.ndarray
+
+
+def transcode(data: bytes, short_side: int, quality: int) -> Jpeg:
+    """Decode a picture of any kind, turn it upright, resize it, encode it as JPEG.
+
+    Args:
+        data: the file, whatever its name says.
+        short_side: in pixels; smaller pictures are enlarged; 0 keeps the size.
+        quality: of the JPEG, to 100.
+
+    Raises:
+        Exception: Pillow's, of any type, where the picture cannot be decoded.
+        ValueError: it is larger than is sensible, or its colours are unknown.
+    """
+    image = _open(data)
+    orientation = _read_orientation(image)
+    size = _target_size(image.size, short_side)
+    image.draft(image.mode, size)  # A large JPEG is decoded at a smaller scale.
+    image = _to_rgb(image)
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.BICUBIC)
+    if orientation in _UPRIGHT:
+        image = image.transpose(_UPRIGHT[orientation])
+    encoded = io.BytesIO()
+    image.save(encoded, "JPEG", quality=quality)
+    return Jpeg(encoded.getvalue(), np.asarray(image))
+
+
+def decode(data: bytes) -> np.ndarray:
+    """Decode a picture as it is.
+
+    Returns:
+        uint8 ``[height, width, 3]``, RGB.
+
+    Raises:
+        Exception: as ``transcode``.
+    """
+    return np.asarray(_to_rgb(_open(data)))
+
+
+def _open(data: bytes) -> Image.Image:
+    """Read the header, and refuse what would not fit into memory."""
+    image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    width, height = image.size
+    if width * height > _MAX_PIXELS:
+        raise ValueError(f"{width} x {height} pixels, more than {_MAX_PIXELS}")
+    return image
+
+
+def _read_orientation(image: Image.Image) -> int:
+    try:
+        return image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # Damaged EXIF data, in many ways; the picture may be whole.
+        return 1
+
+
+def _target_size(size: Tuple[int, int], short_side: int) -> Tuple[int, int]:
+    if short_side == 0:
+        return size
+    scale = short_side / min(size)
+    width, height = (max(short_side, round(side * scale)) for side in size)
+    if max(width, height) > _MAX_JPEG_SIDE:
+        raise ValueError(f"{size[0]} x {size[1]} pixels: too narrow to be enlarged")
+    return width, height
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        image.load()
+        return image
+    if image.mode.startswith("I"):  # 16 bits; Pillow would cut instead of scale.
+        values = np.asarray(image).clip(0, 65535) // 257
+        return Image.fromarray(values.astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("pixels are floating-point numbers of unknown range")
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def colour_moments(pixels: np.ndarray) -> np.ndarray:
+    """Sum up a picture's colours; sums of several pictures can be added.
+
+    Every fourth row and column is used: as exact as needed, at a sixteenth of the time.
+
+    Args:
+        pixels: uint8 ``[height, width, 3]``, RGB.
+
+    Returns:
+        float64 ``[4, 4]``: sums of the products of 1, red, green and blue.
+    """
+    colours = pixels[::4, ::4].reshape(-1, 3)
+    terms = np.ones([len(colours), 4])
+    terms[:, 1:] = colours
+    return terms.T @ terms
+
+
+def mean_and_covariance(moments: np.ndarray) -> Tuple[Rgb, Tuple[Rgb, Rgb, Rgb]]:
+    """Return mean and covariance of red, green and blue from ``colour_moments``."""
+    products = moments / moments[0, 0]
+    mean = products[0, 1:]
+    covariance = products[1:, 1:] - np.outer(mean, mean)
+    return _rgb(mean), (_rgb(covariance[0]), _rgb(covariance[1]), _rgb(covariance[2]))
+
+
+def _rgb(values: np.ndarray) -> Rgb:
+    red, green, blue = (round(float(value), 4) for value in values)
+    return red, green, blue

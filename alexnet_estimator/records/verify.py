@@ -1,0 +1,136 @@
+"""Reading everything again: which file and which record is damaged, and how."""
+
+import collections
+import concurrent.futures
+import hashlib
+import os
+from typing import Counter, List, NamedTuple, Optional, Tuple
+
+import tqdm
+
+from alexnet_estimator.records import examples, manifest, tfrecord
+from alexnet_estimator.records.dataset import Dataset, Shard
+from alexnet_estimator.records.pictures import decode as decode_picture
+
+_CHUNK_BYTES = 1 << 20
+
+
+class Damage(NamedTuple):
+    """What is wrong with a record, or with a whole file.
+
+    Attributes:
+        file: name of the shard, or of a split whose shards are whole.
+        record_index: from 0; None where it is not about one record.
+        reason: in words.
+    """
+
+    file: str
+    record_index: Optional[int]
+    reason: str
+
+    def __str__(self) -> str:
+        record = "" if self.record_index is None else f" record {self.record_index}:"
+        return f"{self.file}:{record} {self.reason}"
+
+
+def verify(
+    directory: str,
+    label_offset: int = 0,
+    decode: bool = True,
+    show_progress: bool = True,
+) -> List[Damage]:
+    """Read every record and compare everything with the manifest.
+
+    Args:
+        directory: converted data or foreign ImageNet TFRecords.
+        label_offset: what the labels have to be reduced by.
+        decode: also decode every picture.
+        show_progress: a bar on stderr.
+
+    Returns:
+        All damages, in the order of files and records; empty if there are none.
+
+    Raises:
+        DataError: there is no manifest, or it is damaged.
+    """
+    dataset = manifest.load(directory, label_offset)
+    damages = []
+    for split_name in dataset.splits:
+        damages.extend(_verify_split(dataset, split_name, decode, show_progress))
+    return damages
+
+
+def _verify_split(
+    dataset: Dataset, name: str, decode: bool, show_progress: bool
+) -> List[Damage]:
+    split = dataset.splits[name]
+    damages: List[Damage] = []
+    labels: Counter[int] = collections.Counter()
+    # Decoding and hashing let other threads run meanwhile.
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        checks = pool.map(
+            lambda shard: _verify_shard(dataset, shard, decode), split.shards
+        )
+        bar = tqdm.tqdm(
+            checks,
+            desc=f"verifying {name}",
+            total=len(split.shards),
+            unit=" shards",
+            disable=None if show_progress else True,  # None: only on a terminal.
+        )
+        for shard_damages, shard_labels in bar:
+            damages.extend(shard_damages)
+            labels.update(shard_labels)
+    counts = tuple(labels[label] for label in range(dataset.num_classes))
+    if not damages and counts != split.class_counts:
+        reason = f"pictures by class are {counts} instead of {split.class_counts}"
+        damages.append(Damage(name, None, reason))
+    return damages
+
+
+def _verify_shard(
+    dataset: Dataset, shard: Shard, decode: bool
+) -> Tuple[List[Damage], Counter[int]]:
+    """Return the damages of a shard and how often each label occurs."""
+    path = os.path.join(dataset.directory, shard.file)
+    damages: List[Damage] = []
+    labels: Counter[int] = collections.Counter()
+    num_records = 0
+    try:
+        for record in tfrecord.read_records(path):
+            num_records += 1
+            try:
+                labels[_check_record(dataset, record, decode)] += 1
+            except Exception as error:  # Broken pictures raise errors of any type.
+                reason = str(error) or type(error).__name__
+                damages.append(Damage(shard.file, record.record_index, reason))
+        if num_records != shard.num_images:
+            reason = f"{num_records} records instead of {shard.num_images}"
+            damages.append(Damage(shard.file, None, reason))
+        if not damages and shard.sha256 not in ("", _hash(path)):
+            reason = "SHA-256 differs although every record is well: not the same file"
+            damages.append(Damage(shard.file, None, reason))
+    except OSError as error:
+        damages.append(Damage(shard.file, None, error.strerror or str(error)))
+    return damages, labels
+
+
+def _check_record(dataset: Dataset, record: tfrecord.Record, decode: bool) -> int:
+    """Return the record's class, from 0; raise what is wrong with it."""
+    if record.problem:
+        raise ValueError(record.problem)
+    encoded, label = examples.parse(record.data)
+    label -= dataset.label_offset
+    if not 0 <= label < dataset.num_classes:
+        raise ValueError(f"label {label} of {dataset.num_classes} classes")
+    if decode:
+        decode_picture(encoded)
+    return label
+
+
+def _hash(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for chunk in iter(lambda: file.read(_CHUNK_BYTES), b""):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,77 @@
+"""Chooses how this process trains: alone, with Horovod, or on an NPU."""
+
+import os
+from typing import Mapping
+
+from alexnet_estimator.config import Config
+from alexnet_estimator.errors import ConfigError
+from alexnet_estimator.runtime.base import Runtime
+
+ON_HOST = ("allow_mix_precision", "must_keep_origin_dtype")
+
+
+def make_runtime(config: Config, environ: Mapping[str, str] = os.environ) -> Runtime:
+    """Return the runtime of this process and settle ``precision.mode`` for it.
+
+    Args:
+        config: ``runtime.device`` is read; ``precision.mode`` of ``auto`` is replaced.
+        environ: tells the rank, where a launcher has set it.
+
+    Raises:
+        ConfigError: the device is not there, or cannot do the precision mode.
+    """
+    device = settle_device(config.runtime.device)
+    _settle_precision(config, device)
+    if not config.runtime.num_threads:
+        config.runtime.num_threads = int(environ.get("ALEXNET_NUM_THREADS", 0))
+    if device == "npu":
+        from alexnet_estimator.runtime.npu import NpuRuntime
+
+        return NpuRuntime(config, environ)
+    if "HOROVOD_RANK" in environ:
+        from alexnet_estimator.runtime.horovod import HorovodRuntime
+
+        return HorovodRuntime(device)
+    from alexnet_estimator.runtime.local import LocalRuntime
+
+    return LocalRuntime(device)
+
+
+def settle_device(device: str) -> str:
+    """Return ``cpu``, ``gpu`` or ``npu`` for ``runtime.device``, also for ``auto``.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    if device not in ("auto", "gpu"):
+        return device
+    if device == "auto" and _has_npu():
+        return "npu"
+    import tensorflow.compat.v1 as tf
+
+    has_gpu = bool(tf.config.experimental.list_physical_devices("GPU"))
+    if device == "gpu" and not has_gpu:
+        raise ConfigError(
+            "runtime.device is gpu, but TensorFlow sees no GPU: install a TensorFlow "
+            "1.15 with CUDA support, or use --device=cpu"
+        )
+    return "gpu" if has_gpu else "cpu"
+
+
+def _has_npu() -> bool:
+    from alexnet_estimator.runtime import npu
+
+    return npu.is_available()
+
+
+def _settle_precision(config: Config, device: str) -> None:
+    mode = config.precision.mode
+    if mode == "auto":
+        is_npu = device == "npu"
+        mode = "allow_mix_precision" if is_npu else "must_keep_origin_dtype"
+    elif device != "npu" and mode not in ON_HOST:
+        raise ConfigError(
+            f"precision.mode is {mode!r}, which only an NPU has; on a {device} use "
+            + " or ".join(ON_HOST)
+        )
+    config.precision.mode = mode

@@ -1,0 +1,105 @@
+"""What every runtime offers: who am I, how do ranks talk, which Estimator.
+
+A runtime is the only place that knows how training is distributed.  The rest of the
+package receives plain numbers (``rank``, ``num_ranks``), tensors and optimizers.
+"""
+
+import abc
+from typing import Callable, List, Sequence
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from alexnet_estimator.config import Config
+from alexnet_estimator.errors import RankError
+from alexnet_estimator.optim.loss_scale import ScaledOptimizer
+
+ModelFn = Callable[..., tf.estimator.EstimatorSpec]
+
+
+class Runtime(abc.ABC):
+    """One rank's view of the group it trains in.
+
+    Attributes:
+        device: ``cpu``, ``gpu`` or ``npu``.
+        rank: this process, from 0.
+        num_ranks: processes that train together.
+        steps_per_call: training steps in one ``session.run``; hooks see the last only.
+    """
+
+    device: str = "cpu"
+    rank: int = 0
+    num_ranks: int = 1
+    steps_per_call: int = 1
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this rank writes checkpoints, events and reports."""
+        return self.rank == 0
+
+    @abc.abstractmethod
+    def make_estimator(
+        self, model_fn: ModelFn, model_dir: str, config: Config
+    ) -> tf.estimator.Estimator:
+        """Return a new Estimator that leaves saving and logging to our hooks."""
+
+    @abc.abstractmethod
+    def wrap_optimizer(
+        self, optimizer: tf.train.Optimizer, precision: Config
+    ) -> ScaledOptimizer:
+        """Return ``optimizer`` with gradients averaged over the ranks, loss scaled."""
+
+    @abc.abstractmethod
+    def all_reduce_sum(self, tensor: tf.Tensor) -> tf.Tensor:
+        """Return the sum of a float32 tensor over all ranks, in the graph."""
+
+    @abc.abstractmethod
+    def sum_over_ranks(self, values: Sequence[float]) -> List[float]:
+        """Return element-wise sums over all ranks, outside of any graph.
+
+        Every rank must call it the same number of times: it is a barrier as well.
+        """
+
+    def dropout(self, x: tf.Tensor, keep_prob: float, seed: tf.Tensor) -> tf.Tensor:
+        """Keep each element with ``keep_prob`` and divide it by that.
+
+        Args:
+            x: float tensor of any shape.
+            keep_prob: from above 0 to 1.
+            seed: int32 [2]; equal seeds give equal masks, so that a resumed step is
+                the same as an uninterrupted one.
+        """
+        noise = tf.random.stateless_uniform(tf.shape(x), seed, dtype=tf.float32)
+        kept = tf.cast(noise < keep_prob, x.dtype)
+        return x * kept / tf.cast(keep_prob, x.dtype)
+
+    def start_hooks(self) -> List[tf.train.SessionRunHook]:
+        """Return the hooks that give every rank the weights of rank 0."""
+        return []
+
+    def agree_on(self, value: float, what: str) -> None:
+        """Check that all ranks hold the same value.
+
+        Raises:
+            RankError: they do not.
+        """
+        # Sums of a value and its square tell equality without knowing who differs.
+        total, squares = self.sum_over_ranks([value, value * value])
+        mean = total / self.num_ranks
+        if not np.isclose(squares / self.num_ranks, mean * mean, rtol=1e-12, atol=0):
+            raise RankError(f"ranks disagree on {what}: this rank has {value:g}")
+
+
+def session_config(num_threads: int, device: str = "cpu") -> tf.ConfigProto:
+    """Return a session configuration.
+
+    Args:
+        num_threads: CPU threads; 0: all.
+        device: ``cpu`` hides GPUs from the session.
+    """
+    return tf.ConfigProto(
+        intra_op_parallelism_threads=num_threads,
+        inter_op_parallelism_threads=min(num_threads, 2),
+        allow_soft_placement=True,
+        device_count={} if device == "gpu" else {"GPU": 0},
+    )

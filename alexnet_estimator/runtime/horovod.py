@@ -1,0 +1,67 @@
+"""Several processes on CPUs or GPUs through Horovod (Gloo or NCCL).
+
+The only importer of horovod.  Rank 0 alone reads and writes ``model_dir``; the others
+work in ``model_dir/.rank_<n>`` and receive every variable from rank 0: weights, slots,
+averages, loss scale and global step.
+"""
+
+import os
+from typing import List, Sequence
+
+import horovod.tensorflow as hvd
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from alexnet_estimator.config import Config
+from alexnet_estimator.optim.loss_scale import ScaledOptimizer, scale_loss
+from alexnet_estimator.runtime.base import ModelFn, Runtime, session_config
+from alexnet_estimator.runtime.local import host_estimator
+
+
+class HorovodRuntime(Runtime):
+    """One rank of a Horovod group."""
+
+    def __init__(self, device: str):
+        """Join the group; every rank must.
+
+        Args:
+            device: ``cpu`` or ``gpu``.
+        """
+        hvd.init()
+        self.device = device
+        self.rank = hvd.rank()
+        self.num_ranks = hvd.size()
+
+    def make_estimator(
+        self, model_fn: ModelFn, model_dir: str, config: Config
+    ) -> tf.estimator.Estimator:
+        """Return a stock Estimator on this rank's own GPU or share of the CPU."""
+        session = session_config(config.runtime.num_threads, self.device)
+        if self.device == "gpu":
+            session.gpu_options.visible_device_list = str(hvd.local_rank())
+        own_dir = model_dir
+        if not self.is_chief:
+            own_dir = os.path.join(model_dir, f".rank_{self.rank}")
+        return host_estimator(model_fn, own_dir, config.train.seed, session)
+
+    def wrap_optimizer(
+        self, optimizer: tf.train.Optimizer, precision: Config
+    ) -> ScaledOptimizer:
+        """Average gradients, then scale the loss around that."""
+        return scale_loss(hvd.DistributedOptimizer(optimizer), precision)
+
+    def all_reduce_sum(self, tensor: tf.Tensor) -> tf.Tensor:
+        """Return the sum of a float32 tensor over all ranks, in the graph."""
+        return hvd.allreduce(tensor, op=hvd.Sum)
+
+    def sum_over_ranks(self, values: Sequence[float]) -> List[float]:
+        """Return element-wise sums over all ranks (float64)."""
+        with tf.Graph().as_default():
+            mine = tf.constant(np.array(values, np.float64))
+            total = hvd.allreduce(mine, op=hvd.Sum, name="sum_over_ranks")
+            with tf.Session(config=session_config(1, "cpu")) as session:
+                return [float(value) for value in session.run(total)]
+
+    def start_hooks(self) -> List[tf.train.SessionRunHook]:
+        """Return the hook that sends all variables of rank 0 to the others."""
+        return [hvd.BroadcastGlobalVariablesHook(0)]

@@ -1,0 +1,60 @@
+"""One process on this machine's CPU or GPU."""
+
+from typing import List, Sequence
+
+import tensorflow.compat.v1 as tf
+
+from alexnet_estimator.config import Config
+from alexnet_estimator.optim.loss_scale import ScaledOptimizer, scale_loss
+from alexnet_estimator.runtime.base import ModelFn, Runtime, session_config
+
+
+class LocalRuntime(Runtime):
+    """The only rank."""
+
+    def __init__(self, device: str):
+        """Train alone.
+
+        Args:
+            device: ``cpu`` or ``gpu``.
+        """
+        self.device = device
+
+    def make_estimator(
+        self, model_fn: ModelFn, model_dir: str, config: Config
+    ) -> tf.estimator.Estimator:
+        """Return a stock Estimator; see ``Runtime.make_estimator``."""
+        session = session_config(config.runtime.num_threads, self.device)
+        return host_estimator(model_fn, model_dir, config.train.seed, session)
+
+    def wrap_optimizer(
+        self, optimizer: tf.train.Optimizer, precision: Config
+    ) -> ScaledOptimizer:
+        """Scale the loss; there is nobody to average with."""
+        return scale_loss(optimizer, precision)
+
+    def all_reduce_sum(self, tensor: tf.Tensor) -> tf.Tensor:
+        """Return the tensor: one rank's sum is its own value."""
+        return tensor
+
+    def sum_over_ranks(self, values: Sequence[float]) -> List[float]:
+        """Return the values: one rank's sums are its own."""
+        return [float(value) for value in values]
+
+
+def host_estimator(
+    model_fn: ModelFn, model_dir: str, seed: int, session: tf.ConfigProto
+) -> tf.estimator.Estimator:
+    """Return a stock Estimator that neither saves, logs nor summarises by itself."""
+    return tf.estimator.Estimator(
+        model_fn,
+        config=tf.estimator.RunConfig(
+            model_dir=model_dir,
+            tf_random_seed=seed,
+            session_config=session,
+            save_summary_steps=0,
+            save_checkpoints_steps=None,
+            save_checkpoints_secs=None,
+            log_step_count_steps=None,
+        ),
+    )

@@ -1,0 +1,125 @@
+"""Who an NPU's process is: the environment, held against the rank table.
+
+``npu_bridge`` and HCCL read these variables themselves, and answer a contradiction with
+a time-out, a wrong device or not at all.
+"""
+
+import os
+from typing import List, Mapping, Tuple
+
+from alexnet_estimator import rank_table
+from alexnet_estimator.errors import ConfigError
+from alexnet_estimator.rank_table import Topology
+
+START_HINT = "start ranks with --rank_table, which sets it"
+SILENT_WARM_STARTS = ("RESTORE_FROM", "LOCAL_CHECKPOINT_DIR")
+CONNECT_TIMEOUT_SECS = range(120, 7201)
+
+
+def read_rank(environ: Mapping[str, str]) -> Tuple[int, int]:
+    """Return (rank, number of ranks) as the environment says, if it makes sense.
+
+    Raises:
+        ConfigError: all contradictions within the environment and with the rank table.
+    """
+    problems = _misleading_variables(environ)
+    rank = _read_number(environ, "RANK_ID", 0, problems)
+    num_ranks = _read_number(environ, "RANK_SIZE", 1, problems)
+    table = environ.get("RANK_TABLE_FILE", "")
+    if rank >= num_ranks:
+        problems.append(f"RANK_ID is {rank}: must be below RANK_SIZE = {num_ranks}")
+    if table:
+        problems.extend(_table_problems(environ, table, rank, num_ranks))
+    elif num_ranks > 1:
+        problems.append(
+            f"RANK_SIZE is {num_ranks} without RANK_TABLE_FILE: {START_HINT}"
+        )
+    if table or num_ranks > 1:
+        problems.extend(
+            f"{name} is not set: {START_HINT}"
+            for name in ("JOB_ID", "RANK_ID")
+            if not environ.get(name)
+        )
+    if problems:
+        raise ConfigError(problems, "environment")
+    return rank, num_ranks
+
+
+def _misleading_variables(environ: Mapping[str, str]) -> List[str]:
+    """Name variables that would make npu_bridge or HCCL do something else."""
+    problems = []
+    rivals = [name for name in environ if name.startswith(("CM_CHIEF_", "CM_WORKER_"))]
+    if rivals:
+        problems.append(
+            f"{', '.join(sorted(rivals))} and a rank table exclude each other: unset "
+            "the former"
+        )
+    if "cluster" in environ.get("TF_CONFIG", ""):
+        problems.append(
+            "TF_CONFIG names a cluster, which npu_bridge takes for parameter servers: "
+            "unset it"
+        )
+    for name in SILENT_WARM_STARTS:
+        if environ.get(name):
+            problems.append(
+                f"{name} is {environ[name]}: NPUEstimator would start from it without "
+                "a word; unset it and use --warm_start_from"
+            )
+    timeout = environ.get("HCCL_CONNECT_TIMEOUT", "600")
+    if not timeout.isdecimal() or int(timeout) not in CONNECT_TIMEOUT_SECS:
+        problems.append(
+            f"HCCL_CONNECT_TIMEOUT is {timeout}: must be from 120 to 7200 (seconds)"
+        )
+    return problems
+
+
+def _read_number(
+    environ: Mapping[str, str], name: str, default: int, problems: List[str]
+) -> int:
+    text = environ.get(name) or str(default)
+    if text.isdecimal():
+        return int(text)
+    problems.append(f"{name} is {text}: must be a decimal number")
+    return default
+
+
+def _table_problems(
+    environ: Mapping[str, str], table: str, rank: int, num_ranks: int
+) -> List[str]:
+    """Hold the environment against the rank table."""
+    if not os.path.isabs(table):
+        return [f"RANK_TABLE_FILE is {table}: must be an absolute path"]
+    try:
+        topology = rank_table.read(table)
+    except ConfigError as error:
+        return [f"{table}: {problem}" for problem in error.problems]
+    problems = []
+    if topology.num_ranks != num_ranks:
+        problems.append(
+            f"RANK_SIZE is {num_ranks}, but {table} has {topology.num_ranks} ranks"
+        )
+    if environ.get("POD_NAME") and topology.version in ("1.0", "1.2"):
+        problems.append(
+            f"POD_NAME is {environ['POD_NAME']}, and npu_bridge takes it in place of "
+            f"RANK_ID, but {table} has no pods: unset it"
+        )
+    return problems + _device_problems(environ, topology, rank)
+
+
+def _device_problems(
+    environ: Mapping[str, str], topology: Topology, rank: int
+) -> List[str]:
+    device_id = environ.get("ASCEND_DEVICE_ID") or environ.get("DEVICE_ID")
+    if not device_id:
+        return [f"ASCEND_DEVICE_ID is not set: device 0 would be used; {START_HINT}"]
+    # A container that sees some devices only numbers them in its own way.
+    is_renumbered = bool(environ.get("ASCEND_VISIBLE_DEVICES"))
+    if is_renumbered or rank >= topology.num_ranks:
+        return []
+    expected = str(topology.devices[rank].device_id)
+    if device_id == expected:
+        return []
+    return [
+        f"ASCEND_DEVICE_ID is {device_id}, but rank {rank} of {topology.path} has "
+        f"device {expected}"
+    ]

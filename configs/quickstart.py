@@ -1,0 +1,18 @@
+"""Mono- or polycrystalline solar cells: a trained model in minutes on a laptop.
+
+    bash launch/run_1p.sh
+"""
+
+from alexnet_estimator import config as config_lib
+
+
+def get_config() -> config_lib.Config:
+    """Return the defaults with smaller pictures and few epochs."""
+    return config_lib.config_from(
+        {
+            "data": {"path": "sample:mono_poly", "image_size": 127},
+            "convert": {"short_side": 143, "images_per_shard": 256},
+            "optim": {"learning_rate": 0.01, "warmup_epochs": 0.5},
+            "train": {"batch_size_per_rank": 32, "epochs": 6.0, "seed": 1},
+        }
+    )

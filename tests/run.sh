@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Set up, then lint, check types and test. With arguments: only pytest, with these.
+#
+#   bash tests/run.sh [pytest arguments]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+python="$(bash launch/setup_env.sh --with-tests --with-horovod)"
+if (($# == 0)); then
+  scripts=(launch/*.sh tests/run.sh .ci/run)
+  "$python" -m black --quiet --check --diff .
+  "$python" -m isort --quiet --check --diff .
+  "$python" -m flake8
+  "$python" -m mypy
+  "${python%/*}/shellcheck" "${scripts[@]}"
+  set -- --numprocesses=2
+fi
+exec "$python" -m pytest "$@"
