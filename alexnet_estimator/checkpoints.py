@@ -5,7 +5,7 @@ import os
 import pathlib
 import re
 import shutil
-from typing import List, Optional
+from typing import Dict, List, Optional
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -37,14 +37,14 @@ def save(session: tf.Session, saver: tf.train.Saver, model_dir: str, step: int) 
         saver.save(
             session, str(temporary / name), write_meta_graph=False, write_state=False
         )
-        problem = find_problem(str(temporary / name))
-        if problem:
+        variable = _find_not_finite(str(temporary / name))
+        if variable:
             raise DivergedError(
-                f"step {step}: {problem}; not saved, "
+                f"step {step}: {variable} has values that are not finite; not saved, "
                 f"the last good checkpoint is {latest(model_dir) or 'none'}"
             )
         return _publish(temporary, model_dir, name)
-    except (OSError, tf.errors.OpError) as error:
+    except (OSError, ValueError, tf.errors.OpError) as error:
         free_mib = shutil.disk_usage(model_dir).free >> 20
         raise DataError(
             f"cannot save step {step} in {model_dir} ({free_mib} MiB free): {error}; "
@@ -86,6 +86,12 @@ def step_of(prefix: str) -> Optional[int]:
     return int(match.group(1)) if match else None
 
 
+def path_of(model_dir: str, step: int) -> Optional[str]:
+    """Return the path prefix of the checkpoint of a step, None where there is none."""
+    prefix = os.path.join(model_dir, f"{PREFIX}{step}")
+    return prefix if os.path.exists(prefix + ".index") else None
+
+
 def latest(model_dir: str) -> Optional[str]:
     """Return the newest checkpoint's path prefix by step, unread, or None."""
     checkpoints = list_checkpoints(model_dir)
@@ -95,48 +101,59 @@ def latest(model_dir: str) -> Optional[str]:
 def find_problem(prefix: str) -> Optional[str]:
     """Read a checkpoint whole; return what is wrong with it, or None."""
     try:
-        reader = tf.train.load_checkpoint(prefix)
-        for name, dtype in reader.get_variable_to_dtype_map().items():
-            value = reader.get_tensor(name)
-            if dtype.is_floating and not np.isfinite(value).all():
-                return f"{name} has values that are not finite"
+        variable = _find_not_finite(prefix)
     except (tf.errors.OpError, ValueError) as error:
         return f"unreadable ({error})"
+    return f"{variable} has values that are not finite" if variable else None
+
+
+def _find_not_finite(prefix: str) -> Optional[str]:
+    """Read a checkpoint whole; return a variable that is not finite, or None."""
+    reader = tf.train.load_checkpoint(prefix)
+    for name, dtype in reader.get_variable_to_dtype_map().items():
+        value = reader.get_tensor(name)
+        if dtype.is_floating and not np.isfinite(value).all():
+            return name
     return None
 
 
 def newest_valid(model_dir: str) -> Optional[str]:
     """Return the newest checkpoint that can be trusted; None in a new folder.
 
-    Damaged ones are moved to ``quarantine/`` with a warning, and ``checkpoint`` points
-    at the one returned.
+    Damaged ones that are newer than a valid one are moved to ``quarantine/`` with a
+    warning, and ``checkpoint`` points at the one returned.
 
     Raises:
-        DataError: there are checkpoints, and none of them is valid.
+        DataError: there are checkpoints, and none of them is valid.  They stay where
+            they are, so that no later run starts from scratch unasked.
     """
-    checkpoints = list_checkpoints(model_dir)
-    problems = []
-    for prefix in reversed(checkpoints):
+    problems: Dict[str, str] = {}
+    for prefix in reversed(list_checkpoints(model_dir)):
         problem = find_problem(prefix)
         if problem is None:
+            _quarantine(problems)
             point_at(model_dir, os.path.basename(prefix))
             return prefix
-        problems.append(f"{prefix}: {problem}")
-        _quarantine(prefix)
-        tf.logging.warning("moved to quarantine/: %s: %s", prefix, problem)
+        problems[prefix] = problem
     if problems:
+        lines = [f"{prefix}: {problem}" for prefix, problem in problems.items()]
         raise DataError(
-            problems + ["train in a new --model_dir, or restore a backup"],
+            lines + ["train in a new --model_dir, or restore a backup"],
             f"{model_dir} has no valid checkpoint",
         )
+    pointer = os.path.join(model_dir, "checkpoint")
+    if os.path.exists(pointer):  # It names files that are not there.
+        os.remove(pointer)
     return None
 
 
-def _quarantine(prefix: str) -> None:
-    folder = pathlib.Path(prefix).parent / "quarantine"
-    folder.mkdir(exist_ok=True)
-    for file in pathlib.Path(prefix).parent.glob(os.path.basename(prefix) + ".*"):
-        os.replace(str(file), str(folder / file.name))
+def _quarantine(problems: Dict[str, str]) -> None:
+    for prefix, problem in problems.items():
+        folder = pathlib.Path(prefix).parent / "quarantine"
+        folder.mkdir(exist_ok=True)
+        for file in pathlib.Path(prefix).parent.glob(os.path.basename(prefix) + ".*"):
+            os.replace(str(file), str(folder / file.name))
+        tf.logging.warning("moved to quarantine/: %s: %s", prefix, problem)
 
 
 def delete_old(model_dir: str, num_to_keep: int) -> None:
@@ -169,7 +186,8 @@ def best_of(model_dir: str) -> Optional[str]:
     file = pathlib.Path(model_dir, "best.json")
     if not file.exists():
         return None
-    prefix = os.path.join(model_dir, json.loads(file.read_text())["checkpoint"])
+    # Spelt as in list_checkpoints.
+    prefix = str(file.with_name(json.loads(file.read_text())["checkpoint"]))
     return prefix if os.path.exists(prefix + ".index") else None
 
 

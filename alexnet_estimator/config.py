@@ -417,6 +417,10 @@ def _bad_combinations(config: Config) -> List[str]:
             f"optim.use_nesterov is True but optim.optimizer is {optim.optimizer!r}: "
             "only momentum has it"
         )
+    names = ("min_loss_scale", "initial_loss_scale", "max_loss_scale")
+    scales = [config.precision[name] for name in names]
+    if scales != sorted(scales):
+        problems.append(f"precision.{', '.join(names)} are {scales}: must not fall")
     return problems
 
 

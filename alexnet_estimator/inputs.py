@@ -9,12 +9,14 @@ with colour noise there is also ``"colour_offset"``, float32 [batch, 3].  An eva
 batch has ``"weight"`` as well, float32 [batch]: 1 for an image, 0 for padding.
 """
 
+import os
 from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from alexnet_estimator.config import Config
+from alexnet_estimator.errors import DataError
 from alexnet_estimator.records.dataset import Dataset, Shard, Split
 
 # The part of the picture's short side that a crop covers: the paper's 227 of 256.
@@ -91,13 +93,22 @@ def train_batches(
         data: the configuration's ``data`` section.
         reader: this rank.
         start_step: the global step of the first batch.
+
+    Raises:
+        DataError: there are fewer images than ranks.
     """
     if data.synthetic:
         return _synthetic_batches(dataset, data, reader)
+    num_images = dataset.splits["train"].num_images
+    if num_images < reader.num_ranks:
+        raise DataError(
+            f"{num_images} training images for {reader.num_ranks} ranks: every rank "
+            "needs one, use fewer ranks",
+            dataset.directory,
+        )
     slices = _slices(dataset, "train", reader)
-    num_images = sum(part.take for part in slices)
     first_image = start_step * reader.batch_size
-    epoch, position = divmod(first_image, max(num_images, 1))
+    epoch, position = divmod(first_image, sum(part.take for part in slices))
     seed = _mix(reader.seed, reader.rank)
 
     def read_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -127,12 +138,11 @@ def eval_batches(
     """
     num_images = dataset.splits[split_name].num_images
     num_steps = num_eval_steps(num_images, reader)
-    if data.synthetic:
-        batches = _synthetic_batches(dataset, data, reader).take(num_steps)
-        weight = tf.ones([reader.batch_size])
-        return batches.map(lambda x, label: (dict(x, weight=weight), label))
     slices = _slices(dataset, split_name, reader)
     num_padding = num_steps * reader.batch_size - sum(part.take for part in slices)
+    if data.synthetic:
+        batches = _synthetic_batches(dataset, data, reader)
+        return _with_weights(batches, num_steps, num_padding, reader.batch_size)
     size = data.image_size
     padding = {"image": np.zeros([size, size, 3], np.uint8), "weight": np.float32(0)}
 
@@ -201,9 +211,7 @@ def _slices(dataset: Dataset, split_name: str, reader: Reader) -> List[Slice]:
 
 def _as_dataset(slices: Sequence[Slice]) -> tf.data.Dataset:
     columns = (
-        np.array([part.path for part in slices], dtype=object).astype("S")
-        if slices
-        else np.zeros([0], "S1"),
+        tf.constant([os.fsencode(part.path) for part in slices], tf.string),
         np.array([part.skip for part in slices], np.int64),
         np.array([part.take for part in slices], np.int64),
     )
@@ -273,7 +281,8 @@ def _colour_offset(seed: list, dataset: Dataset, data: Config) -> tf.Tensor:
     """
     variances, components = np.linalg.eigh(np.array(dataset.rgb_covariance))
     deviations = np.sqrt(np.maximum(variances, 0)) * data.colour_noise_std
-    normal = tf.random.stateless_normal([3], seed)
+    # Not the seed of crop and flip: equal seeds give related numbers.
+    normal = tf.random.stateless_normal([3], [-1 - seed[0], seed[1]])
     weighted = normal * tf.constant(deviations, tf.float32)
     return tf.linalg.matvec(tf.constant(components, tf.float32), weighted)
 
@@ -335,6 +344,18 @@ def _synthetic_batches(
     features = {"image": generator.randint(0, 256, shape).astype(np.uint8)}
     labels = generator.randint(0, dataset.num_classes, shape[:1]).astype(np.int32)
     return tf.data.Dataset.from_tensors((features, labels)).repeat()
+
+
+def _with_weights(
+    batches: tf.data.Dataset, num_steps: int, num_padding: int, batch_size: int
+) -> tf.data.Dataset:
+    """Return the first batches; the last ``num_padding`` images have weight 0."""
+    weights = np.ones([num_steps * batch_size], np.float32)
+    weights[len(weights) - num_padding :] = 0
+    weights = tf.data.Dataset.from_tensor_slices(weights.reshape([-1, batch_size]))
+    return tf.data.Dataset.zip((batches, weights)).map(
+        lambda batch, weight: (dict(batch[0], weight=weight), batch[1])
+    )
 
 
 def _mix(seed: int, rank: int) -> int:

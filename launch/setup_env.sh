@@ -77,9 +77,9 @@ choose_engine() { # Set engine and reason, and what find_python sets
     if has_1_15; then engine=1.15-found reason="$tensorflow is installed there"; fi
   elif [[ $wish != 1.15* ]] && find_python suits_2_15 3.11 3.10 3.9; then
     engine=2.15
-    [[ -n $wish ]] || reason="no Python 3.7 with or for TensorFlow 1.15 was found"
+    [[ -n $wish ]] || reason="no Python 3.7 for 1.15 found${PYTHON:+ in \$PYTHON}"
   else
-    fail "found no Python${PYTHON:+ in PYTHON=$PYTHON} for engine ${wish:-1.15 or 2.15}.
+    fail "found no Python${PYTHON:+ in PYTHON=$PYTHON} for TensorFlow ${wish:-1.15 or 2.15}.
 Install one of these, or set PYTHON to its path:
   - Python 3.7 for TensorFlow 1.15: 'pyenv install 3.7', 'uv python install 3.7' or
     'conda create -n py37 python=3.7'; on aarch64 it must have TensorFlow 1.15 in it

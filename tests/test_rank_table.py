@@ -3,10 +3,12 @@
 import copy
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import threading
 import time
+from typing import Any, Callable, Dict, Iterable, List, Sequence, Tuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,13 +16,14 @@ from hypothesis import strategies as st
 
 from alexnet_estimator import rank_table
 from alexnet_estimator.errors import EXIT_USAGE, ConfigError
-from alexnet_estimator.rank_table import hccn, local, writer
+from alexnet_estimator.rank_table import Topology, hccn, local, writer
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 SERVERS = ["10.0.0.1", "10.0.0.2"]
+Table = Dict[str, Any]
 
 
-def devices(ids, first_rank, subnet):
+def devices(ids: Sequence[int], first_rank: int, subnet: int) -> List[Dict[str, str]]:
     return [
         {
             "device_id": str(device),
@@ -31,7 +34,7 @@ def devices(ids, first_rank, subnet):
     ]
 
 
-def table_v1(ids=(0, 1, 2, 3)):
+def table_v1(ids: Sequence[int] = (0, 1, 2, 3)) -> Table:
     """Two servers with the same devices."""
     return {
         "version": "1.0",
@@ -44,7 +47,7 @@ def table_v1(ids=(0, 1, 2, 3)):
     }
 
 
-def table_v1_2():
+def table_v1_2() -> Table:
     table = table_v1()
     table["version"] = "1.2"
     for server in table["server_list"]:
@@ -57,7 +60,7 @@ def table_v1_2():
     return table
 
 
-def table_lab():
+def table_lab() -> Table:
     instances = [
         {
             "devices": [{"device_id": str(i), "device_ip": f"192.168.0.{i + 1}"}],
@@ -86,7 +89,7 @@ def table_lab():
     }
 
 
-def table_cloud():
+def table_cloud() -> Table:
     """The pods are not in the order of the servers, nor the devices in theirs."""
     instances = [
         {
@@ -108,27 +111,28 @@ def table_cloud():
     return {"status": "completed", "group_count": "1", "group_list": [group]}
 
 
-def save(tmp_path, table, name="table.json"):
+def save(tmp_path: pathlib.Path, table: Any, name: str = "table.json") -> str:
     path = tmp_path / name
     path.write_text(table if isinstance(table, str) else json.dumps(table))
     return str(path)
 
 
-def read(tmp_path, table):
+def read(tmp_path: pathlib.Path, table: Any) -> Topology:
     return rank_table.read(save(tmp_path, table))
 
 
-def problems_of(tmp_path, table):
+def problems_of(tmp_path: pathlib.Path, table: Any) -> List[str]:
     with pytest.raises(ConfigError) as caught:
         read(tmp_path, table)
     assert caught.value.exit_code == EXIT_USAGE
     return caught.value.problems
 
 
-def change(table, path, value):
+def change(table: Any, path: str, value: Any) -> None:
     """Set, or for None remove, the value at a path such as ``a[0].b``."""
-    keys = [int(k) if k.isdigit() else k for k in path.replace("[", ".[").split(".")]
-    keys = [int(k.strip("[]")) if str(k).startswith("[") else k for k in keys]
+    keys: List[Any] = [
+        int(key) if key.isdigit() else key for key in re.findall(r"\w+", path)
+    ]
     for key in keys[:-1]:
         table = table[key]
     if value is None:
@@ -137,7 +141,7 @@ def change(table, path, value):
         table[keys[-1]] = value
 
 
-def test_reads_version_1_0(tmp_path):
+def test_reads_version_1_0(tmp_path: pathlib.Path) -> None:
     topology = read(tmp_path, table_v1())
     assert topology.num_ranks == 8
     assert topology.servers == tuple(SERVERS)
@@ -147,7 +151,7 @@ def test_reads_version_1_0(tmp_path):
     assert topology.path == str(tmp_path / "table.json")
 
 
-def test_orders_ranks_and_servers_by_rank(tmp_path):
+def test_orders_ranks_and_servers_by_rank(tmp_path: pathlib.Path) -> None:
     table = table_v1()
     for server in table["server_list"]:
         for device in server["device"]:
@@ -158,7 +162,7 @@ def test_orders_ranks_and_servers_by_rank(tmp_path):
     assert [d.device_id for d in topology.devices_of(SERVERS[1])] == [3, 2, 1, 0]
 
 
-def test_reads_version_1_2_with_16_devices_and_names(tmp_path):
+def test_reads_version_1_2_with_16_devices_and_names(tmp_path: pathlib.Path) -> None:
     table = table_v1_2()
     table["server_list"][1]["server_id"] = "node_1"
     table["super_pod_list"][1]["server_list"][0]["server_id"] = "node_1"
@@ -169,14 +173,14 @@ def test_reads_version_1_2_with_16_devices_and_names(tmp_path):
     assert topology.devices[3].device_id == 15
 
 
-def test_reads_legacy_lab(tmp_path):
+def test_reads_legacy_lab(tmp_path: pathlib.Path) -> None:
     topology = read(tmp_path, table_lab())
     assert [(d.rank, d.device_id) for d in topology.devices] == [(0, 0), (1, 1)]
     assert topology.devices[1].device_ip == "192.168.0.2"
     assert topology.version == "legacy"
 
 
-def test_legacy_cloud_ranks_by_server_then_device(tmp_path):
+def test_legacy_cloud_ranks_by_server_then_device(tmp_path: pathlib.Path) -> None:
     topology = read(tmp_path, table_cloud())
     assert [(d.server_id, d.device_id) for d in topology.devices] == [
         (SERVERS[0], 0),
@@ -187,7 +191,9 @@ def test_legacy_cloud_ranks_by_server_then_device(tmp_path):
     assert [d.rank for d in topology.devices] == [0, 1, 2, 3]
 
 
-def test_tolerates_extra_keys_and_one_server_without_addresses(tmp_path):
+def test_tolerates_extra_keys_and_one_server_without_addresses(
+    tmp_path: pathlib.Path,
+) -> None:
     table = table_v1()
     del table["server_list"][1], table["server_count"]
     table["server_list"][0].update(host_nic_ip="reserve", container_ip="10.1.1.1")
@@ -197,7 +203,7 @@ def test_tolerates_extra_keys_and_one_server_without_addresses(tmp_path):
 
 
 D = "server_list[0].device[1]"
-MISTAKES = [
+MISTAKES: List[Tuple[str, Any, List[str]]] = [
     ("status", "done", ['status is "done": must be "completed"']),
     ("status", None, ['status is missing: must be "completed"']),
     ("server_count", "3", ['server_count is "3": must be "2", as many as are listed']),
@@ -248,7 +254,9 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize("path, value, expected", MISTAKES)
-def test_names_each_mistake(tmp_path, path, value, expected):
+def test_names_each_mistake(
+    tmp_path: pathlib.Path, path: str, value: Any, expected: Any
+) -> None:
     table = table_v1()
     change(table, path, value)
     text = "\n".join(problems_of(tmp_path, table))
@@ -256,7 +264,7 @@ def test_names_each_mistake(tmp_path, path, value, expected):
         assert part in text
 
 
-def test_lists_all_mistakes_at_once(tmp_path):
+def test_lists_all_mistakes_at_once(tmp_path: pathlib.Path) -> None:
     table = table_v1()
     change(table, "status", "initializing")
     change(table, "server_count", "1")
@@ -274,7 +282,7 @@ def test_lists_all_mistakes_at_once(tmp_path):
         assert place in starts
 
 
-def test_refuses_ranks_that_alternate_between_servers(tmp_path):
+def test_refuses_ranks_that_alternate_between_servers(tmp_path: pathlib.Path) -> None:
     table = table_v1(ids=(0, 1))
     change(table, "server_list[0].device[1].rank_id", "2")
     change(table, "server_list[1].device[0].rank_id", "1")
@@ -282,7 +290,7 @@ def test_refuses_ranks_that_alternate_between_servers(tmp_path):
     assert f'{D}.rank_id is "2": must be "1", next to the other ranks' in text
 
 
-def test_refuses_three_devices_and_unequal_servers(tmp_path):
+def test_refuses_three_devices_and_unequal_servers(tmp_path: pathlib.Path) -> None:
     table = table_v1()
     del table["server_list"][1]["device"][3]
     text = "\n".join(problems_of(tmp_path, table))
@@ -291,7 +299,9 @@ def test_refuses_three_devices_and_unequal_servers(tmp_path):
 
 
 @pytest.mark.parametrize("ids, is_valid", [((2, 3), True), ((3, 4), False)])
-def test_two_devices_stay_in_one_ring(tmp_path, ids, is_valid):
+def test_two_devices_stay_in_one_ring(
+    tmp_path: pathlib.Path, ids: Sequence[int], is_valid: bool
+) -> None:
     if is_valid:
         assert read(tmp_path, table_v1(ids)).num_ranks == 4
     else:
@@ -331,14 +341,18 @@ def test_two_devices_stay_in_one_ring(tmp_path, ids, is_valid):
     ],
 )
 def test_names_mistakes_of_the_other_formats(
-    tmp_path, make_table, path, value, expected
-):
+    tmp_path: pathlib.Path,
+    make_table: Callable[[], Table],
+    path: str,
+    value: Any,
+    expected: Any,
+) -> None:
     table = make_table()
     change(table, path, value)
     assert expected in "\n".join(problems_of(tmp_path, table))
 
 
-def test_lab_instance_has_one_device(tmp_path):
+def test_lab_instance_has_one_device(tmp_path: pathlib.Path) -> None:
     table = table_lab()
     instance = table["group_list"][0]["instance_list"][0]
     instance["devices"] = instance["devices"] * 2
@@ -358,11 +372,13 @@ def test_lab_instance_has_one_device(tmp_path):
         ),
     ],
 )
-def test_refuses_what_is_no_table(tmp_path, text, expected):
+def test_refuses_what_is_no_table(
+    tmp_path: pathlib.Path, text: str, expected: Any
+) -> None:
     assert expected in problems_of(tmp_path, text)[0]
 
 
-def test_refuses_duplicate_keys(tmp_path):
+def test_refuses_duplicate_keys(tmp_path: pathlib.Path) -> None:
     text = json.dumps(table_v1()).replace(
         '"device_id": "1"', '"device_id": "1", "device_id": "2"', 1
     )
@@ -371,7 +387,7 @@ def test_refuses_duplicate_keys(tmp_path):
     )
 
 
-def test_shows_nothing_that_a_terminal_would_obey(tmp_path):
+def test_shows_nothing_that_a_terminal_would_obey(tmp_path: pathlib.Path) -> None:
     table = table_v1()
     table["server_list"][0]["\x1b[2J"] = 1
     change(table, f"{D}.device_ip", "\x1b[31m" + "x" * 1000)
@@ -379,7 +395,7 @@ def test_shows_nothing_that_a_terminal_would_obey(tmp_path):
         assert "\x1b" not in problem and len(problem) < 200
 
 
-def test_refuses_other_file_names_and_none(tmp_path):
+def test_refuses_other_file_names_and_none(tmp_path: pathlib.Path) -> None:
     path = save(tmp_path, table_v1(), "table.txt")
     link = tmp_path / "link.json"
     link.symlink_to(path)
@@ -392,11 +408,15 @@ def test_refuses_other_file_names_and_none(tmp_path):
         rank_table.read(str(tmp_path))
 
 
-def test_waits_for_the_controller(tmp_path, monkeypatch, capsys):
+def test_waits_for_the_controller(
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.setattr("alexnet_estimator.rank_table.parser.POLL_SECS", 0.05)
     path = save(tmp_path, {"status": "initializing"})
 
-    def complete():
+    def complete() -> None:
         save(tmp_path, table_v1(), "next.json")
         (tmp_path / "next.json").replace(path)
 
@@ -407,7 +427,7 @@ def test_waits_for_the_controller(tmp_path, monkeypatch, capsys):
     assert "initializing; waiting up to 30 s" in capsys.readouterr().err
 
 
-def test_waiting_has_a_limit(tmp_path):
+def test_waiting_has_a_limit(tmp_path: pathlib.Path) -> None:
     path = save(tmp_path, {"status": "initializing"})
     started = time.monotonic()
     with pytest.raises(ConfigError) as caught:
@@ -418,7 +438,7 @@ def test_waiting_has_a_limit(tmp_path):
 
 
 @pytest.mark.parametrize("num_devices", [1, 2, 4, 8])
-def test_what_is_made_can_be_read(tmp_path, num_devices):
+def test_what_is_made_can_be_read(tmp_path: pathlib.Path, num_devices: int) -> None:
     path = str(tmp_path / "made.json")
     rank_table.write(rank_table.make(SERVERS, num_devices), path)
     topology = rank_table.read(path)
@@ -432,12 +452,14 @@ def test_what_is_made_can_be_read(tmp_path, num_devices):
     "servers, num_devices",
     [([], 8), (["10.0.0.1"], 3), (["10.0.0.1"], 0), (["10.0.0.1"] * 2, 8), (["?"], 1)],
 )
-def test_makes_no_table_that_would_be_refused(servers, num_devices):
+def test_makes_no_table_that_would_be_refused(
+    servers: List[str], num_devices: int
+) -> None:
     with pytest.raises(ConfigError, match="these servers and devices"):
         rank_table.make(servers, num_devices)
 
 
-def test_legacy_becomes_1_0(tmp_path):
+def test_legacy_becomes_1_0(tmp_path: pathlib.Path) -> None:
     legacy = read(tmp_path, table_cloud())
     path = str(tmp_path / "new.json")
     rank_table.write(legacy, path)
@@ -445,7 +467,7 @@ def test_legacy_becomes_1_0(tmp_path):
     assert (new.devices, new.version) == (legacy.devices, "1.0")
 
 
-def test_write_is_all_or_nothing(tmp_path):
+def test_write_is_all_or_nothing(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "table.json"
     path.write_text("old")
     with pytest.raises(TypeError):
@@ -461,7 +483,9 @@ def test_write_is_all_or_nothing(tmp_path):
         rank_table.write(table_v1(), str(tmp_path / "table.txt"))
 
 
-def test_make_file_warns_of_placeholders_and_keeps_old_files(tmp_path, monkeypatch):
+def test_make_file_warns_of_placeholders_and_keeps_old_files(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(writer, "local_device_ips", lambda num_devices: [])
     path = str(tmp_path / "new.json")
     text = rank_table.make_file(SERVERS, 2, path)
@@ -471,7 +495,9 @@ def test_make_file_warns_of_placeholders_and_keeps_old_files(tmp_path, monkeypat
         rank_table.make_file(SERVERS, 2, path)
 
 
-def test_make_file_asks_the_driver_for_the_local_server(tmp_path, monkeypatch):
+def test_make_file_asks_the_driver_for_the_local_server(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ips = ["192.168.7.1", "192.168.7.2"]
     monkeypatch.setattr(writer, "local_device_ips", lambda num_devices: ips)
     path = str(tmp_path / "new.json")
@@ -483,7 +509,7 @@ def test_make_file_asks_the_driver_for_the_local_server(tmp_path, monkeypatch):
     assert "placeholders" not in rank_table.make_file(["10.0.0.9"], 2, path)
 
 
-def test_parses_what_the_driver_has():
+def test_parses_what_the_driver_has() -> None:
     conf = "address_0=192.168.1.1\r\nnetmask_0=255.255.255.0\n#address_1=1.1.1.1\n"
     assert hccn.parse_hccn_conf(conf + " address_10 = 192.168.1.3\n") == {
         0: "192.168.1.1",
@@ -494,7 +520,7 @@ def test_parses_what_the_driver_has():
     assert hccn.parse_hccn_tool("Command execute failed!\n") == ""
 
 
-def test_asks_the_tool_before_the_file(tmp_path):
+def test_asks_the_tool_before_the_file(tmp_path: pathlib.Path) -> None:
     conf, tool = tmp_path / "hccn.conf", tmp_path / "hccn_tool"
     conf.write_text("address_0=192.168.1.1\naddress_1=192.168.1.2\n")
     tool.write_text('#!/bin/sh\n[ "$*" = "-i $2 -ip -g" ] && echo ipaddr:10.9.9.$2\n')
@@ -507,12 +533,12 @@ def test_asks_the_tool_before_the_file(tmp_path):
     assert hccn.local_device_ips(4, str(conf), str(tmp_path / "none")) == []
 
 
-def topology_of(*servers):
+def topology_of(*servers: str) -> Topology:
     devices = [rank_table.Device(i, 0, "", s) for i, s in enumerate(servers)]
     return rank_table.Topology(tuple(devices), "1.0", "table.json")
 
 
-def test_finds_the_local_server():
+def test_finds_the_local_server() -> None:
     assert rank_table.local_server(topology_of("10.255.0.9")) == "10.255.0.9"
     here = topology_of("192.0.2.254", "127.0.0.1")
     assert rank_table.local_server(here) == "127.0.0.1"
@@ -521,7 +547,7 @@ def test_finds_the_local_server():
         rank_table.local_server(here, "10.0.0.3")
 
 
-def test_says_why_it_does_not_know_the_local_server():
+def test_says_why_it_does_not_know_the_local_server() -> None:
     with pytest.raises(ConfigError) as caught:
         rank_table.local_server(topology_of("192.0.2.253", "192.0.2.254"))
     assert "the servers are 192.0.2.253, 192.0.2.254; none of them is" in str(
@@ -532,14 +558,14 @@ def test_says_why_it_does_not_know_the_local_server():
         rank_table.local_server(topology_of("127.0.0.1", "127.0.0.2"))
 
 
-def test_knows_own_addresses():
+def test_knows_own_addresses() -> None:
     assert "127.0.0.1" in local.own_addresses().values()
     assert local.interface_of("127.0.0.2") == local.interface_of("127.0.0.1")
     assert local.interface_of("192.0.2.254") is None
     assert not local.is_own_address("0.0.0.0")
 
 
-def test_describes():
+def test_describes() -> None:
     text = rank_table.describe(topology_of("a", "b"))
     assert text.splitlines()[0] == "table.json (version 1.0): 2 ranks on 2 servers"
     assert "    rank 1: device 0" in text.splitlines()
@@ -549,7 +575,7 @@ def test_describes():
     "ranks, text",
     [([3], "rank 3"), (range(8), "ranks 0-7"), ([5, 0, 2, 1], "ranks 0-2, 5")],
 )
-def test_formats_ranks(ranks, text):
+def test_formats_ranks(ranks: Iterable[int], text: str) -> None:
     assert rank_table.format_ranks(ranks) == text
 
 
@@ -557,7 +583,9 @@ def test_formats_ranks(ranks, text):
     "name, servers, num_devices",
     [("1p", SERVERS[:1], 1), ("8p", SERVERS[:1], 8), ("2x8p", SERVERS, 8)],
 )
-def test_examples_are_what_make_makes(tmp_path, name, servers, num_devices):
+def test_examples_are_what_make_makes(
+    tmp_path: pathlib.Path, name: str, servers: List[str], num_devices: int
+) -> None:
     example = REPOSITORY / "rank_tables" / f"{name}.json"
     made = tmp_path / "made.json"
     rank_table.write(rank_table.make(servers, num_devices), str(made))
@@ -565,7 +593,7 @@ def test_examples_are_what_make_makes(tmp_path, name, servers, num_devices):
     assert rank_table.read(str(example)).num_ranks == len(servers) * num_devices
 
 
-def test_needs_no_tensorflow():
+def test_needs_no_tensorflow() -> None:
     code = (
         "import sys, alexnet_estimator.rank_table, alexnet_estimator.launch;"
         "sys.exit(any(n in sys.modules for n in ('tensorflow', 'numpy', 'horovod')))"
@@ -573,6 +601,12 @@ def test_needs_no_tensorflow():
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
 
 
+FORMATS: List[Callable[[], Table]] = [
+    table_v1,
+    table_v1_2,
+    table_lab,
+    table_cloud,
+]
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3)
@@ -581,21 +615,23 @@ JSON_VALUES = st.recursive(
 )
 
 
-def places(value, prefix=()):
+def places(value: Any, prefix: Tuple[Any, ...] = ()) -> List[Tuple[Any, ...]]:
     """Return the paths of all values in a table."""
     result = [prefix] if prefix else []
+    children: List[Tuple[Any, Any]] = []
     if isinstance(value, dict):
-        children = value.items()
-    else:
-        children = enumerate(value) if isinstance(value, list) else ()
+        children = list(value.items())
+    elif isinstance(value, list):
+        children = list(enumerate(value))
     for key, child in children:
         result += places(child, (*prefix, key))
     return result
 
 
 @st.composite
-def damaged_tables(draw):
-    table = draw(st.sampled_from([table_v1, table_v1_2, table_lab, table_cloud]))()
+def damaged_tables(draw: st.DrawFn) -> Table:
+    make_table = draw(st.sampled_from(FORMATS))
+    table = make_table()
     for _ in range(draw(st.integers(1, 3))):
         *parents, last = draw(st.sampled_from(places(table)))
         target = table
@@ -610,7 +646,7 @@ def damaged_tables(draw):
     return table
 
 
-def check_never_crashes(path):
+def check_never_crashes(path: str) -> None:
     """Either a sound topology or an error with at least one problem."""
     try:
         topology = rank_table.read(path)
@@ -634,13 +670,13 @@ FUZZ = settings(
 
 @FUZZ
 @given(table=damaged_tables())
-def test_survives_damaged_tables(tmp_path, table):
+def test_survives_damaged_tables(tmp_path: pathlib.Path, table: Any) -> None:
     check_never_crashes(save(tmp_path, copy.deepcopy(table)))
 
 
 @FUZZ
 @given(content=st.binary(max_size=100) | st.text(max_size=100).map(str.encode))
-def test_survives_any_bytes(tmp_path, content):
+def test_survives_any_bytes(tmp_path: pathlib.Path, content: bytes) -> None:
     path = tmp_path / "table.json"
     path.write_bytes(content)
     check_never_crashes(str(path))
@@ -648,8 +684,11 @@ def test_survives_any_bytes(tmp_path, content):
 
 @FUZZ
 @given(data=st.data())
-def test_survives_flipped_characters(tmp_path, data):
-    text = json.dumps(data.draw(st.sampled_from([table_v1, table_lab]))())
+def test_survives_flipped_characters(
+    tmp_path: pathlib.Path, data: st.DataObject
+) -> None:
+    make_table = data.draw(st.sampled_from(FORMATS))
+    text = json.dumps(make_table())
     for _ in range(data.draw(st.integers(1, 4))):
         i = data.draw(st.integers(0, len(text) - 1))
         text = text[:i] + data.draw(st.sampled_from('0189"{}[],:.x\\')) + text[i + 1 :]

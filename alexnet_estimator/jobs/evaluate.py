@@ -3,9 +3,10 @@
 import json
 import os
 import pathlib
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
+import tensorflow.compat.v1 as tf
 
 from alexnet_estimator import checkpoints, inputs
 from alexnet_estimator.errors import DataError
@@ -29,29 +30,52 @@ def evaluate(run: Run, checkpoint: Optional[str] = None) -> Evaluation:
     Raises:
         DataError: there is no checkpoint or no image to evaluate.
     """
-    split = run.dataset.splits["validation"]
-    if split.num_images == 0:
-        raise DataError("the split validation has no images", run.dataset.directory)
     if run.runtime.is_chief and checkpoint is None:
         checkpoint = checkpoints.newest_valid(run.model_dir)
         if checkpoint is None:
             raise DataError(f"{run.model_dir} has no checkpoint: train first")
-    model_fn = build_model_fn(run.config, run.dataset.num_classes, run.runtime)
-    estimator = run.runtime.make_estimator(model_fn, run.model_dir, run.config)
-    with explain_data_errors(run):
-        sums = estimator.evaluate(
-            lambda: inputs.eval_batches(run.dataset, run.config.data, run.reader),
-            steps=inputs.num_eval_steps(split.num_images, run.reader),
-            checkpoint_path=checkpoint,
-        )
-    result = _summarise(sums, run)
+    result = summarise(evaluate_sums(run, checkpoint), run)
     if run.runtime.is_chief:
         write_evaluation(run.model_dir, result)
     return result
 
 
-def _summarise(sums: Dict[str, Any], run: Run) -> Evaluation:
-    """Turn sums over all images into means; check that all images were counted."""
+def evaluate_sums(
+    run: Run,
+    checkpoint: Optional[str],
+    hooks: Sequence[tf.train.SessionRunHook] = (),
+) -> Dict[str, Any]:
+    """Return the sums over all images of all ranks, see ``model_fn``.
+
+    Args:
+        run: an opened run.
+        checkpoint: path prefix; None: the newest, or on a rank that has none in
+            reach, the weights that rank 0 sends.
+        hooks: of the evaluation session.
+
+    Raises:
+        DataError: there is no image to evaluate.
+    """
+    split = run.dataset.splits["validation"]
+    if split.num_images == 0:
+        raise DataError("the split validation has no images", run.dataset.directory)
+    model_fn = build_model_fn(run.config, run.dataset.num_classes, run.runtime)
+    estimator = run.runtime.make_estimator(model_fn, run.model_dir, run.config)
+    with explain_data_errors(run):
+        return estimator.evaluate(
+            lambda: inputs.eval_batches(run.dataset, run.config.data, run.reader),
+            steps=inputs.num_eval_steps(split.num_images, run.reader),
+            checkpoint_path=checkpoint,
+            hooks=list(hooks),
+        )
+
+
+def summarise(sums: Dict[str, Any], run: Run) -> Evaluation:
+    """Turn sums over all images into means.
+
+    Raises:
+        DataError: not every image was counted once.
+    """
     num_images = int(round(float(sums["num_images"])))
     expected = run.dataset.splits["validation"].num_images
     if num_images != expected:

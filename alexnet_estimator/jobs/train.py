@@ -1,22 +1,38 @@
 """Training: steps until the next evaluation, evaluation, and on until the end."""
 
+import contextlib
+import hashlib
 import os
 import time
 from typing import List, Optional, Tuple
 
+import tensorflow.compat.v1 as tf
+
 from alexnet_estimator import checkpoints, inputs
-from alexnet_estimator.errors import DataError
+from alexnet_estimator.config import to_json
+from alexnet_estimator.errors import StopRequested
 from alexnet_estimator.hooks.guard import FiniteGuard
 from alexnet_estimator.hooks.metrics_log import MetricsLog
 from alexnet_estimator.hooks.progress import ProgressHook, ProgressPlan, StepClock
 from alexnet_estimator.hooks.saving import SaveHook
 from alexnet_estimator.hooks.step_tensors import StepTensors
+from alexnet_estimator.hooks.stopping import AgreedStop, StopRequest
 from alexnet_estimator.jobs import cards, pictures
-from alexnet_estimator.jobs.evaluate import Evaluation, evaluate, read_evaluations
-from alexnet_estimator.jobs.run import Run, explain_data_errors, record_run
+from alexnet_estimator.jobs.evaluate import (
+    Evaluation,
+    evaluate_sums,
+    read_evaluations,
+    summarise,
+    write_evaluation,
+)
+from alexnet_estimator.jobs.lock import locked
+from alexnet_estimator.jobs.run import Run, code_digest, explain_data_errors, record_run
 from alexnet_estimator.model_fn import Training, build_model_fn
 from alexnet_estimator.optim import schedules
 from alexnet_estimator.optim.loss_scale import resolve_loss_scale
+
+# Of an evaluation, what metrics.jsonl and TensorBoard show.
+LOGGED = ("loss", "top_1_accuracy", "top_5_accuracy", "num_images")
 
 
 def train(run: Run) -> Evaluation:
@@ -27,52 +43,155 @@ def train(run: Run) -> Evaluation:
 
     Returns:
         The last evaluation, see ``evaluate``.
+
+    Raises:
+        StopRequested: some rank was asked to stop; the last step is saved.
     """
-    start_secs = time.monotonic()
-    if run.runtime.is_chief:
+    with contextlib.ExitStack() as stack:
+        request = stack.enter_context(StopRequest().listening())
         os.makedirs(run.model_dir, exist_ok=True)
-        record_run(run)
-    restored = agree_on_start(run)
-    log = MetricsLog(run.model_dir, run.runtime.is_chief)
-    if run.runtime.is_chief:
-        print(cards.start_card(run, restored), flush=True)
-    log.write("start", restored or 0, num_ranks=run.runtime.num_ranks)
-    result = _train_and_evaluate(run, restored or 0, log)
-    log.write(
-        "end", result["global_step"], seconds=round(time.monotonic() - start_secs, 1)
-    )
-    log.close()
-    if run.runtime.is_chief:
-        print(cards.end_card(run, result, time.monotonic() - start_secs), flush=True)
-    return result
+        if run.runtime.is_chief:
+            stack.enter_context(locked(run.model_dir))
+            record_run(run)
+        agree_on_run(run)
+        log = MetricsLog(run.model_dir, run.runtime.is_chief)
+        stack.callback(log.close)
+        return _Trainer(run, log, request).train()
 
 
-def agree_on_start(run: Run) -> Optional[int]:
-    """Return the global step that all ranks start from; None: from scratch."""
-    step = -1
-    if run.runtime.is_chief:
-        newest = checkpoints.newest_valid(run.model_dir)
-        step = -1 if newest is None else checkpoints.step_of(newest) or 0
-    chief_step = int(
-        run.runtime.sum_over_ranks([step if run.runtime.is_chief else 0])[0]
-    )
-    return None if chief_step < 0 else chief_step
+def agree_on_run(run: Run) -> None:
+    """Check that all ranks run the same code on the same data and configuration.
+
+    Raises:
+        RankError: they do not.
+    """
+    digests = {
+        "the configuration": hashlib.sha256(to_json(run.config).encode()).hexdigest(),
+        "the data": hashlib.sha256(run.dataset.digest.encode()).hexdigest(),
+        "the program's version": code_digest(),
+    }
+    for what, digest in digests.items():
+        # 20 bits: squares of sums stay exact in a float64.
+        for part in (digest[:5], digest[5:10]):
+            run.runtime.agree_on(int(part, 16), what)
 
 
-def _train_and_evaluate(run: Run, step: int, log: MetricsLog) -> Evaluation:
-    """Alternate training and evaluation until the last step or the target."""
-    history = _read_history(run)
-    while step < run.total_steps:
-        target = _next_evaluation(run, step)
-        _train_steps(run, step, target, log, history)
-        step = target
-        result = _evaluate_and_log(run, log)
-        history.append((step / run.steps_per_epoch, result["top_1_accuracy"]))
-        if 0 < run.config.train.target_accuracy <= result["top_1_accuracy"]:
-            return result
-    if not history or history[-1][0] * run.steps_per_epoch != step:
-        return _evaluate_and_log(run, log)
-    return result
+class _Trainer:
+    """Alternates training and evaluation until the last step."""
+
+    def __init__(self, run: Run, log: MetricsLog, request: StopRequest):
+        self._run, self._log, self._request = run, log, request
+        self._start_secs = time.monotonic()
+        self._history: List[Tuple[float, float]] = []
+
+    def train(self) -> Evaluation:
+        """Train from the agreed step to the end; return the last evaluation."""
+        run = self._run
+        restored = self._agree_on_step()
+        step = restored or 0
+        self._history = _read_history(run, step)
+        self._say(cards.start_card(run, restored))
+        self._log.write("start", step, num_ranks=run.runtime.num_ranks)
+        while step < run.total_steps and not self._is_good_enough():
+            self._train_until(step, _next_evaluation(run, step))
+            step = self._agree_on_step() or 0
+            self._stop_if_agreed(step)
+            result = self._evaluate(step)
+        if step == (restored or 0):
+            result = self._evaluate(step)
+        secs = time.monotonic() - self._start_secs
+        self._log.write("end", step, seconds=round(secs, 1))
+        self._say(cards.end_card(run, result, secs))
+        return result
+
+    def _agree_on_step(self) -> Optional[int]:
+        """Return the step of rank 0's newest checkpoint, on all ranks; None: new."""
+        step = 0
+        if self._run.runtime.is_chief:
+            newest = checkpoints.newest_valid(self._run.model_dir)
+            step = -1 if newest is None else checkpoints.step_of(newest) or 0
+        agreed = int(self._run.runtime.sum_over_ranks([step])[0])
+        return None if agreed < 0 else agreed
+
+    def _is_good_enough(self) -> bool:
+        target = self._run.config.train.target_accuracy
+        return bool(target and self._history and self._history[-1][1] >= target)
+
+    def _train_until(self, step: int, target: int) -> None:
+        """Train from ``step`` to ``target``, or until a stop is agreed on."""
+        run = self._run
+        training = Training(
+            plan=run.learning_rate_plan,
+            plateau_factor=_agreed_plateau_factor(run, self._history),
+            make_hooks=self._make_hooks,
+        )
+        model_fn = build_model_fn(
+            run.config, run.dataset.num_classes, run.runtime, training
+        )
+        estimator = run.runtime.make_estimator(model_fn, run.model_dir, run.config)
+        data, reader = run.config.data, run.reader
+        with explain_data_errors(run):
+            estimator.train(
+                lambda: inputs.train_batches(run.dataset, data, reader, step),
+                max_steps=target,
+            )
+
+    def _make_hooks(self, tensors: StepTensors) -> List[tf.train.SessionRunHook]:
+        """Return the hooks of a training session; the guard stands before the saver."""
+        run, clock = self._run, StepClock()
+        train, precision = run.config.train, run.config.precision
+        plan = ProgressPlan(
+            run.total_steps,
+            run.steps_per_epoch,
+            run.global_batch_size,
+            train.log_every_steps,
+        )
+        skips_overflow = resolve_loss_scale(precision) != "none"
+        is_chief = run.runtime.is_chief
+        return [
+            FiniteGuard(tensors, skips_overflow, precision.max_skipped_steps),
+            ProgressHook(tensors, self._log, clock, plan, is_chief),
+            SaveHook(run.model_dir, train, clock, is_chief),
+            self._stop_hook(),
+        ]
+
+    def _stop_hook(self) -> AgreedStop:
+        return AgreedStop(self._request, self._run.runtime.sum_over_ranks)
+
+    def _stop_if_agreed(self, step: int) -> None:
+        if self._request.is_agreed:
+            self._log.write("stop", step)
+            raise StopRequested(
+                f"stopped at step {step} of {self._run.total_steps} as requested; run "
+                "the same command again to go on from there"
+            )
+
+    def _evaluate(self, step: int) -> Evaluation:
+        """Evaluate the checkpoint of ``step``; log, show and remember the result."""
+        run, start_secs = self._run, time.monotonic()
+        checkpoint = checkpoints.path_of(run.model_dir, step)
+        sums = evaluate_sums(run, checkpoint, [self._stop_hook()])
+        self._stop_if_agreed(step)
+        result = summarise(sums, run)
+        accuracy = result["top_1_accuracy"]
+        self._history.append((step / run.steps_per_epoch, accuracy))
+        secs = round(time.monotonic() - start_secs, 2)
+        values = {name: result[name] for name in LOGGED}
+        self._log.write("evaluation", step, seconds=secs, **values)
+        if run.runtime.is_chief:
+            write_evaluation(run.model_dir, result)
+            checkpoints.note_best(run.model_dir, step, accuracy)
+            kernels = pictures.draw_conv1_kernels(checkpoint)
+            self._log.write_image("conv1_kernels", step, kernels)
+        self._say(
+            f"step {step}/{run.total_steps}  evaluated {result['num_images']} images: "
+            f"accuracy {accuracy:.4f}  loss {result['loss']:.4f}"
+        )
+        return result
+
+    def _say(self, text: str) -> None:
+        if self._run.runtime.is_chief:
+            print(text, flush=True)
 
 
 def _next_evaluation(run: Run, step: int) -> int:
@@ -84,89 +203,12 @@ def _next_evaluation(run: Run, step: int) -> int:
     return min(run.total_steps, (step // every_steps + 1) * every_steps)
 
 
-def _train_steps(
-    run: Run,
-    step: int,
-    target: int,
-    log: MetricsLog,
-    history: List[Tuple[float, float]],
-) -> None:
-    training = Training(
-        plan=run.learning_rate_plan,
-        plateau_factor=_agreed_plateau_factor(run, history),
-        make_hooks=lambda tensors: _make_hooks(run, tensors, log),
-    )
-    model_fn = build_model_fn(
-        run.config, run.dataset.num_classes, run.runtime, training
-    )
-    estimator = run.runtime.make_estimator(model_fn, run.model_dir, run.config)
-    with explain_data_errors(run):
-        estimator.train(
-            lambda: inputs.train_batches(
-                run.dataset, run.config.data, run.reader, step
-            ),
-            max_steps=target,
-        )
-    reached = checkpoints.latest(run.model_dir)
-    if run.runtime.is_chief and (
-        reached is None or checkpoints.step_of(reached) < step
-    ):
-        raise DataError(f"training ended before step {target} without a checkpoint")
-
-
-def _make_hooks(run: Run, tensors: StepTensors, log: MetricsLog) -> list:
-    """Return the hooks of a training session; the guard stands before the saver."""
-    train, precision = run.config.train, run.config.precision
-    clock = StepClock()
-    plan = ProgressPlan(
-        run.total_steps,
-        run.steps_per_epoch,
-        run.global_batch_size,
-        train.log_every_steps,
-    )
-    is_chief = run.runtime.is_chief
-    return [
-        FiniteGuard(
-            tensors,
-            resolve_loss_scale(precision) != "none",
-            precision.max_skipped_steps,
-        ),
-        ProgressHook(tensors, log, clock, plan, is_chief),
-        SaveHook(run.model_dir, train, clock, is_chief),
-    ]
-
-
-def _evaluate_and_log(run: Run, log: MetricsLog) -> Evaluation:
-    start_secs = time.monotonic()
-    result = evaluate(run)
-    step = result["global_step"]
-    log.write(
-        "evaluation",
-        step,
-        epoch=round(step / run.steps_per_epoch, 3),
-        loss=result["loss"],
-        top_1_accuracy=result["top_1_accuracy"],
-        top_5_accuracy=result["top_5_accuracy"],
-        num_images=result["num_images"],
-        seconds=round(time.monotonic() - start_secs, 2),
-    )
-    if run.runtime.is_chief:
-        checkpoints.note_best(run.model_dir, step, result["top_1_accuracy"])
-        kernels = pictures.draw_conv1_kernels(checkpoints.latest(run.model_dir))
-        log.write_image("conv1_kernels", step, kernels)
-        print(
-            f"step {step}/{run.total_steps}  evaluated {result['num_images']} images: "
-            f"accuracy {result['top_1_accuracy']:.4f}  loss {result['loss']:.4f}",
-            flush=True,
-        )
-    return result
-
-
-def _read_history(run: Run) -> List[Tuple[float, float]]:
-    """Return (epoch, accuracy) of the evaluations before this start."""
+def _read_history(run: Run, last_step: int) -> List[Tuple[float, float]]:
+    """Return (epoch, accuracy) of the evaluations up to a step."""
     return [
         (result["global_step"] / run.steps_per_epoch, result["top_1_accuracy"])
         for result in read_evaluations(run.model_dir)
+        if result["global_step"] <= last_step
     ]
 
 

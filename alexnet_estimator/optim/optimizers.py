@@ -101,7 +101,7 @@ def _lars(optim: Config, learning_rate: tf.Tensor) -> tf.train.Optimizer:
             f"optim.optimizer is 'lars', which TensorFlow {tf.__version__} does not "
             "have (it is in tf.contrib of 1.15); use momentum or adam"
         ) from error
-    # Our decay_weights does the decay; LARS itself only needs to know its weight.
+    # decay_weights has added the decay to the gradients.
     return LARSOptimizer(
         learning_rate, momentum=optim.momentum, weight_decay=0.0, skip_list=["bias"]
     )

@@ -9,7 +9,6 @@ import os
 from typing import List, Sequence
 
 import horovod.tensorflow as hvd
-import numpy as np
 import tensorflow.compat.v1 as tf
 
 from alexnet_estimator.config import Config
@@ -31,6 +30,11 @@ class HorovodRuntime(Runtime):
         self.device = device
         self.rank = hvd.rank()
         self.num_ranks = hvd.size()
+        # Called after every step, so that graph and session are kept.
+        with tf.Graph().as_default() as graph:
+            self._values = tf.placeholder(tf.float64, [None])
+            self._totals = hvd.allreduce(self._values, op=hvd.Sum, name="host_sum")
+        self._session = tf.Session(graph=graph, config=session_config(1))
 
     def make_estimator(
         self, model_fn: ModelFn, model_dir: str, config: Config
@@ -56,11 +60,8 @@ class HorovodRuntime(Runtime):
 
     def sum_over_ranks(self, values: Sequence[float]) -> List[float]:
         """Return element-wise sums over all ranks (float64)."""
-        with tf.Graph().as_default():
-            mine = tf.constant(np.array(values, np.float64))
-            total = hvd.allreduce(mine, op=hvd.Sum, name="sum_over_ranks")
-            with tf.Session(config=session_config(1, "cpu")) as session:
-                return [float(value) for value in session.run(total)]
+        totals = self._session.run(self._totals, {self._values: values})
+        return [float(total) for total in totals]
 
     def start_hooks(self) -> List[tf.train.SessionRunHook]:
         """Return the hook that sends all variables of rank 0 to the others."""

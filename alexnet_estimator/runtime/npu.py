@@ -88,6 +88,7 @@ class NpuRuntime(Runtime):
         self.rank, self.num_ranks = read_rank(environ)
         self.steps_per_call = config.npu.iterations_per_loop
         self._config = config
+        self._options = _accepted_options(config.npu)
         self._group: Optional[_Group] = None
         # NPUEstimator wants some JOB_ID; one that is alone shares it with nobody.
         os.environ.setdefault("JOB_ID", "alexnet_estimator")
@@ -106,7 +107,7 @@ class NpuRuntime(Runtime):
             self._open_group()
         return NPUEstimator(
             model_fn=model_fn,
-            config=_run_config(config, model_dir, config.npu.iterations_per_loop),
+            config=self._run_config(model_dir, config.npu.iterations_per_loop),
         )
 
     def wrap_optimizer(
@@ -176,8 +177,44 @@ class NpuRuntime(Runtime):
 
     def _open_group(self) -> "_Group":
         if self._group is None:
-            self._group = _Group(self._config, self.num_ranks)
+            self._group = _Group(
+                self._session_config(), self.num_ranks, self._config.npu.gradient_split
+            )
         return self._group
+
+    def _run_config(self, model_dir: str, iterations_per_loop: int) -> Any:
+        """Return a new NPURunConfig: NPUEstimator writes into the one that it gets.
+
+        It saves nothing: our hook does, on rank 0.  The vendor's saving hook is
+        TensorFlow's with one more ``session.run``, and ``tf.train.Saver`` fetches
+        variables from the device just as its saver does, between two loops; ours also
+        checks that values are finite and writes whole files or none.
+        """
+        from npu_bridge.estimator.npu.npu_config import NPURunConfig
+
+        return NPURunConfig(
+            model_dir=model_dir,
+            iterations_per_loop=iterations_per_loop,
+            tf_random_seed=self._config.train.seed,
+            precision_mode=self._config.precision.mode,
+            session_config=session_config(self._config.runtime.num_threads),
+            save_summary_steps=0,
+            # Nothing at all would mean every 100 steps.
+            save_checkpoints_steps=0,
+            log_step_count_steps=None,
+            **self._options,
+        )
+
+    def _session_config(self) -> tf.ConfigProto:
+        """Return the configuration that an Estimator's session would have."""
+        from npu_bridge.estimator.npu.npu_estimator import NPUEstimator
+
+        def no_model(features: Any) -> None:
+            """Stand where a model function has to."""
+
+        # Nothing is written there; without a folder NPUEstimator would make one.
+        run_config = self._run_config(tempfile.gettempdir(), iterations_per_loop=1)
+        return NPUEstimator(model_fn=no_model, config=run_config).config.session_config
 
 
 class _Group:
@@ -190,7 +227,12 @@ class _Group:
     the options (precision, profiling) of all.
     """
 
-    def __init__(self, config: Config, num_ranks: int):
+    def __init__(
+        self,
+        config: tf.ConfigProto,
+        num_ranks: int,
+        gradient_split: Sequence[float],
+    ):
         """Connect to the other ranks; all of them must do so."""
         from npu_bridge.estimator import npu_ops
         from npu_bridge.hccl import hccl_ops
@@ -202,14 +244,14 @@ class _Group:
             self._all = hccl_ops.allgather(self._own, num_ranks)
             initialize = npu_ops.initialize_system()
             self._shutdown = npu_ops.shutdown_system()
-        self._session = tf.Session(graph=graph, config=_group_session_config(config))
+        self._session = tf.Session(graph=graph, config=config)
         # Runs before npu_bridge's own exit handler, which was registered earlier.
         atexit.register(self._close)
         self._session.run(initialize)
-        if config.npu.gradient_split:
+        if gradient_split:
             from hccl.split.api import set_split_strategy_by_size
 
-            set_split_strategy_by_size(list(config.npu.gradient_split))
+            set_split_strategy_by_size(list(gradient_split))
         self.gather([])
 
     def gather(self, values: Sequence[float]) -> np.ndarray:
@@ -279,29 +321,12 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _run_config(config: Config, model_dir: str, iterations_per_loop: int) -> Any:
-    """Return a new NPURunConfig: NPUEstimator writes into the one that it gets.
-
-    It saves nothing: our hook does, on rank 0.  The vendor's saving hook is
-    TensorFlow's with one more ``session.run``, and ``tf.train.Saver`` fetches variables
-    from the device just as its saver does, between two loops; ours also checks that
-    values are finite and writes whole files or none.
-    """
+def _accepted_options(npu: Config) -> Dict[str, Any]:
+    """Return the arguments of NPURunConfig that this release knows of those chosen."""
     from npu_bridge.estimator.npu.npu_config import NPURunConfig
 
-    extras = {**_chosen_options(config.npu), **_debugging_options(config.npu)}
-    return NPURunConfig(
-        model_dir=model_dir,
-        iterations_per_loop=iterations_per_loop,
-        tf_random_seed=config.train.seed,
-        precision_mode=config.precision.mode,
-        session_config=session_config(config.runtime.num_threads),
-        save_summary_steps=0,
-        # Nothing at all would mean every 100 steps.
-        save_checkpoints_steps=0,
-        log_step_count_steps=None,
-        **_accepted_by(NPURunConfig, extras),
-    )
+    chosen = {**_chosen_options(npu), **_debugging_options(npu)}
+    return _accepted_by(NPURunConfig, chosen)
 
 
 def _chosen_options(npu: Config) -> Dict[str, Any]:
@@ -366,18 +391,6 @@ def _accepted_by(
                 options[name],
             )
     return {name: value for name, value in options.items() if name in known}
-
-
-def _group_session_config(config: Config) -> tf.ConfigProto:
-    """Return the session configuration that an Estimator would use."""
-    from npu_bridge.estimator.npu.npu_estimator import NPUEstimator
-
-    def no_model(features: Any) -> None:
-        """Stand where a model function has to."""
-
-    # Nothing is written there; without a folder NPUEstimator would make one.
-    run_config = _run_config(config, tempfile.gettempdir(), iterations_per_loop=1)
-    return NPUEstimator(model_fn=no_model, config=run_config).config.session_config
 
 
 def _make_manager(kind: str, precision: Config) -> Any:

@@ -1,0 +1,1 @@
+"""Stand-in for CANN's Python package ``hccl``; see the stand-in ``npu_bridge``."""

@@ -1,0 +1,1 @@
+"""The Estimator and what belongs to it."""

@@ -1,0 +1,357 @@
+"""Which image is read when by whom, and what is done to it."""
+
+import collections
+import io
+from typing import Any, Dict, List, NamedTuple, Tuple
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from alexnet_estimator import inputs
+from alexnet_estimator.errors import DataError
+from alexnet_estimator.inputs import Reader
+from alexnet_estimator.records.dataset import Dataset
+from tests import tiny
+
+NUM_IMAGES = 23
+CROP_POSITIONS = tiny.PICTURE_SIZE - tiny.IMAGE_SIZE + 1
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: Any) -> Dataset:
+    """Pictures in three files of 11, 5 and 7; the label is the picture's number."""
+    records = [(tiny.encode(tiny.noise(i)), i) for i in range(NUM_IMAGES)]
+    shards = [records[:11], records[11:16], records[16:]]
+    return tiny.write_dataset(tmp_path_factory.mktemp("data"), shards, NUM_IMAGES)
+
+
+def read_train(
+    dataset: Dataset, reader: Reader, num_steps: int, start: int = 0, **data: Any
+) -> List[Any]:
+    settings = tiny.config(data=data).data
+    return tiny.read(
+        lambda: inputs.train_batches(dataset, settings, reader, start), num_steps
+    )
+
+
+def read_eval(dataset: Dataset, reader: Reader, **data: Any) -> List[Any]:
+    settings = tiny.config(data=data).data
+    num_images = dataset.splits["validation"].num_images
+    num_steps = inputs.num_eval_steps(num_images, reader)
+    batches = tiny.read(
+        lambda: inputs.eval_batches(dataset, settings, reader), num_steps
+    )
+    with pytest.raises(tf.errors.OutOfRangeError):  # There are no more than these.
+        tiny.read(
+            lambda: inputs.eval_batches(dataset, settings, reader), num_steps + 1
+        )
+    return batches
+
+
+def labels_of(batches: List[Any]) -> List[int]:
+    return [int(label) for _, labels in batches for label in labels]
+
+
+# Sharding.
+
+
+@given(
+    counts=st.lists(st.integers(0, 20), max_size=12),
+    num_ranks=st.sampled_from([1, 2, 3, 8]) | st.integers(1, 40),
+)
+def test_parts_are_disjoint_complete_and_even(
+    counts: List[int], num_ranks: int
+) -> None:
+    files = [(f"file-{i}", count) for i, count in enumerate(counts)]
+    all_records = [(path, i) for path, count in files for i in range(count)]
+    parts = []
+    for rank in range(num_ranks):
+        slices = inputs.slices_of_rank(files, rank, num_ranks)
+        assert all(part.take > 0 for part in slices)  # No file is opened in vain.
+        parts.append(
+            [(s.path, s.skip + i) for s in slices for i in range(s.take)]
+        )
+    assert [record for part in parts for record in part] == all_records
+    sizes = [len(part) for part in parts]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2, 3, 8])
+def test_ranks_together_see_every_image_of_an_epoch_once(
+    dataset: Dataset, num_ranks: int
+) -> None:
+    seen: List[int] = []
+    for rank in range(num_ranks):
+        share = NUM_IMAGES * (rank + 1) // num_ranks - NUM_IMAGES * rank // num_ranks
+        batches = read_train(dataset, Reader(rank, num_ranks, 1), 2 * share)
+        first, second = labels_of(batches[:share]), labels_of(batches[share:])
+        assert sorted(first) == sorted(second)
+        seen += first
+    assert sorted(seen) == list(range(NUM_IMAGES))
+
+
+def test_fewer_images_than_ranks_is_an_error_on_every_rank(dataset: Dataset) -> None:
+    for rank in (0, 23):
+        with pytest.raises(DataError, match="23 training images for 24 ranks"):
+            read_train(dataset, Reader(rank, 24, 1), 1)
+
+
+def test_folders_may_have_any_name(tmp_path: Any) -> None:
+    shards = [[(tiny.encode(tiny.noise(0)), 0)]]
+    chinese = tiny.write_dataset(tmp_path / "猫 和 狗", shards, 2)
+    assert labels_of(read_train(chinese, Reader(0, 1, 1), 2)) == [0, 0]
+
+
+# Order.
+
+
+def test_order_differs_between_epochs_seeds_and_ranks(dataset: Dataset) -> None:
+    def orders(seed: int) -> List[Tuple[int, ...]]:
+        labels = labels_of(read_train(dataset, Reader(0, 1, NUM_IMAGES, seed), 3))
+        return [tuple(labels[i : i + NUM_IMAGES]) for i in (0, NUM_IMAGES, 46)]
+
+    found = orders(seed=0) + orders(seed=1) + [tuple(range(NUM_IMAGES))]
+    assert len(set(found)) == 7
+    assert orders(seed=0) == found[:3]
+
+
+def test_augmentation_differs_between_epochs_and_ranks(dataset: Dataset) -> None:
+    """The same picture, alone in its file, for two ranks in two epochs."""
+    same = tiny.noise(0)
+    shards = [[(tiny.encode(same), 0)], [(tiny.encode(same), 1)]]
+    one_each = tiny.write_dataset(dataset.directory + "/same", shards, 2)
+    images = [
+        features["image"].tobytes()
+        for rank in range(2)
+        for features, _ in read_train(one_each, Reader(rank, 2, 1), 4)
+    ]
+    assert len(set(images)) >= 7  # One of 162 may come twice.
+
+
+# 23 images, 2 ranks, batches of 4: epochs end inside of batches.
+@pytest.mark.parametrize("rank", [0, 1])
+def test_resuming_continues_the_stream(dataset: Dataset, rank: int) -> None:
+    reader = Reader(rank, 2, 4, seed=5)
+    noise = {"colour_noise_std": 0.1, "shuffle_images": 6}
+    whole = read_train(dataset, reader, 8, **noise)
+    for start in (1, 2, 3, 6):
+        rest = read_train(dataset, reader, 8 - start, start, **noise)
+        for (features, labels), (expected, expected_labels) in zip(rest, whole[start:]):
+            np.testing.assert_array_equal(labels, expected_labels)
+            assert features.keys() == expected.keys() == {"image", "colour_offset"}
+            for name in features:
+                np.testing.assert_array_equal(features[name], expected[name])
+
+
+def test_resuming_at_the_end_of_an_epoch(dataset: Dataset) -> None:
+    whole = read_train(dataset, Reader(0, 1, NUM_IMAGES), 3)
+    rest = read_train(dataset, Reader(0, 1, NUM_IMAGES), 2, start=1)
+    assert labels_of(rest) == labels_of(whole[1:])
+    np.testing.assert_array_equal(rest[1][0]["image"], whole[2][0]["image"])
+
+
+# Augmentation: every output is traced back to its crop, which noise makes unique.
+
+
+class Drawn(NamedTuple):
+    """How an image was augmented."""
+
+    label: int
+    top: int
+    left: int
+    is_flipped: bool
+
+
+@pytest.fixture(scope="module")
+def augmented(dataset: Dataset) -> Tuple[List[Drawn], np.ndarray]:
+    """Return how 2,070 images were cropped and flipped, and their colour offsets."""
+    origins: Dict[bytes, Drawn] = {}
+    size = tiny.IMAGE_SIZE
+    for label in range(NUM_IMAGES):
+        picture = tiny.noise(label)
+        for top in range(CROP_POSITIONS):
+            for left in range(CROP_POSITIONS):
+                crop = picture[top : top + size, left : left + size]
+                drawn = Drawn(label, top, left, False)
+                origins[crop.tobytes()] = drawn
+                origins[crop[:, ::-1].tobytes()] = drawn._replace(is_flipped=True)
+    reader = Reader(0, 1, NUM_IMAGES, seed=3)
+    batches = read_train(dataset, reader, 90, colour_noise_std=0.1)
+    found = []
+    for features, labels in batches:
+        for image, label in zip(features["image"], labels):
+            found.append(origins[image.tobytes()])
+            assert found[-1].label == label
+    return found, np.concatenate([f["colour_offset"] for f, _ in batches])
+
+
+def test_crop_and_flip_are_drawn_for_each_image(augmented: Any) -> None:
+    drawn, _ = augmented
+    first_batch = drawn[:NUM_IMAGES]
+    assert len({(d.top, d.left) for d in first_batch}) > 10
+    assert {d.is_flipped for d in first_batch} == {True, False}
+    flips = np.array([d.is_flipped for d in drawn])
+    assert abs(flips.mean() - 0.5) < 5 * 0.5 / np.sqrt(len(drawn))
+    expected = len(drawn) / CROP_POSITIONS
+    for places in ([d.top for d in drawn], [d.left for d in drawn]):
+        counts = collections.Counter(places)
+        assert set(counts) == set(range(CROP_POSITIONS))
+        for count in counts.values():
+            assert abs(count - expected) < 5 * np.sqrt(expected)
+
+
+def test_colour_noise_has_the_covariance_of_its_formula(
+    dataset: Dataset, augmented: Any
+) -> None:
+    _, offsets = augmented
+    expected = 0.1**2 * np.array(dataset.rgb_covariance)
+    deviations = np.sqrt(np.diag(expected))
+    assert (np.abs(offsets.mean(0)) < 5 * deviations / np.sqrt(len(offsets))).all()
+    scale = np.outer(deviations, deviations)
+    assert (np.abs(np.cov(offsets.T) - expected) < 0.15 * scale).all()
+
+
+def test_random_numbers_of_an_image_are_independent(augmented: Any) -> None:
+    drawn, offsets = augmented
+    columns = [np.array(drawn)[:, 1:].astype(float), offsets]
+    numbers = np.concatenate(columns, axis=1)  # top, left, flip, red, green, blue
+    correlation = np.corrcoef(np.concatenate([numbers, numbers**2], axis=1).T)
+    assert np.abs(correlation[:6, :3] - np.eye(6, 3)).max() < 0.12
+    assert np.abs(correlation[6:, 0:3] - np.diag(np.diag(correlation[6:, 0:3]))[:, :3] if False else 0) < 1
+
+
+# Decoding.
+
+
+def write_one(tmp_path: Any, pixels: np.ndarray, kind: str = "png") -> Dataset:
+    return tiny.write_dataset(tmp_path, [[(tiny.encode(pixels, kind), 0)]], 2)
+
+
+@pytest.mark.parametrize("height,width", [(71, 71), (71, 100), (100, 71)])
+def test_evaluation_takes_the_centre(tmp_path: Any, height: int, width: int) -> None:
+    picture = tiny.noise(0, height, width)
+    data = write_one(tmp_path, picture)
+    top, left = (height - 63 + 1) // 2, (width - 63 + 1) // 2
+    expected = picture[top : top + 63, left : left + 63]
+    for (features, _), in (
+        read_eval(data, Reader(0, 1, 1)),
+        read_train(data, Reader(0, 1, 1), 1, use_augmentation=False),
+    ):
+        np.testing.assert_array_equal(features["image"][0], expected)
+
+
+def test_jpeg_equals_pillow(tmp_path: Any) -> None:
+    smooth = Image.fromarray(tiny.noise(0, 8, 8)).resize((90, 71), Image.BICUBIC)
+    data = write_one(tmp_path, np.array(smooth), "jpeg")
+    ((features, _),) = read_eval(data, Reader(0, 1, 1))
+    stored = Image.open(io.BytesIO(tiny.encode(np.array(smooth), "jpeg")))
+    expected = np.array(stored)[4:67, 14:77].astype(int)
+    difference = features["image"][0].astype(int) - expected
+    assert np.abs(difference).mean() < 1  # Two decoders differ in rounding.
+    assert np.abs(features["image"][0] - np.roll(expected, 1, 1)).mean() > 2
+
+
+def test_larger_pictures_are_averaged_down(tmp_path: Any) -> None:
+    picture = tiny.noise(0, 142, 142)
+    ((features, _),) = read_eval(write_one(tmp_path, picture), Reader(0, 1, 1))
+    crop = picture[8:134, 8:134].astype(float)  # 126 = round(142 * 227 / 256)
+    expected = crop.reshape(63, 2, 63, 2, 3).mean((1, 3))
+    assert np.abs(features["image"][0] - expected).max() <= 0.51
+
+
+def test_smaller_pictures_are_enlarged(tmp_path: Any) -> None:
+    picture = np.full([20, 30, 3], [10, 20, 30], np.uint8)
+    ((features, _),) = read_eval(write_one(tmp_path, picture), Reader(0, 1, 1))
+    np.testing.assert_array_equal(features["image"][0], np.full([63, 63, 3], [10, 20, 30]))
+
+
+def test_label_offset_is_subtracted(tmp_path: Any) -> None:
+    records = [(tiny.encode(tiny.noise(i)), i) for i in range(4)]
+    data = tiny.write_dataset(tmp_path, [records], 4, label_offset=1)
+    assert sorted(labels_of(read_train(data, Reader(0, 1, 4), 1))) == [0, 1, 2, 3]
+    assert labels_of(read_eval(data, Reader(0, 1, 4))) == [0, 1, 2, 3]
+
+
+# Evaluation batches.
+
+
+@pytest.mark.parametrize("num_ranks,batch_size", [(1, 23), (1, 4), (3, 4), (8, 2), (30, 1)])
+def test_evaluation_counts_every_image_once(
+    dataset: Dataset, num_ranks: int, batch_size: int
+) -> None:
+    counted: List[int] = []
+    for rank in {0, 1, num_ranks // 2, num_ranks - 1} if num_ranks > 8 else range(num_ranks):
+        for features, labels in read_eval(dataset, Reader(rank, num_ranks, batch_size)):
+            assert features["image"].shape == (batch_size, 63, 63, 3)
+            weights = features["weight"]
+            assert set(weights) <= {0.0, 1.0}
+            assert not features["image"][weights == 0].any()
+            counted += labels[weights == 1].tolist()
+    expected = list(range(NUM_IMAGES))
+    assert sorted(counted) == expected
+
+
+# Made-up data and the step to the model.
+
+
+def test_synthetic_data_has_the_signature_of_real_data(dataset: Dataset) -> None:
+    settings = tiny.config(data={"synthetic": True, "synthetic_classes": 7}).data
+    made_up = inputs.synthetic_dataset(settings)
+    reader = Reader(0, 1, 8)
+    real = tiny.config().data
+    with tf.Graph().as_default():
+        pairs = [
+            (
+                inputs.train_batches(made_up, settings, reader, 0),
+                inputs.train_batches(dataset, real, reader, 0),
+            ),
+            (
+                inputs.eval_batches(made_up, settings, reader),
+                inputs.eval_batches(dataset, real, reader),
+            ),
+        ]
+        for ours, theirs in pairs:
+            for describe in (
+                tf.data.get_output_types,
+                tf.data.get_output_shapes,
+                tf.data.get_output_classes,
+            ):
+                assert repr(describe(ours)) == repr(describe(theirs))
+    ((features, labels),) = tiny.read(
+        lambda: inputs.train_batches(made_up, settings, reader, 0), 1
+    )
+    assert features["image"].std() > 50 and labels.max() < 7
+
+
+def test_synthetic_evaluation_counts_its_images() -> None:
+    settings = tiny.config(data={"synthetic": True}).data
+    made_up = inputs.synthetic_dataset(settings)
+    num_images = made_up.splits["validation"].num_images
+    reader = Reader(2, 3, 512)  # Which does not divide the images of a rank.
+    num_steps = inputs.num_eval_steps(num_images, reader)
+    batches = tiny.read(
+        lambda: inputs.eval_batches(made_up, settings, reader), num_steps
+    )
+    counted = sum(features["weight"].sum() for features, _ in batches)
+    assert counted == num_images - num_images * 2 // 3
+
+
+def test_normalise() -> None:
+    image = np.random.RandomState(0).randint(0, 256, [2, 5, 5, 3]).astype(np.uint8)
+    offset = np.array([[1.0, 2, 3], [-4, 5, 0]], np.float32)
+    mean, features = [100.0, 110, 120], {"image": image, "colour_offset": offset}
+    bgr = tiny.config(data={"channel_order": "bgr", "pixel_scale": 10.0}).data
+    with tf.Graph().as_default(), tf.Session() as session:
+        found, plain = session.run(
+            [
+                inputs.normalise(features, mean, bgr),
+                inputs.normalise({"image": image}, mean, tiny.config().data),
+            ]
+        )
+    np.testing.assert_allclose(plain, (image - np.array(mean)) / 58, rtol=1e-5)
+    expected = (image - np.array(mean) + offset[:, None, None]) / 10
+    np.testing.assert_allclose(found, expected[..., ::-1], rtol=1e-4, atol=1e-5)

@@ -1,0 +1,527 @@
+"""Conversion: complete, reproducible, robust to bad pictures and to being killed."""
+
+import collections
+import csv
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+import zipfile
+from typing import Any, Dict, List, Set
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from PIL import Image
+
+from alexnet_estimator.config import Config
+from alexnet_estimator.errors import DataError
+from alexnet_estimator.records import (
+    convert,
+    files,
+    layouts,
+    manifest,
+    shards,
+    tfrecord,
+)
+from alexnet_estimator.records.dataset import Dataset
+from tests import pictures
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+
+
+def run(source: Any, output: Any, **changes: Any) -> Dataset:
+    settings = pictures.settings(**changes)
+    return convert.convert(str(source), str(output), settings, show_progress=False)
+
+
+def read(dataset: Dataset, split: str) -> List[Any]:
+    """Return the features of all records of a split."""
+    return [
+        tf.train.Example.FromString(record.data).features.feature
+        for path in dataset.shard_paths(split)
+        for record in tfrecord.read_records(path)
+    ]
+
+
+def names(dataset: Dataset, split: str) -> List[str]:
+    return [
+        os.fsdecode(features["image/filename"].bytes_list.value[0])
+        for features in read(dataset, split)
+    ]
+
+
+def rejects(output: Any) -> Dict[str, str]:
+    with open(os.path.join(output, "rejects.csv"), encoding="utf-8") as file:
+        return {row["path"]: row["reason"] for row in csv.DictReader(file)}
+
+
+def visible(output: Any) -> Set[str]:
+    return {name for name in os.listdir(output) if not name.startswith(".")}
+
+
+@pytest.fixture
+def source(tmp_path: pathlib.Path) -> str:
+    return pictures.make_folder(tmp_path / "pictures", num_per_class=20)
+
+
+def test_records_have_imagenets_features(source: str, tmp_path: pathlib.Path) -> None:
+    dataset = run(source, tmp_path / "out", images_per_shard=10)
+    for features in read(dataset, "train"):
+        values: Dict[str, Any] = {
+            name: (feature.bytes_list.value or feature.int64_list.value)[0]
+            for name, feature in features.items()
+        }
+        name, number = values["image/filename"].decode().split("/")
+        label = ("cat", "dog").index(name)
+        assert values["image/class/label"] == label
+        assert values["image/class/text"] == name.encode()
+        assert values["image/format"] == b"JPEG"
+        assert values["image/colorspace"] == b"RGB"
+        assert values["image/channels"] == 3
+        assert (values["image/height"], values["image/width"]) == (32, 38)
+        with tf.Graph().as_default(), tf.Session() as session:
+            pixels = session.run(tf.image.decode_jpeg(values["image/encoded"]))
+        expected = pictures.draw(label, int(number.split(".")[0]))
+        assert pixels.shape == (32, 38, 3)
+        assert pixels.mean(axis=(0, 1)) == pytest.approx(
+            np.asarray(expected).mean(axis=(0, 1)), abs=3
+        )
+
+
+def test_manifest_equals_what_is_read_back(source: str, tmp_path: pathlib.Path) -> None:
+    output = tmp_path / "out"
+    dataset = run(source, output, images_per_shard=10, num_workers=2)
+    assert dataset == manifest.load(str(output))
+    assert visible(output) == {
+        "dataset.json",
+        "rejects.csv",
+        *(f"train-{i:05d}-of-00004.tfrecord" for i in range(4)),
+        "validation-00000-of-00001.tfrecord",
+    }
+    assert visible(output) == set(os.listdir(str(output)))
+    for name, split in dataset.splits.items():
+        labels = collections.Counter(
+            features["image/class/label"].int64_list.value[0]
+            for features in read(dataset, name)
+        )
+        assert split.class_counts == (labels[0], labels[1])
+        for shard, path in zip(split.shards, dataset.shard_paths(name)):
+            content = pathlib.Path(path).read_bytes()
+            assert shard.num_images == len(list(tfrecord.read_records(path)))
+            assert shard.num_bytes == len(content)
+            assert shard.sha256 == hashlib.sha256(content).hexdigest()
+    record = json.loads((output / "dataset.json").read_text())
+    assert record["conversion"]["short_side"] == 32
+
+
+def test_colours_are_those_of_the_training_pictures(tmp_path: pathlib.Path) -> None:
+    for split, colour in (("train", (200, 100, 0)), ("val", (0, 0, 255))):
+        for name in ("cat", "dog"):
+            folder = tmp_path / "source" / split / name
+            folder.mkdir(parents=True)
+            Image.new("RGB", (40, 40), colour).save(str(folder / "0.png"))
+    dataset = run(tmp_path / "source", tmp_path / "out")
+    assert dataset.mean_rgb == pytest.approx((200, 100, 0), abs=1)
+    assert np.abs(dataset.rgb_covariance).max() < 1
+
+
+def test_split_is_stratified_disjoint_and_complete(tmp_path: pathlib.Path) -> None:
+    source = pictures.make_folder(tmp_path / "pictures", num_per_class=10)
+    pictures.make_folder(source, ["ant"], num_per_class=30)
+    dataset = run(source, tmp_path / "out", eval_fraction=0.2)
+    assert dataset.splits["validation"].class_counts == (6, 2, 2)
+    assert dataset.splits["train"].class_counts == (24, 8, 8)
+    train, validation = names(dataset, "train"), names(dataset, "validation")
+    assert not set(train) & set(validation)
+    assert len(set(train) | set(validation)) == len(train + validation) == 50
+
+
+def test_split_depends_on_the_seed_alone(source: str, tmp_path: pathlib.Path) -> None:
+    first = run(source, tmp_path / "a", num_workers=1)
+    second = run(source, tmp_path / "b", num_workers=2)
+    other = run(source, tmp_path / "c", split_seed=1)
+    assert first.digest == second.digest
+    assert names(first, "train") == names(second, "train")
+    assert set(names(first, "validation")) != set(names(other, "validation"))
+
+
+def test_eval_images_is_exact(source: str, tmp_path: pathlib.Path) -> None:
+    dataset = run(source, tmp_path / "out", eval_images=7)
+    assert sum(dataset.splits["validation"].class_counts) == 7
+    assert set(dataset.splits["validation"].class_counts) == {3, 4}
+    with pytest.raises(DataError, match="eval_images is 39, .* at most 38"):
+        run(source, tmp_path / "other", eval_images=39)
+
+
+def test_nothing_held_out(source: str, tmp_path: pathlib.Path) -> None:
+    dataset = run(source, tmp_path / "out", eval_fraction=0.0)
+    assert dataset.splits["train"].num_images == 40
+    assert dataset.splits["validation"].shards == ()
+
+
+@hypothesis.given(st.lists(st.integers(1, 50), min_size=2, max_size=8), st.data())
+def test_count_held_out_is_proportional(counts: List[int], data: Any) -> None:
+    wanted = data.draw(st.integers(0, sum(counts) - len(counts)))
+    held_out = convert.count_held_out(counts, wanted)
+    assert sum(held_out) == wanted
+    assert all(held < count for held, count in zip(held_out, counts))
+    if min(counts) == max(counts):
+        assert max(held_out) - min(held_out) <= 1
+
+
+def test_the_layouts_own_validation_is_kept(tmp_path: pathlib.Path) -> None:
+    pictures.make_folder(tmp_path / "s" / "train", num_per_class=4)
+    pictures.make_folder(tmp_path / "s" / "val", num_per_class=2)
+    dataset = run(tmp_path / "s", tmp_path / "out", eval_fraction=0.5)
+    assert {name.split("/")[0] for name in names(dataset, "validation")} == {"val"}
+    assert {name.split("/")[0] for name in names(dataset, "train")} == {"train"}
+
+
+def test_shards_mix_the_classes(source: str, tmp_path: pathlib.Path) -> None:
+    dataset = run(source, tmp_path / "out", images_per_shard=16)
+    for path in dataset.shard_paths("train"):
+        labels = [
+            tf.train.Example.FromString(record.data)
+            .features.feature["image/class/label"]
+            .int64_list.value[0]
+            for record in tfrecord.read_records(path)
+        ]
+        assert 0 < sum(labels) < len(labels) and labels != sorted(labels)
+
+
+def test_bad_pictures_stop_nothing(source: str, tmp_path: pathlib.Path) -> None:
+    cat = pathlib.Path(source) / "cat"
+    whole = (cat / "0.jpg").read_bytes()
+    pictures.draw(0, 50).save(str(cat / "png.jpg"), "PNG")
+    pictures.draw(0, 51).convert("CMYK").save(str(cat / "cmyk.jpg"))
+    pictures.draw(0, 52).save(str(cat / "bmp.jpg"), "BMP")
+    pictures.draw(0, 53).save(str(cat / "gif.jpg"), "GIF")
+    (cat / "truncated.jpg").write_bytes(whole[:400])
+    (cat / "empty.jpg").write_bytes(b"")
+    (cat / "text.jpg").write_bytes(b"no picture")
+    (cat / "写真.jpg").write_bytes(b"no picture")
+    strange = os.path.join(os.fsencode(str(cat)), b"\xff\xfe.jpg")
+    with open(strange, "wb") as file:
+        file.write(whole)
+    dataset = run(source, tmp_path / "out", eval_fraction=0.0)
+    assert dataset.splits["train"].class_counts == (25, 20)
+    found = rejects(tmp_path / "out")
+    assert set(found) == {f"cat/{x}.jpg" for x in ("truncated", "empty", "text", "写真")}
+    assert "Truncated" in found["cat/truncated.jpg"]
+    assert "empty file" in found["cat/empty.jpg"]
+    assert "cannot identify image" in found["cat/text.jpg"]
+    stored = {os.fsencode(name) for name in names(dataset, "train")}
+    assert b"cat/\xff\xfe.jpg" in stored
+
+
+def test_unreadable_pictures_are_rejected(
+    source: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_file = shards.PictureReader.read
+
+    def refuse(self: Any, path: str) -> bytes:
+        if path == "dog/3.jpg":
+            raise PermissionError(13, "Permission denied")
+        return read_file(self, path)
+
+    monkeypatch.setattr(shards.PictureReader, "read", refuse)
+    dataset = run(source, tmp_path / "out", eval_fraction=0.0)
+    assert dataset.splits["train"].class_counts == (20, 19)
+    assert "Permission denied" in rejects(tmp_path / "out")["dog/3.jpg"]
+
+
+def test_a_class_without_usable_pictures_is_an_error(
+    source: str, tmp_path: pathlib.Path
+) -> None:
+    for path in pathlib.Path(source, "dog").iterdir():
+        path.write_bytes(b"x")
+    for _ in range(2):  # Also when it is tried again.
+        with pytest.raises(DataError, match="no usable training pictures of dog"):
+            run(source, tmp_path / "out", images_per_shard=4)
+    assert len(rejects(tmp_path / "out")) == 20
+    assert not (tmp_path / "out" / "dataset.json").exists()
+
+
+def test_zips_give_the_same_records(source: str, tmp_path: pathlib.Path) -> None:
+    archive = pictures.make_zip(source, tmp_path / "pictures.zip")
+    from_zip = run(archive, tmp_path / "zip", num_workers=2, images_per_shard=8)
+    assert from_zip.digest == run(source, tmp_path / "out", images_per_shard=8).digest
+
+
+def states(output: Any) -> Dict[str, int]:
+    """Return what changes when a file is written again."""
+    return {
+        name: os.stat(os.path.join(output, name)).st_ino for name in visible(output)
+    }
+
+
+def test_a_finished_conversion_is_kept(source: str, tmp_path: pathlib.Path) -> None:
+    output = tmp_path / "out"
+    first = run(source, output)
+    before = states(output)
+    assert run(source, output, num_workers=2) == first
+    assert states(output) == before
+
+
+@pytest.mark.parametrize("change", ["option", "picture", "shard", "manifest"])
+def test_what_has_changed_is_converted_again(
+    source: str, tmp_path: pathlib.Path, change: str
+) -> None:
+    output = tmp_path / "out"
+    first = run(source, output, images_per_shard=10)
+    options: Dict[str, Any] = {"images_per_shard": 10}
+    if change == "option":
+        options["images_per_shard"] = 5
+    elif change == "picture":
+        pictures.draw(0, 99).save(os.path.join(source, "cat", "0.jpg"))
+    elif change == "shard":
+        os.remove(first.shard_paths("train")[1])
+    else:
+        (output / "dataset.json").write_bytes(b"{")
+    second = run(source, output, **options)
+    assert (second.digest == first.digest) == (change in ("shard", "manifest"))
+    expected = {
+        os.path.basename(path)
+        for split in second.splits
+        for path in second.shard_paths(split)
+    }
+    assert visible(output) == {"dataset.json", "rejects.csv", *expected}
+    assert visible(output) == set(os.listdir(str(output)))
+    manifest.check_files(second)
+
+
+def test_folders_of_others_are_left_alone(source: str, tmp_path: pathlib.Path) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    precious = output / "train-00000-of-00001.tfrecord"
+    precious.write_bytes(b"precious")
+    with pytest.raises(DataError, match="convert has not made"):
+        run(source, output)
+    assert precious.read_bytes() == b"precious"
+    assert os.listdir(str(output)) == [precious.name]
+
+
+def test_output_that_cannot_be_written(source: str, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(DataError, match="cannot write"):
+        run(source, tmp_path / "file" / "out")
+
+
+def test_a_full_disk_is_one_message(
+    source: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(DataError, match="No space left on device"):
+        run(source, tmp_path / "out")
+    monkeypatch.undo()
+    run(source, tmp_path / "out")
+
+
+def test_a_killed_worker_is_an_error_and_no_hang(
+    source: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(data: bytes) -> bytes:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return data
+
+    monkeypatch.setattr(tfrecord, "frame", die)
+    with pytest.raises(DataError, match="was killed"):
+        run(source, tmp_path / "out", num_workers=2, images_per_shard=4)
+    monkeypatch.undo()
+    run(source, tmp_path / "out", num_workers=2, images_per_shard=4)
+
+
+def start(script: str, *arguments: Any) -> subprocess.Popen:
+    """Run Python code that may use ``run`` of this module."""
+    code = "from tests.test_records_convert import *\n" + textwrap.dedent(script)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)], cwd=str(REPOSITORY)
+    )
+
+
+KILLED_IN_THE_MIDDLE = """
+frame, num_records = tfrecord.frame, 0
+def killer(data):
+    global num_records
+    num_records += 1
+    if num_records == 10:  # In the middle of the third shard.
+        os.kill(os.getppid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return frame(data)
+tfrecord.frame = killer
+run(sys.argv[1], sys.argv[2], images_per_shard=4)
+"""
+
+
+def test_killed_in_the_middle_it_continues(source: str, tmp_path: pathlib.Path) -> None:
+    output = tmp_path / "out"
+    assert start(KILLED_IN_THE_MIDDLE, source, output).wait(60) == -signal.SIGKILL
+    finished = visible(output)
+    assert len(finished) == 2 and "dataset.json" not in finished
+    for name in finished:
+        found = list(tfrecord.read_records(str(output / name)))
+        assert len(found) == 4 and not any(record.problem for record in found)
+    assert any((output / name).is_dir() for name in os.listdir(str(output)))
+    before = states(output)
+    dataset = run(source, output, images_per_shard=4)
+    after = states(output)
+    assert {name: after[name] for name in before} == before
+    assert dataset == manifest.load(str(output))
+    uninterrupted = run(source, tmp_path / "other", images_per_shard=4)
+    assert dataset.digest == uninterrupted.digest
+    assert visible(output) == set(os.listdir(str(output)))
+
+
+def test_interrupted_and_then_with_other_options(
+    source: str, tmp_path: pathlib.Path
+) -> None:
+    output = tmp_path / "out"
+    start(KILLED_IN_THE_MIDDLE, source, output).wait(60)
+    dataset = run(source, output, images_per_shard=7)
+    assert visible(output) == set(os.listdir(str(output)))
+    assert len(visible(output)) == 2 + sum(
+        len(split.shards) for split in dataset.splits.values()
+    )
+
+
+def test_workers_end_with_their_parent(source: str, tmp_path: pathlib.Path) -> None:
+    process = start(
+        """
+        def wait(data):
+            with open(sys.argv[3], "w") as file:
+                file.write(str(os.getpid()))
+            time.sleep(600)
+        tfrecord.frame = wait
+        run(sys.argv[1], sys.argv[2])
+        """,
+        source,
+        tmp_path / "out",
+        tmp_path / "pid",
+    )
+    pid_file = tmp_path / "pid"
+    deadline = time.time() + 60
+    while not (pid_file.exists() and pid_file.read_text()):
+        assert time.time() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    worker = pathlib.Path("/proc", pid_file.read_text())
+    while worker.exists() and "Z" not in (worker / "stat").read_text().split()[2]:
+        assert time.time() < deadline
+        time.sleep(0.05)
+
+
+def test_spawned_workers_work_too(source: str, tmp_path: pathlib.Path) -> None:
+    process = start(
+        """
+        import multiprocessing
+        multiprocessing.set_start_method("spawn")
+        run(sys.argv[1], sys.argv[2])
+        """,
+        source,
+        tmp_path / "out",
+    )
+    assert process.wait(60) == 0
+    spawned = manifest.load(str(tmp_path / "out"))
+    assert spawned.digest == run(source, tmp_path / "other").digest
+
+
+def test_two_conversions_at_once_make_one(source: str, tmp_path: pathlib.Path) -> None:
+    output = tmp_path / "out"
+    script = """
+    dataset = run(sys.argv[1], sys.argv[2], images_per_shard=4)
+    manifest.check_files(dataset)
+    """
+    processes = [start(script, source, output) for _ in range(2)]
+    assert [process.wait(60) for process in processes] == [0, 0]
+    assert visible(output) == set(os.listdir(str(output)))
+
+
+def hold_lock(folder: pathlib.Path) -> None:
+    with files.locked(str(folder)):
+        (folder / "held").touch()
+        time.sleep(0.3)
+        (folder / "held").unlink()
+
+
+def test_the_lock_waits(tmp_path: pathlib.Path) -> None:
+    holder = multiprocessing.Process(target=hold_lock, args=[tmp_path])
+    holder.start()
+    while not (tmp_path / "held").exists():
+        assert holder.is_alive()
+        time.sleep(0.02)
+    with files.locked(str(tmp_path)):
+        assert not (tmp_path / "held").exists()
+    holder.join()
+
+
+def test_summary_goes_to_stderr(
+    source: str, tmp_path: pathlib.Path, capfd: pytest.CaptureFixture
+) -> None:
+    (pathlib.Path(source) / "cover.jpg").write_bytes(b"x")
+    pathlib.Path(source, "cat", "bad.jpg").write_bytes(b"x")
+    settings: Config = pictures.settings()
+    convert.convert(source, str(tmp_path / "out"), settings)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "32 pictures to train and 8 to validate, 2 classes" in err
+    assert "1 unusable pictures, listed in rejects.csv" in err
+    assert "1 pictures outside the layout ignored" in err
+
+
+def jpeg_bytes() -> bytes:
+    buffer = io.BytesIO()
+    pictures.draw(0, 0).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+WHOLE = jpeg_bytes()
+NAMES = st.lists(
+    st.text(min_size=1, max_size=8) | st.sampled_from(["cat", "dog", "train", ".."]),
+    min_size=1,
+    max_size=4,
+).map("/".join)
+CONTENTS = st.one_of(
+    st.just(WHOLE),
+    st.integers(0, len(WHOLE)).map(lambda size: WHOLE[:size]),
+    st.tuples(st.integers(0, len(WHOLE)), st.binary(max_size=50)).map(
+        lambda edit: WHOLE[: edit[0]] + edit[1] + WHOLE[edit[0] + len(edit[1]) :]
+    ),
+    st.binary(max_size=200),
+)
+
+
+@hypothesis.given(st.dictionaries(NAMES, CONTENTS, min_size=1, max_size=8))
+@hypothesis.settings(max_examples=40, deadline=None)
+def test_no_zip_crashes_or_leads_outside(members: Dict[str, bytes]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        source = os.path.join(folder, "source.zip")
+        with zipfile.ZipFile(source, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(f"{name}.jpg", content)
+            archive.writestr("cat/whole.jpg", WHOLE)
+            archive.writestr("dog/whole.jpg", WHOLE)
+        output = os.path.join(folder, "out")
+        try:
+            dataset = run(source, output, eval_fraction=0.0)
+        except DataError:
+            return
+        finally:
+            assert set(os.listdir(folder)) <= {"source.zip", "out"}
+        num_found = len(layouts.find_pictures(source).pictures)
+        num_images = dataset.splits["train"].num_images
+        assert num_images + len(rejects(output)) == num_found

@@ -1,0 +1,98 @@
+"""Opening data in any form; pictures are converted once into the cache."""
+
+import os
+import pathlib
+
+import pytest
+
+from alexnet_estimator import records
+from alexnet_estimator.errors import DataError
+from tests import pictures
+
+
+@pytest.fixture
+def cache(tmp_path: pathlib.Path) -> str:
+    return str(tmp_path / "cache")
+
+
+def test_converted_data_is_loaded(tmp_path: pathlib.Path, cache: str) -> None:
+    dataset = pictures.make_dataset(tmp_path)
+    settings = pictures.settings()
+    assert records.open_dataset(dataset.directory, cache, settings) == dataset
+    assert not os.path.exists(cache)
+
+
+@pytest.mark.parametrize("is_zip", [False, True])
+def test_pictures_are_converted_once(
+    tmp_path: pathlib.Path, cache: str, is_zip: bool
+) -> None:
+    source = pictures.make_folder(tmp_path / "pets")
+    if is_zip:
+        source = pictures.make_zip(source, tmp_path / "pets.zip")
+    first = records.open_dataset(source, cache, pictures.settings())
+    assert os.path.dirname(first.directory) == cache
+    assert os.path.basename(first.directory).startswith("pets-")
+    manifest = os.path.join(first.directory, "dataset.json")
+    before = os.stat(manifest).st_ino
+    again = records.open_dataset(source, cache, pictures.settings(num_workers=2))
+    assert again == first and os.stat(manifest).st_ino == before
+
+
+def test_changed_pictures_and_options_are_converted_again(
+    tmp_path: pathlib.Path, cache: str
+) -> None:
+    source = pictures.make_folder(tmp_path / "pets")
+    first = records.open_dataset(source, cache, pictures.settings())
+    smaller = records.open_dataset(source, cache, pictures.settings(short_side=16))
+    assert smaller.directory != first.directory
+    assert records.open_dataset(source, cache, pictures.settings()) == first
+    pictures.draw(0, 77).save(str(tmp_path / "pets" / "cat" / "77.jpg"))
+    changed = records.open_dataset(source, cache, pictures.settings())
+    assert changed.directory == first.directory
+    assert sum(split.num_images for split in changed.splits.values()) == 21
+
+
+def test_sources_of_one_name_do_not_meet(tmp_path: pathlib.Path, cache: str) -> None:
+    first = pictures.make_folder(tmp_path / "a" / "pets")
+    second = pictures.make_folder(tmp_path / "b" / "pets", ["x", "y"])
+    settings = pictures.settings()
+    assert records.open_dataset(first, cache, settings).class_names == ("cat", "dog")
+    assert records.open_dataset(second, cache, settings).class_names == ("x", "y")
+    assert records.open_dataset(first, cache, settings).class_names == ("cat", "dog")
+
+
+def test_the_sample_is_fetched_by_name(
+    tmp_path: pathlib.Path, cache: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = pictures.make_folder(tmp_path / "cells", ["functional", "defective"])
+    asked = []
+
+    def fetch(cache_directory: str, task: str) -> str:
+        asked.append((cache_directory, task))
+        return source
+
+    monkeypatch.setattr(records.sample, "fetch_sample", fetch)
+    dataset = records.open_dataset("sample:defective", cache, pictures.settings())
+    assert asked == [(cache, "defective")]
+    assert dataset.class_names == ("defective", "functional")
+
+
+@pytest.mark.parametrize(
+    "path, message",
+    [("", "no data: give --data_path"), ("nowhere", "no such folder"), (".", "no pic")],
+)
+def test_mistakes(tmp_path: pathlib.Path, cache: str, path: str, message: str) -> None:
+    path = path and str(tmp_path / path)
+    with pytest.raises(DataError, match=message) as error:
+        records.open_dataset(path, cache, pictures.settings())
+    assert error.value.exit_code == 3
+    assert not os.path.exists(cache)
+
+
+def test_damaged_data_is_refused_before_training(
+    tmp_path: pathlib.Path, cache: str
+) -> None:
+    dataset = pictures.make_dataset(tmp_path)
+    os.remove(dataset.shard_paths("train")[0])
+    with pytest.raises(DataError, match="is missing"):
+        records.open_dataset(dataset.directory, cache, pictures.settings())

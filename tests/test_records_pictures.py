@@ -1,0 +1,160 @@
+"""Pictures of every kind become upright RGB JPEGs of the right size and colour."""
+
+import io
+import struct
+import zlib
+from typing import Any, Tuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alexnet_estimator.records import pictures
+from tests.pictures import draw
+
+
+def encode(image: Image.Image, file_format: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def transcode(data: bytes, short_side: int = 0) -> np.ndarray:
+    """Return the pixels that a reader of the stored JPEG sees."""
+    jpeg = pictures.transcode(data, short_side, quality=95)
+    stored = Image.open(io.BytesIO(jpeg.data))
+    assert (stored.format, stored.mode) == ("JPEG", "RGB")
+    assert jpeg.pixels.shape == (stored.height, stored.width, 3)
+    return np.asarray(stored)
+
+
+def mean_of(pixels: np.ndarray) -> Tuple[float, ...]:
+    return tuple(pixels.reshape(-1, 3).mean(axis=0))
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"])
+def test_formats(file_format: str) -> None:
+    image = Image.new("RGB", (20, 10), (200, 100, 50))
+    found = transcode(encode(image, file_format))
+    assert found.shape == (10, 20, 3)
+    assert mean_of(found) == pytest.approx((200, 100, 50), abs=3)
+
+
+@pytest.mark.parametrize(
+    "mode, colour, file_format, expected",
+    [
+        ("CMYK", (0, 255, 255, 0), "JPEG", (255, 0, 0)),
+        ("L", 90, "JPEG", (90, 90, 90)),
+        ("1", 1, "PNG", (255, 255, 255)),
+        ("RGBA", (0, 0, 0, 0), "PNG", (255, 255, 255)),
+        ("RGBA", (200, 0, 0, 128), "WEBP", (227, 127, 127)),
+        ("LA", (0, 0), "PNG", (255, 255, 255)),
+        ("I;16", 25700, "PNG", (100, 100, 100)),
+        ("I;16", 25700, "TIFF", (100, 100, 100)),
+    ],
+)
+def test_modes(mode: str, colour: Any, file_format: str, expected: Any) -> None:
+    image = Image.new(mode, (16, 16), colour)
+    assert mean_of(transcode(encode(image, file_format))) == pytest.approx(
+        expected, abs=3
+    )
+
+
+def test_palettes_with_and_without_transparency() -> None:
+    image = Image.new("RGB", (16, 16), (10, 200, 30)).quantize()
+    assert mean_of(transcode(encode(image, "PNG"))) == pytest.approx(
+        (10, 200, 30), abs=3
+    )
+    data = encode(image, "PNG", transparency=image.getpixel((0, 0)))
+    assert mean_of(transcode(data)) == pytest.approx((255, 255, 255), abs=1)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_undone(orientation: int) -> None:
+    upright = Image.new("RGB", (64, 32), "white")
+    upright.paste((255, 0, 0), (0, 0, 32, 16))  # Red above left,
+    upright.paste((0, 0, 255), (32, 16, 64, 32))  # blue below right.
+    turned = {
+        1: lambda x: x,
+        2: lambda x: x[:, ::-1],
+        3: lambda x: x[::-1, ::-1],
+        4: lambda x: x[::-1],
+        5: lambda x: x.swapaxes(0, 1),
+        6: lambda x: np.rot90(x, 1),
+        7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
+        8: lambda x: np.rot90(x, -1),
+    }[orientation](np.asarray(upright))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(Image.fromarray(np.ascontiguousarray(turned)), "JPEG", exif=exif)
+    found = transcode(data, short_side=32)
+    assert found.shape == (32, 64, 3)
+    assert np.abs(found[8, 16].astype(int) - (255, 0, 0)).max() < 20
+    assert np.abs(found[24, 48].astype(int) - (0, 0, 255)).max() < 20
+
+
+def test_damaged_exif_does_not_cost_the_picture() -> None:
+    data = encode(draw(0, 0), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xffgarbage")
+    assert transcode(data).shape == (40, 48, 3)
+
+
+@pytest.mark.parametrize(
+    "size, expected",
+    [((300, 200), (96, 64)), ((200, 300), (64, 96)), ((20, 10), (128, 64))],
+)
+def test_the_short_side_is_exact(size: Tuple[int, int], expected: Any) -> None:
+    found = transcode(encode(Image.new("RGB", size), "PNG"), short_side=64)
+    assert found.shape[1::-1] == expected
+
+
+def test_large_jpegs_keep_their_look_when_decoded_at_a_smaller_scale() -> None:
+    image = draw(0, 0, (8, 6)).resize((1600, 1200), Image.Resampling.BICUBIC)
+    found = transcode(encode(image, "JPEG"), short_side=60)
+    expected = np.asarray(image.resize((80, 60), Image.Resampling.BICUBIC))
+    assert np.abs(found.astype(int) - expected).mean() < 4
+
+
+def declare(data: bytes, width: int, height: int) -> bytes:
+    """Change the size in a PNG's header, with its checksum."""
+    header = b"IHDR" + struct.pack(">II", width, height) + data[24:29]
+    return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
+
+
+@pytest.mark.parametrize("side", [12_000, 60_000])
+def test_decompression_bombs_are_refused_by_their_header(side: int) -> None:
+    bomb = declare(encode(Image.new("RGB", (8, 8)), "PNG"), side, side)
+    with pytest.raises(Exception, match="pixels"):
+        transcode(bomb, 32)
+
+
+def test_a_thin_line_does_not_become_a_huge_picture() -> None:
+    with pytest.raises(ValueError, match="too narrow"):
+        transcode(encode(Image.new("RGB", (9000, 1)), "PNG"), 256)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 100, 600])
+def test_truncated_pictures_are_refused(cut: int) -> None:
+    data = encode(draw(0, 0, (64, 64)), "JPEG")
+    with pytest.raises(Exception):
+        transcode(data[:cut])
+
+
+def test_floating_point_pictures_are_refused() -> None:
+    with pytest.raises(ValueError, match="floating"):
+        transcode(encode(Image.new("F", (8, 8)), "TIFF"))
+
+
+def test_formats_that_run_programs_are_not_opened() -> None:
+    with pytest.raises(Exception, match="cannot identify"):
+        transcode(encode(draw(0, 0), "EPS"))
+
+
+def test_colour_moments_give_mean_and_covariance() -> None:
+    pixels = np.random.RandomState(0).randint(0, 256, [3, 8, 12, 3]).astype(np.uint8)
+    pixels[..., 1] = pixels[..., 0] // 2
+    moments = sum(pictures.colour_moments(picture) for picture in pixels)
+    mean, covariance = pictures.mean_and_covariance(moments)
+    used = pixels[:, ::4, ::4].reshape(-1, 3)
+    np.testing.assert_allclose(mean, used.mean(axis=0), atol=1e-3)
+    expected = np.cov(used.T.astype(float), bias=True)
+    np.testing.assert_allclose(covariance, expected, atol=1e-3)

@@ -1,0 +1,136 @@
+"""The sample data: sorted into classes, checked, and no download twice."""
+
+import hashlib
+import os
+import pathlib
+import stat
+import sys
+import zipfile
+from typing import Any, Dict, List
+
+import pytest
+
+from alexnet_estimator.errors import DataError
+from alexnet_estimator.records import sample
+
+LABELS = """\
+images/cell0001.png  1.0                 mono
+images/cell0002.png  0.3333333333333333  mono
+images/cell0003.png  0.0                 poly
+"""
+
+
+def files_of(folder: str) -> Dict[str, List[str]]:
+    return {
+        name: sorted(os.listdir(os.path.join(folder, name)))
+        for name in sorted(os.listdir(folder))
+        if os.path.isdir(os.path.join(folder, name))
+    }
+
+
+@pytest.fixture
+def downloads(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> List[str]:
+    """Replace the interpreter that runs pip by one that copies a small wheel.
+
+    Returns:
+        A list whose only item is the path to the log of calls.
+    """
+    wheel = tmp_path / "wheel.whl"
+    with zipfile.ZipFile(str(wheel), "w") as archive:
+        archive.writestr("elpv_dataset/data/labels.csv", LABELS)
+        for number in (1, 2, 3):
+            name = f"elpv_dataset/data/images/cell000{number}.png"
+            archive.writestr(name, f"picture {number}")
+        archive.writestr("elpv_dataset/utils.py", "code")
+    log = tmp_path / "log"
+    log.write_text("")
+    use_pip(
+        tmp_path,
+        monkeypatch,
+        f'echo "$@" >> {log}; for last; do :; done\n'
+        f'for a; do case "$a" in --dest=*) cp {wheel} "${{a#--dest=}}/x.whl";; esac; '
+        "done",
+    )
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    monkeypatch.setattr(sample, "WHEEL_SHA256", digest)
+    return [str(log)]
+
+
+def use_pip(folder: pathlib.Path, monkeypatch: Any, script: str) -> None:
+    python = folder / "python"
+    python.write_text("#!/bin/sh\n" + script + "\n")
+    python.chmod(python.stat().st_mode | stat.S_IEXEC)
+    monkeypatch.setattr(sys, "executable", str(python))
+
+
+def test_photos_are_sorted_by_type(
+    tmp_path: pathlib.Path, downloads: List[str], capsys: pytest.CaptureFixture
+) -> None:
+    cache = tmp_path / "cache"
+    folder = sample.fetch_sample(str(cache))
+    assert files_of(folder) == {
+        "mono": ["cell0001.png", "cell0002.png"],
+        "poly": ["cell0003.png"],
+    }
+    assert pathlib.Path(folder, "mono", "cell0002.png").read_bytes() == b"picture 2"
+    said = capsys.readouterr().err
+    for words in ("CC BY-NC-SA 4.0", "Deitsch", "Buerhop-Lutz", "2019", "2018"):
+        assert words in said
+        assert words in pathlib.Path(folder, "LICENCE.txt").read_text()
+    assert os.listdir(str(cache)) == [os.path.basename(folder)]
+
+
+def test_the_second_time_nothing_is_downloaded_or_said(
+    tmp_path: pathlib.Path, downloads: List[str], capsys: pytest.CaptureFixture
+) -> None:
+    first = sample.fetch_sample(str(tmp_path / "cache"))
+    capsys.readouterr()
+    assert sample.fetch_sample(str(tmp_path / "cache")) == first
+    assert capsys.readouterr().err == ""
+    calls = pathlib.Path(downloads[0]).read_text().splitlines()
+    assert len(calls) == 1
+    assert "--no-deps" in calls[0] and calls[0].endswith("elpv-dataset==1.0.0.post1")
+
+
+def test_the_other_task_uses_clear_cases_only(
+    tmp_path: pathlib.Path, downloads: List[str]
+) -> None:
+    folder = sample.fetch_sample(str(tmp_path / "cache"), "defective")
+    assert files_of(folder) == {
+        "defective": ["cell0001.png"],
+        "functional": ["cell0003.png"],
+    }
+
+
+def test_another_file_is_refused(
+    tmp_path: pathlib.Path, downloads: List[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sample, "WHEEL_SHA256", "0" * 64)
+    with pytest.raises(DataError, match="SHA-256 .* instead of 0000"):
+        sample.fetch_sample(str(tmp_path / "cache"))
+    assert os.listdir(str(tmp_path / "cache")) == []
+
+
+def test_without_network_the_message_says_what_to_do(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_pip(tmp_path, monkeypatch, "echo no route to host; exit 1")
+    with pytest.raises(DataError, match="--data_path=.*no route to host") as error:
+        sample.fetch_sample(str(tmp_path / "cache"))
+    assert error.value.exit_code == 3
+    assert os.listdir(str(tmp_path / "cache")) == []
+
+
+def test_what_a_killed_download_left_is_removed(
+    tmp_path: pathlib.Path, downloads: List[str]
+) -> None:
+    left = tmp_path / "cache" / ".elpv_partial" / "mono_poly" / "mono"
+    left.mkdir(parents=True)
+    (left / "half.png").write_bytes(b"")
+    folder = sample.fetch_sample(str(tmp_path / "cache"))
+    assert files_of(folder)["mono"] == ["cell0001.png", "cell0002.png"]
+
+
+def test_unknown_tasks_are_refused(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(DataError, match="'cats'; there are mono_poly, defective"):
+        sample.fetch_sample(str(tmp_path), "cats")

@@ -1,0 +1,101 @@
+"""The framing against TensorFlow's own, and damage found where it is."""
+
+import pathlib
+from typing import List
+
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+import tensorflow.compat.v1 as tf
+
+from alexnet_estimator.records import tfrecord
+
+RECORDS = [b"", b"a", b"picture" * 100, bytes(1000)]
+
+
+def slow_crc32c(data: bytes) -> int:
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ 0x82F63B78 * (crc & 1)
+    return crc ^ 0xFFFFFFFF
+
+
+def write(path: pathlib.Path, records: List[bytes] = RECORDS) -> str:
+    path.write_bytes(b"".join(map(tfrecord.frame, records)))
+    return str(path)
+
+
+def problems(path: str) -> List[str]:
+    return [record.problem for record in tfrecord.read_records(path)]
+
+
+def test_crc32c_of_the_standards_check_value() -> None:
+    assert tfrecord.crc32c(b"123456789") == 0xE3069283
+
+
+@hypothesis.given(st.binary(max_size=1100))
+def test_crc32c_equals_the_definition(data: bytes) -> None:
+    assert tfrecord.crc32c(data) == slow_crc32c(data)
+
+
+def test_files_equal_tensorflows_byte_for_byte(tmp_path: pathlib.Path) -> None:
+    theirs = tmp_path / "theirs"
+    with tf.python_io.TFRecordWriter(str(theirs)) as writer:
+        for record in RECORDS:
+            writer.write(record)
+    assert pathlib.Path(write(tmp_path / "ours")).read_bytes() == theirs.read_bytes()
+
+
+def test_records_come_back(tmp_path: pathlib.Path) -> None:
+    found = list(tfrecord.read_records(write(tmp_path / "file")))
+    assert [record.data for record in found] == RECORDS
+    assert [record.record_index for record in found] == [0, 1, 2, 3]
+    assert not any(record.problem for record in found)
+
+
+def test_flipped_data_is_named_and_the_rest_still_read(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "file"
+    write(path)
+    content = bytearray(path.read_bytes())
+    content[16 + 12] ^= 1  # The only byte of record 1, after 16 bytes of record 0.
+    path.write_bytes(content)
+    assert problems(str(path)) == ["", "wrong checksum of the data", "", ""]
+
+
+@pytest.mark.parametrize("place", range(12))
+def test_a_flipped_header_ends_the_reading(tmp_path: pathlib.Path, place: int) -> None:
+    path = tmp_path / "file"
+    write(path)
+    content = bytearray(path.read_bytes())
+    content[16 + place] ^= 128
+    path.write_bytes(content)
+    found = problems(str(path))
+    assert found[0] == "" and len(found) == 2
+    assert "wrong checksum of the length" in found[1]
+
+
+def test_every_truncation_is_found(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "file"
+    write(path, [b"one", b"two"])
+    content = path.read_bytes()
+    for size in range(len(content)):
+        path.write_bytes(content[:size])
+        num_whole, rest = divmod(size, 19)
+        expected = [True] * num_whole + [False] * (rest > 0)
+        assert [problem == "" for problem in problems(str(path))] == expected
+
+
+def test_walk_finds_what_read_records_finds(tmp_path: pathlib.Path) -> None:
+    with open(write(tmp_path / "file"), "rb") as file:
+        found = [file.read(end - file.tell()) for end in tfrecord.walk(file)]
+    assert found == RECORDS
+
+
+def test_walk_refuses_a_truncated_file(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "file"
+    write(path)
+    path.write_bytes(path.read_bytes()[:-1])
+    with open(str(path), "rb") as file, pytest.raises(ValueError, match="record 3"):
+        list(tfrecord.walk(file))

@@ -1,0 +1,170 @@
+"""Every kind of damage is named with its file and record."""
+
+import dataclasses
+import io
+import pathlib
+from typing import Any, List
+
+import numpy as np
+import pytest
+
+from alexnet_estimator.errors import DataError
+from alexnet_estimator.records import examples, manifest, tfrecord
+from alexnet_estimator.records.dataset import Dataset, with_digest
+from alexnet_estimator.records.pictures import Jpeg
+from alexnet_estimator.records.verify import Damage, verify
+from tests import pictures
+
+
+@pytest.fixture
+def dataset(tmp_path: pathlib.Path) -> Dataset:
+    return pictures.make_dataset(tmp_path, images_per_shard=4)
+
+
+def damages(dataset: Dataset, **options: Any) -> List[Damage]:
+    return verify(dataset.directory, show_progress=False, **options)
+
+
+def shard_file(dataset: Dataset, index: int = 1) -> pathlib.Path:
+    return pathlib.Path(dataset.shard_paths("train")[index])
+
+
+def starts(path: pathlib.Path) -> List[int]:
+    """Return where the data of each record starts."""
+    with open(str(path), "rb") as file:
+        return [file.tell() for _ in tfrecord.walk(file)]
+
+
+def flip(path: pathlib.Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def replace_record(dataset: Dataset, index: int, data: bytes) -> str:
+    """Put another record into a shard, with right checksums everywhere."""
+    path = shard_file(dataset)
+    records = [record.data for record in tfrecord.read_records(str(path))]
+    records[index] = data
+    path.write_bytes(b"".join(map(tfrecord.frame, records)))
+    return path.name
+
+
+def test_whole_data_has_no_damage(dataset: Dataset) -> None:
+    assert damages(dataset) == []
+
+
+def test_flipped_bytes_in_two_records_and_two_files(dataset: Dataset) -> None:
+    first, second = shard_file(dataset, 0), shard_file(dataset, 2)
+    flip(first, starts(first)[1] + 50)
+    flip(first, starts(first)[3])
+    flip(second, starts(second)[2] + 7)
+    found = [(damage.file, damage.record_index) for damage in damages(dataset)]
+    assert found == [(first.name, 1), (first.name, 3), (second.name, 2)]
+    text = str(damages(dataset)[0])
+    assert text == f"{first.name}: record 1: wrong checksum of the data"
+
+
+def test_a_flipped_length(dataset: Dataset) -> None:
+    path = shard_file(dataset)
+    flip(path, starts(path)[2] - 12)
+    found = damages(dataset)
+    assert (found[0].file, found[0].record_index) == (path.name, 2)
+    assert "length" in found[0].reason
+    assert [damage.record_index for damage in found[1:]] == [None]
+
+
+def test_truncation_inside_a_record(dataset: Dataset) -> None:
+    path = shard_file(dataset)
+    path.write_bytes(path.read_bytes()[: starts(path)[2] + 30])
+    found = damages(dataset)
+    assert (found[0].record_index, "truncated" in found[0].reason) == (2, True)
+    assert {damage.file for damage in found} == {path.name}
+
+
+@pytest.mark.parametrize("num_left", [0, 1, 3])
+def test_truncation_between_records(dataset: Dataset, num_left: int) -> None:
+    path = shard_file(dataset)
+    path.write_bytes(path.read_bytes()[: starts(path)[num_left] - 12])
+    reason = f"{num_left} records instead of 4"
+    assert damages(dataset) == [Damage(path.name, None, reason)]
+
+
+def test_a_missing_shard(dataset: Dataset) -> None:
+    shard_file(dataset).unlink()
+    assert damages(dataset) == [
+        Damage(shard_file(dataset).name, None, "No such file or directory")
+    ]
+
+
+def test_a_shard_of_another_conversion(dataset: Dataset) -> None:
+    shard_file(dataset, 0).write_bytes(shard_file(dataset, 1).read_bytes())
+    found = damages(dataset)
+    assert [damage.file for damage in found] == [shard_file(dataset, 0).name]
+    assert "SHA-256" in found[0].reason
+
+
+def test_records_that_are_no_examples(dataset: Dataset) -> None:
+    name = replace_record(dataset, 3, b"\xff\xff no example")
+    assert [damage[:2] for damage in damages(dataset)] == [(name, 3)]
+
+
+def example(data: bytes, label: int) -> bytes:
+    jpeg = Jpeg(data, np.zeros([1, 1, 3]))
+    return examples.build(jpeg, label, "cat", "x.jpg")
+
+
+@pytest.mark.parametrize("label", [-1, 2])
+def test_labels_out_of_range(dataset: Dataset, label: int) -> None:
+    buffer = io.BytesIO()
+    pictures.draw(0, 0).save(buffer, "JPEG")
+    name = replace_record(dataset, 1, example(buffer.getvalue(), label))
+    assert damages(dataset) == [Damage(name, 1, f"label {label} of 2 classes")]
+
+
+def test_pictures_that_do_not_decode(dataset: Dataset) -> None:
+    name = replace_record(dataset, 2, example(b"no picture", 1))
+    assert [damage[:2] for damage in damages(dataset)] == [(name, 2)]
+    undecoded = damages(dataset, decode=False)
+    assert [damage.record_index for damage in undecoded] == [None]
+
+
+def test_classes_that_are_counted_wrong(dataset: Dataset) -> None:
+    train = dataset.splits["train"]
+    counts = (train.class_counts[0] + 1, train.class_counts[1] - 1)
+    splits = {
+        **dataset.splits,
+        "train": dataclasses.replace(train, class_counts=counts),
+    }
+    manifest.write(with_digest(dataclasses.replace(dataset, splits=splits)))
+    assert damages(dataset) == [
+        Damage("train", None, "pictures by class are (8, 8) instead of (9, 7)")
+    ]
+
+
+def test_foreign_records_are_verified_with_their_offset(tmp_path: pathlib.Path) -> None:
+    buffer = io.BytesIO()
+    pictures.draw(0, 0).save(buffer, "JPEG")
+    path = tmp_path / "train-00000-of-00001"
+    records = [example(buffer.getvalue(), label) for label in (1, 2, 1)]
+    path.write_bytes(b"".join(map(tfrecord.frame, records)))
+    assert verify(str(tmp_path), label_offset=1, show_progress=False) == []
+    flip(path, starts(path)[2] + 60)
+    found = verify(str(tmp_path), label_offset=1, show_progress=False)
+    assert [damage[:2] for damage in found] == [(path.name, 2)]
+
+
+def test_there_must_be_a_manifest(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(DataError, match="no dataset.json"):
+        verify(str(tmp_path))
+
+
+def test_a_shard_without_pictures_is_no_damage(tmp_path: pathlib.Path) -> None:
+    source = pictures.make_folder(tmp_path / "pictures", num_per_class=4)
+    pathlib.Path(source, "cat", "bad.jpg").write_bytes(b"x")
+    dataset = pictures.make_dataset(
+        tmp_path, num_per_class=4, images_per_shard=1, eval_fraction=0.0
+    )
+    num_images = [shard.num_images for shard in dataset.splits["train"].shards]
+    assert sorted(num_images) == [0] + [1] * 8
+    assert damages(dataset) == []
