@@ -212,6 +212,6 @@ def _is_address(text: str) -> bool:
         address = ipaddress.ip_address(text)
     except ValueError:
         return False
-    # Python 3.7 takes 010.0.0.1, in which others read an octal number.
+    # Python 3.7.5 takes 010.0.0.1, in which others read an octal number.
     is_plain = address.version == 6 or str(address) == text
     return is_plain and not address.is_unspecified and not address.is_multicast
