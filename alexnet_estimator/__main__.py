@@ -22,7 +22,6 @@ from alexnet_estimator.errors import EXIT_DATA, EXIT_DONE, ConfigError, UserErro
 if TYPE_CHECKING:
     from alexnet_estimator.rank_table import Topology
 
-FLAGS = flags.FlagValues()
 # As long as HCCL itself waits for a table that the cluster's controller still fills.
 TABLE_WAIT_SECS = 1800
 
@@ -69,18 +68,35 @@ TRAIN_FLAGS = (
 ).split()
 
 
-def train(words: Sequence[str]) -> int:
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A command line, taken apart.
+
+    Attributes:
+        words: all of it, the verb first.
+        arguments: of the words after the verb, those that are no flags.
+        flags: of ``FLAG_TABLE``; None where not given.
+        overrides: fields of the configuration and their values, as text.
+    """
+
+    words: Sequence[str]
+    arguments: Sequence[str]
+    flags: flags.FlagValues
+    overrides: Sequence[Tuple[str, str]]
+
+
+def train(command: Command) -> int:
     """train and evaluate; resumes by itself"""
-    config, name = _config_for_training()
-    model_dir = FLAGS.model_dir or os.path.join("runs", name)
-    topology = _topology_to_launch()
-    if FLAGS.dry_run:
+    config, name = _config_for_training(command)
+    model_dir = command.flags.model_dir or os.path.join("runs", name)
+    topology = _topology_to_launch(command)
+    if command.flags.dry_run:
         from alexnet_estimator.jobs.dry_run import dry_run
 
         print(dry_run(config, model_dir, topology))
         return EXIT_DONE
     if topology is not None:
-        return _launch(words, config, model_dir, topology)
+        return _launch(command, config, model_dir, topology)
     from alexnet_estimator.jobs.run import open_run
     from alexnet_estimator.jobs.train import train as run_training
 
@@ -88,50 +104,47 @@ def train(words: Sequence[str]) -> int:
     return EXIT_DONE
 
 
-def evaluate(words: Sequence[str]) -> int:
+def evaluate(command: Command) -> int:
     """evaluate a checkpoint of a run"""
-    if not FLAGS.model_dir:
+    model_dir = command.flags.model_dir
+    if not model_dir:
         raise ConfigError("--model_dir is missing: name the folder of a run")
-    config = _configured(_stored_config(FLAGS.model_dir))
-    topology = _topology_to_launch()
+    config = _configured(command, _stored_config(model_dir))
+    topology = _topology_to_launch(command)
     if topology is not None:
-        return _launch(words, config, FLAGS.model_dir, topology)
+        return _launch(command, config, model_dir, topology)
     from alexnet_estimator.jobs.evaluate import evaluate as run_evaluation
     from alexnet_estimator.jobs.run import open_run
 
-    run = open_run(config, FLAGS.model_dir)
-    result = run_evaluation(run, FLAGS.checkpoint)
+    run = open_run(config, model_dir)
+    result = run_evaluation(run, command.flags.checkpoint)
     if run.runtime.is_chief:
         print(
             f"step {result['global_step']}: accuracy {result['top_1_accuracy']:.4f}, "
             f"top-5 {result['top_5_accuracy']:.4f}, loss {result['loss']:.4f} "
-            f"on {result['num_images']} images; see {FLAGS.model_dir}/eval/"
+            f"on {result['num_images']} images; see {model_dir}/eval/"
         )
     return EXIT_DONE
 
 
-def convert(words: Sequence[str]) -> int:
+def convert(command: Command) -> int:
     """turn pictures into sharded TFRecords and dataset.json"""
     from alexnet_estimator.records.convert import convert as convert_pictures
 
-    missing = [
-        f"--{n} is missing" for n in ("data_path", "output") if not FLAGS[n].value
-    ]
-    if missing:
-        raise ConfigError(missing, "convert")
-    config = _configured(FLAGS.config)
-    dataset = convert_pictures(config.data.path, FLAGS.output, config.convert)
+    _require(command, "data_path", "output")
+    config = _configured(command, command.flags.config)
+    dataset = convert_pictures(config.data.path, command.flags.output, config.convert)
     for name, split in dataset.splits.items():
         print(f"{name}: {split.num_images} images in {len(split.shards)} files")
     print(f"{dataset.num_classes} classes: {', '.join(dataset.class_names[:10])}")
     return EXIT_DONE
 
 
-def verify(words: Sequence[str]) -> int:
+def verify(command: Command) -> int:
     """read converted data whole and name every damaged record"""
     from alexnet_estimator.records.verify import verify as verify_records
 
-    config = _configured(FLAGS.config)
+    config = _configured(command, command.flags.config)
     if not config.data.path:
         raise ConfigError("--data_path is missing: name the folder of converted data")
     damages = verify_records(config.data.path, config.data.label_offset)
@@ -141,21 +154,19 @@ def verify(words: Sequence[str]) -> int:
     return EXIT_DATA if damages else EXIT_DONE
 
 
-def rank_table(words: Sequence[str]) -> int:
+def rank_table(command: Command) -> int:
     """check FILE, or make one: rank_table make --servers=IP[,IP] --devices=8"""
     from alexnet_estimator import rank_table as tables
 
-    if list(words[1:2]) == ["check"] and len(words) == 3:
-        print(tables.describe(tables.read(words[2])))
+    action, *files = command.arguments or [""]
+    if action == "check" and len(files) == 1:
+        print(tables.describe(tables.read(files[0])))
         return EXIT_DONE
-    if list(words[1:]) == ["make"]:
-        missing = [
-            f"--{n} is missing" for n in ("servers", "output") if not FLAGS[n].value
-        ]
-        if missing:
-            raise ConfigError(missing, "rank_table make")
-        servers = FLAGS.servers.split(",")
-        print(tables.make_file(servers, _number("devices", 8), FLAGS.output))
+    if action == "make" and not files:
+        _require(command, "servers", "output")
+        servers = command.flags.servers.split(",")
+        num_devices = _number(command, "devices", 8)
+        print(tables.make_file(servers, num_devices, command.flags.output))
         return EXIT_DONE
     raise ConfigError(
         "write `rank_table check FILE` or `rank_table make --servers=...`"
@@ -166,7 +177,7 @@ def rank_table(words: Sequence[str]) -> int:
 class Verb:
     """A verb's function (its docstring is the help) and the flags that it reads."""
 
-    function: Callable[[Sequence[str]], int]
+    function: Callable[[Command], int]
     flags: Sequence[str]
     max_words: int = 0
 
@@ -205,35 +216,49 @@ def _run(words: List[str]) -> int:
     if any(word in ("--help", "-h", "--helpfull") for word in words):
         print(_help(is_full="--helpfull" in words, verb=words[0]))
         return EXIT_DONE
-    _define_flags()
+    return verb.function(_parse(words, verb))
+
+
+def _parse(words: List[str], verb: Verb) -> Command:
+    """Take a command line apart.
+
+    Raises:
+        ConfigError: unknown or unused flags and arguments.
+    """
+    values = _define_flags()
     try:
-        arguments = FLAGS(["alexnet_estimator", *_without_overrides(words[1:])])[1:]
+        arguments = values(["alexnet_estimator", *_without_overrides(words[1:])])[1:]
     except flags.Error as error:
         raise ConfigError(f"{error}; see --help", "command line") from error
-    if len(arguments) > verb.max_words:
-        raise ConfigError(f"{words[0]} takes no argument {arguments[-1]!r}; see --help")
-    _refuse_unused_flags(words[0], verb)
-    FLAGS.overrides = _overrides(words[1:])
-    return verb.function(words)
+    given = [name for name in FLAG_TABLE if values[name].value is not None]
+    problems = [
+        f"{words[0]} does not use --{name}" for name in given if name not in verb.flags
+    ]
+    problems += [
+        f"{words[0]} takes no argument {argument!r}; see --help"
+        for argument in arguments[verb.max_words :]
+    ]
+    if problems:
+        raise ConfigError(problems, "command line")
+    return Command(words, arguments, values, _overrides(words[1:]))
 
 
-def _define_flags() -> None:
+def _define_flags() -> flags.FlagValues:
+    values = flags.FlagValues()
     for name, flag in FLAG_TABLE.items():
-        if name in FLAGS:
-            continue
         define = flags.DEFINE_boolean if flag.is_switch else flags.DEFINE_string
-        define(name, None, flag.doc, flag_values=FLAGS)
+        define(name, None, flag.doc, flag_values=values)
         if flag.alias:
-            flags.DEFINE_alias(flag.alias, name, flag_values=FLAGS)
-    if "overrides" not in FLAGS:
-        flags.DEFINE_list("overrides", [], "internal", flag_values=FLAGS)
+            flags.DEFINE_alias(flag.alias, name, flag_values=values)
+    return values
 
 
-def _refuse_unused_flags(name: str, verb: Verb) -> None:
-    given = [n for n in FLAG_TABLE if FLAGS[n].present]
-    unused = [f"{name} does not use --{n}" for n in given if n not in verb.flags]
-    if unused:
-        raise ConfigError(unused, "command line")
+def _require(command: Command, *names: str) -> None:
+    missing = [
+        f"--{name} is missing" for name in names if not command.flags[name].value
+    ]
+    if missing:
+        raise ConfigError(missing, command.words[0])
 
 
 def _is_override(word: str) -> bool:
@@ -256,22 +281,24 @@ def _overrides(words: Sequence[str]) -> List[Tuple[str, str]]:
     return pairs
 
 
-def _config_for_training() -> Tuple[Config, str]:
+def _config_for_training(command: Command) -> Tuple[Config, str]:
     """Return the configuration of ``train`` and its name.
 
     Without --config it is that of the run in --model_dir; in a new folder the
     quick start with the sample data, or the default for data of one's own.
     """
-    file = FLAGS.config
-    if not file and FLAGS.model_dir:
-        stored = os.path.join(FLAGS.model_dir, "config.json")
+    given = command.flags
+    file = given.config
+    if not file and given.model_dir:
+        stored = os.path.join(given.model_dir, "config.json")
         file = stored if os.path.exists(stored) else None
-    if not file and not FLAGS.data_path and not _is_synthetic():
+    is_synthetic = any(name == "data.synthetic" for name, _ in command.overrides)
+    if not file and not given.data_path and not is_synthetic:
         # Eight full networks on the cores of one laptop help nobody.
-        name = "quickstart_8p.py" if FLAGS.rank_table else "quickstart.py"
+        name = "quickstart_8p.py" if given.rank_table else "quickstart.py"
         file = str(_configs_folder() / name)
     name = pathlib.Path(file).stem if file else "default"
-    config = _configured(file)
+    config = _configured(command, file)
     if not config.data.path and not config.data.synthetic:
         config.data.path = "sample:mono_poly"
     return config, name
@@ -286,18 +313,19 @@ def _stored_config(model_dir: str) -> str:
     return file
 
 
-def _topology_to_launch() -> Optional["Topology"]:
+def _topology_to_launch(command: Command) -> Optional["Topology"]:
     """Return the topology whose ranks this process has to start; None: it trains."""
     from alexnet_estimator import launch
     from alexnet_estimator import rank_table as tables
 
-    if not FLAGS.rank_table or launch.is_rank_process(os.environ):
+    path = command.flags.rank_table
+    if not path or launch.is_rank_process(os.environ):
         return None
-    return tables.read(FLAGS.rank_table, wait_secs=TABLE_WAIT_SECS)
+    return tables.read(path, wait_secs=TABLE_WAIT_SECS)
 
 
 def _launch(
-    words: Sequence[str], config: Config, model_dir: str, topology: "Topology"
+    command: Command, config: Config, model_dir: str, topology: "Topology"
 ) -> int:
     """Start this server's ranks; raw pictures are converted before, once."""
     from alexnet_estimator import launch
@@ -305,15 +333,16 @@ def _launch(
     from alexnet_estimator.jobs.run import open_data
     from alexnet_estimator.runtime import settle_device
 
-    server_id = tables.local_server(topology, FLAGS.server_id)
+    server_id = tables.local_server(topology, command.flags.server_id)
     backend = "npu" if settle_device(config.runtime.device) == "npu" else "horovod"
     open_data(config, model_dir)
-    port = _number("rendezvous_port", 29400 if len(topology.servers) > 1 else 0)
-    return launch.run(words, topology, server_id, backend, model_dir, port)
+    default_port = 29400 if len(topology.servers) > 1 else 0
+    port = _number(command, "rendezvous_port", default_port)
+    return launch.run(command.words, topology, server_id, backend, model_dir, port)
 
 
-def _number(name: str, default: int) -> int:
-    text = FLAGS[name].value
+def _number(command: Command, name: str, default: int) -> int:
+    text = command.flags[name].value
     if text is None:
         return default
     if not text.isdigit():
@@ -321,25 +350,22 @@ def _number(name: str, default: int) -> int:
     return int(text)
 
 
-def _is_synthetic() -> bool:
-    return any(name == "data.synthetic" for name, _ in FLAGS.overrides)
-
-
 def _configs_folder() -> pathlib.Path:
     return pathlib.Path(__file__).resolve().parent.parent / "configs"
 
 
-def _configured(file: Optional[str]) -> Config:
+def _configured(command: Command, file: Optional[str]) -> Config:
     """Return a configuration file's fields with the flags applied, validated."""
     config = config_lib.load_config_file(file) if file else config_lib.default_config()
+    values = command.flags
     given = [
-        (flag.field, FLAGS[name].value)
+        (flag.field, values[name].value)
         for name, flag in FLAG_TABLE.items()
-        if flag.field and FLAGS[name].value is not None
+        if flag.field and values[name].value is not None
     ]
-    if FLAGS.epoch is not None and FLAGS.train_steps is None:
+    if values.epoch is not None and values.train_steps is None:
         given.append(("train.steps", "0"))
-    config_lib.apply_overrides(config, given + FLAGS.overrides)
+    config_lib.apply_overrides(config, [*given, *command.overrides])
     if config.data.path and not config.data.path.startswith("sample:"):
         config.data.path = os.path.abspath(config.data.path)
     config_lib.validate(config)

@@ -10,7 +10,7 @@ from typing import Dict, List, Optional
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from alexnet_estimator.errors import DataError, DivergedError
+from alexnet_estimator.errors import ConfigError, DataError, DivergedError
 
 PREFIX = "model.ckpt-"
 _SAVING = ".saving"
@@ -145,6 +145,42 @@ def newest_valid(model_dir: str) -> Optional[str]:
     if os.path.exists(pointer):  # It names files that are not there.
         os.remove(pointer)
     return None
+
+
+def restoring_scaffold(checkpoint: Optional[str]) -> Optional[tf.train.Scaffold]:
+    """Return a scaffold for a training graph that has more than its checkpoint.
+
+    A run may go on with another precision: the state of loss scaling then starts anew,
+    everything else is restored.
+
+    Args:
+        checkpoint: path prefix that the session will restore; None: nothing.
+
+    Returns:
+        None where nothing is missing.
+
+    Raises:
+        ConfigError: other variables than those of loss scaling are missing.
+    """
+    if checkpoint is None:
+        return None
+    stored = tf.train.load_checkpoint(checkpoint).get_variable_to_shape_map()
+    missing = [v for v in tf.global_variables() if v.op.name not in stored]
+    if not missing:
+        return None
+    strange = [v.op.name for v in missing if not v.op.name.startswith("loss_scale/")]
+    if strange:
+        raise ConfigError(
+            f"{checkpoint} has no {', '.join(strange[:5])}: it was made with another "
+            "configuration; use that, or another --model_dir"
+        )
+    found = [v for v in tf.global_variables() if v not in missing]
+    initialize = [tf.train.Scaffold.default_local_init_op()]
+    return tf.train.Scaffold(
+        saver=tf.train.Saver(found),
+        ready_for_local_init_op=tf.report_uninitialized_variables(found),
+        local_init_op=tf.group(*initialize, *(v.initializer for v in missing)),
+    )
 
 
 def _quarantine(problems: Dict[str, str]) -> None:

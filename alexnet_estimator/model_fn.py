@@ -4,7 +4,7 @@ from typing import Callable, List, NamedTuple, Optional, Tuple
 
 import tensorflow.compat.v1 as tf
 
-from alexnet_estimator import inputs
+from alexnet_estimator import checkpoints, inputs
 from alexnet_estimator.config import Config
 from alexnet_estimator.hooks.step_tensors import StepTensors
 from alexnet_estimator.model import LAYER_NAMES, alexnet
@@ -21,11 +21,13 @@ class Training(NamedTuple):
         plan: the learning rate's.
         plateau_factor: multiplies the learning rate.
         make_hooks: called with the step's scalars.
+        checkpoint: path prefix that the session will restore, where this rank has one.
     """
 
     plan: schedules.LearningRatePlan
     plateau_factor: float
     make_hooks: MakeHooks
+    checkpoint: Optional[str] = None
 
 
 def build_model_fn(
@@ -213,4 +215,5 @@ def _training_spec(
         loss=tf.where(tf.math.is_finite(loss), loss, tf.zeros_like(loss)),
         train_op=train_op,
         training_hooks=runtime.start_hooks() + training.make_hooks(tensors),
+        scaffold=checkpoints.restoring_scaffold(training.checkpoint),
     )

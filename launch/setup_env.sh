@@ -200,7 +200,7 @@ for argument; do
     *) fail "unknown argument $argument; known are --with-tests and --with-horovod" ;;
   esac
 done
-root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
 home=~ # Also where $HOME is not set.
 wish="${ALEXNET_TF:-}" seen=""
 choose_engine

@@ -40,15 +40,9 @@ def read_train(
 
 def read_eval(dataset: Dataset, reader: Reader, **data: Any) -> List[Any]:
     settings = tiny.config(data=data).data
+    batches = tiny.read(lambda: inputs.eval_batches(dataset, settings, reader))
     num_images = dataset.splits["validation"].num_images
-    num_steps = inputs.num_eval_steps(num_images, reader)
-    batches = tiny.read(
-        lambda: inputs.eval_batches(dataset, settings, reader), num_steps
-    )
-    with pytest.raises(tf.errors.OutOfRangeError):  # There are no more than these.
-        tiny.read(
-            lambda: inputs.eval_batches(dataset, settings, reader), num_steps + 1
-        )
+    assert len(batches) == inputs.num_eval_steps(num_images, reader)
     return batches
 
 
@@ -72,9 +66,7 @@ def test_parts_are_disjoint_complete_and_even(
     for rank in range(num_ranks):
         slices = inputs.slices_of_rank(files, rank, num_ranks)
         assert all(part.take > 0 for part in slices)  # No file is opened in vain.
-        parts.append(
-            [(s.path, s.skip + i) for s in slices for i in range(s.take)]
-        )
+        parts.append([(s.path, s.skip + i) for s in slices for i in range(s.take)])
     assert [record for part in parts for record in part] == all_records
     sizes = [len(part) for part in parts]
     assert max(sizes) - min(sizes) <= 1
@@ -217,11 +209,14 @@ def test_colour_noise_has_the_covariance_of_its_formula(
 
 def test_random_numbers_of_an_image_are_independent(augmented: Any) -> None:
     drawn, offsets = augmented
-    columns = [np.array(drawn)[:, 1:].astype(float), offsets]
-    numbers = np.concatenate(columns, axis=1)  # top, left, flip, red, green, blue
-    correlation = np.corrcoef(np.concatenate([numbers, numbers**2], axis=1).T)
-    assert np.abs(correlation[:6, :3] - np.eye(6, 3)).max() < 0.12
-    assert np.abs(correlation[6:, 0:3] - np.diag(np.diag(correlation[6:, 0:3]))[:, :3] if False else 0) < 1
+    placed = np.array(drawn)[:, 1:].astype(float)  # top, left, is_flipped
+    numbers = np.concatenate([placed, offsets], axis=1)
+    numbers -= numbers.mean(0)
+    # Also of the squares: numbers from one source may be related by a curve.
+    for columns in (numbers, numbers**2):
+        correlation = np.corrcoef(np.concatenate([numbers[:, :3], columns], 1).T)
+        np.fill_diagonal(correlation[:3, 3:], 0)
+        assert np.abs(correlation[:3, 3:]).max() < 0.12
 
 
 # Decoding.
@@ -237,7 +232,7 @@ def test_evaluation_takes_the_centre(tmp_path: Any, height: int, width: int) -> 
     data = write_one(tmp_path, picture)
     top, left = (height - 63 + 1) // 2, (width - 63 + 1) // 2
     expected = picture[top : top + 63, left : left + 63]
-    for (features, _), in (
+    for ((features, _),) in (
         read_eval(data, Reader(0, 1, 1)),
         read_train(data, Reader(0, 1, 1), 1, use_augmentation=False),
     ):
@@ -245,14 +240,18 @@ def test_evaluation_takes_the_centre(tmp_path: Any, height: int, width: int) -> 
 
 
 def test_jpeg_equals_pillow(tmp_path: Any) -> None:
-    smooth = Image.fromarray(tiny.noise(0, 8, 8)).resize((90, 71), Image.BICUBIC)
+    smooth = Image.fromarray(tiny.noise(0, 6, 6)).resize((90, 71), Image.BICUBIC)
     data = write_one(tmp_path, np.array(smooth), "jpeg")
     ((features, _),) = read_eval(data, Reader(0, 1, 1))
     stored = Image.open(io.BytesIO(tiny.encode(np.array(smooth), "jpeg")))
     expected = np.array(stored)[4:67, 14:77].astype(int)
-    difference = features["image"][0].astype(int) - expected
-    assert np.abs(difference).mean() < 1  # Two decoders differ in rounding.
-    assert np.abs(features["image"][0] - np.roll(expected, 1, 1)).mean() > 2
+    shifts = [(0, 0), (0, 1), (1, 0), (0, -1), (-1, 0)]
+    differences = [
+        np.abs(np.roll(features["image"][0].astype(int), shift, (0, 1)) - expected)
+        for shift in shifts
+    ]
+    means = [difference.mean() for difference in differences]
+    assert means[0] < 2.5 < min(means[1:])  # Decoders differ by a grey level or two.
 
 
 def test_larger_pictures_are_averaged_down(tmp_path: Any) -> None:
@@ -266,7 +265,9 @@ def test_larger_pictures_are_averaged_down(tmp_path: Any) -> None:
 def test_smaller_pictures_are_enlarged(tmp_path: Any) -> None:
     picture = np.full([20, 30, 3], [10, 20, 30], np.uint8)
     ((features, _),) = read_eval(write_one(tmp_path, picture), Reader(0, 1, 1))
-    np.testing.assert_array_equal(features["image"][0], np.full([63, 63, 3], [10, 20, 30]))
+    np.testing.assert_array_equal(
+        features["image"][0], np.full([63, 63, 3], [10, 20, 30])
+    )
 
 
 def test_label_offset_is_subtracted(tmp_path: Any) -> None:
@@ -279,20 +280,25 @@ def test_label_offset_is_subtracted(tmp_path: Any) -> None:
 # Evaluation batches.
 
 
-@pytest.mark.parametrize("num_ranks,batch_size", [(1, 23), (1, 4), (3, 4), (8, 2), (30, 1)])
+@pytest.mark.parametrize("num_ranks,batch_size", [(1, 23), (3, 4), (8, 2)])
 def test_evaluation_counts_every_image_once(
     dataset: Dataset, num_ranks: int, batch_size: int
 ) -> None:
     counted: List[int] = []
-    for rank in {0, 1, num_ranks // 2, num_ranks - 1} if num_ranks > 8 else range(num_ranks):
+    for rank in range(num_ranks):
         for features, labels in read_eval(dataset, Reader(rank, num_ranks, batch_size)):
             assert features["image"].shape == (batch_size, 63, 63, 3)
             weights = features["weight"]
             assert set(weights) <= {0.0, 1.0}
             assert not features["image"][weights == 0].any()
             counted += labels[weights == 1].tolist()
-    expected = list(range(NUM_IMAGES))
-    assert sorted(counted) == expected
+    assert sorted(counted) == list(range(NUM_IMAGES))
+
+
+def test_a_rank_without_images_evaluates_padding(tmp_path: Any) -> None:
+    data = write_one(tmp_path, tiny.noise(0))
+    weights = [read_eval(data, Reader(rank, 2, 2))[0][0]["weight"] for rank in (0, 1)]
+    assert [weight.tolist() for weight in weights] == [[0, 0], [1, 0]]
 
 
 # Made-up data and the step to the model.
@@ -332,10 +338,8 @@ def test_synthetic_evaluation_counts_its_images() -> None:
     made_up = inputs.synthetic_dataset(settings)
     num_images = made_up.splits["validation"].num_images
     reader = Reader(2, 3, 512)  # Which does not divide the images of a rank.
-    num_steps = inputs.num_eval_steps(num_images, reader)
-    batches = tiny.read(
-        lambda: inputs.eval_batches(made_up, settings, reader), num_steps
-    )
+    batches = tiny.read(lambda: inputs.eval_batches(made_up, settings, reader))
+    assert len(batches) == inputs.num_eval_steps(num_images, reader)
     counted = sum(features["weight"].sum() for features, _ in batches)
     assert counted == num_images - num_images * 2 // 3
 
@@ -345,7 +349,7 @@ def test_normalise() -> None:
     offset = np.array([[1.0, 2, 3], [-4, 5, 0]], np.float32)
     mean, features = [100.0, 110, 120], {"image": image, "colour_offset": offset}
     bgr = tiny.config(data={"channel_order": "bgr", "pixel_scale": 10.0}).data
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), tiny.session() as session:
         found, plain = session.run(
             [
                 inputs.normalise(features, mean, bgr),

@@ -34,7 +34,9 @@ def lrn(x: np.ndarray, model: Config) -> np.ndarray:
     channels = x.shape[3]
     result = np.empty_like(x)
     for i in range(channels):
-        low, high = max(0, i - model.lrn_radius), min(channels - 1, i + model.lrn_radius)
+        low, high = max(0, i - model.lrn_radius), min(
+            channels - 1, i + model.lrn_radius
+        )
         energy = sum(x[..., j] ** 2 for j in range(low, high + 1))
         denominator = (model.lrn_bias + model.lrn_alpha * energy) ** model.lrn_beta
         result[..., i] = x[..., i] / denominator
@@ -57,10 +59,7 @@ def pool(x: np.ndarray) -> np.ndarray:
     """Take maxima of 3x3 at every second place; the last may hang over the edge."""
     output = -(-(x.shape[1] - 3) // 2) + 1
     rows = [
-        [
-            x[:, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3].max((1, 2))
-            for j in range(output)
-        ]
+        [x[:, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3].max((1, 2)) for j in range(output)]
         for i in range(output)
     ]
     return np.array(rows).transpose(2, 0, 1, 3)
@@ -92,7 +91,7 @@ def test_network_equals_numpy(groups: int, size: int) -> None:
     config = tiny.config(model={"groups": groups, "lrn_alpha": 0.1})
     random = np.random.RandomState(size)
     images = random.normal(size=[2, size, size, 3]).astype(np.float32)
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), tiny.session() as session:
         logits = alexnet(tf.constant(images), 10, config.model)
         variables = tf.trainable_variables()
         values = [random.normal(0.05, 0.1, v.shape.as_list()) for v in variables]
@@ -114,7 +113,7 @@ def test_lrn_equals_its_formula() -> None:
         {"lrn_bias": 7.0, "lrn_alpha": 0.01, "lrn_beta": 1.0},
     ]
     models = [tiny.config(model=variant).model for variant in variants]
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), tiny.session() as session:
         found = session.run([local_response_normalization(x, m) for m in models])
     for value, model in zip(found, models):
         expected = lrn(x.astype(np.float64), model)
@@ -170,7 +169,7 @@ def test_width_multiplier_scales_every_layer_to_multiples_of_8() -> None:
 def test_gradients_reach_every_variable(groups: int) -> None:
     images = np.random.RandomState(0).normal(size=[4, 63, 63, 3])
     config = tiny.config(model={"groups": groups})
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), tiny.session() as session:
         tf.set_random_seed(1)
         logits = alexnet(tf.constant(images, tf.float32), 5, config.model)
         loss = tf.reduce_sum(logits * tf.random_normal([4, 5]))
@@ -186,7 +185,7 @@ def test_gradients_reach_every_variable(groups: int) -> None:
 
 
 def initial_weights(initializer: str) -> Weights:
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), tiny.session() as session:
         tf.set_random_seed(3)
         build(63, initializer=initializer, width_multiplier=0.25)
         session.run(tf.global_variables_initializer())
@@ -226,7 +225,7 @@ def test_dropout_is_called_after_fc6_and_fc7_only() -> None:
         return x * 0.0 if name == "fc7" else x
 
     config = tiny.config(model={"keep_prob": 0.7})
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), tiny.session() as session:
         logits = alexnet(tf.ones([2, 63, 63, 3]), 5, config.model, drop_all)
         session.run(tf.global_variables_initializer())
         assert not session.run(logits).any()  # Its only input is dropped.
@@ -236,7 +235,7 @@ def test_dropout_is_called_after_fc6_and_fc7_only() -> None:
 def test_float16_computes_products_and_keeps_weights_and_logits() -> None:
     images = np.random.RandomState(0).normal(size=[2, 63, 63, 3]).astype(np.float32)
     model = tiny.config(model={"lrn_alpha": 0.1}).model
-    with tf.Graph().as_default() as graph, tf.Session() as session:
+    with tf.Graph().as_default() as graph, tiny.session() as session:
         with tf.variable_scope("net"):
             exact = alexnet(tf.constant(images), 10, model)
         num_operations = len(graph.get_operations())

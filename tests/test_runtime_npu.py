@@ -20,10 +20,10 @@ from alexnet_estimator.config import Config, config_from, validate
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.runtime import make_runtime, npu
 from alexnet_estimator.runtime.npu_environment import read_rank
+from tests import npu_double
+from tests.npu_double import NEW, OLD, clean_environment, rank_environment, write_table
 
-HERE = pathlib.Path(__file__).resolve().parent
-DOUBLES = str(HERE / "doubles")
-OLD, NEW = "r1.1.1_2021-01", "master_2023-12"
+PYTHONPATH = os.pathsep.join([npu_double.DOUBLES, str(npu_double.HERE.parent)])
 LEARNING_RATE = 0.25
 BATCH_SIZE = 2
 
@@ -36,60 +36,12 @@ def make_config(**sections: Dict[str, Any]) -> Config:
     return config
 
 
-def write_table(path: pathlib.Path, num_ranks: int) -> str:
-    devices = [
-        {
-            "device_id": str(i),
-            "device_ip": f"192.168.100.{101 + i}",
-            "rank_id": str(i),
-        }
-        for i in range(num_ranks)
-    ]
-    table = {
-        "version": "1.0",
-        "status": "completed",
-        "server_count": "1",
-        "server_list": [{"server_id": "10.0.0.1", "device": devices}],
-    }
-    path.write_text(json.dumps(table))
-    return str(path)
-
-
-def rank_environment(table: str, rank: int, num_ranks: int) -> Dict[str, str]:
-    return {
-        "JOB_ID": "test",
-        "RANK_ID": str(rank),
-        "RANK_SIZE": str(num_ranks),
-        "RANK_TABLE_FILE": table,
-        "ASCEND_DEVICE_ID": str(rank),
-    }
-
-
-def clean_environment() -> Dict[str, str]:
-    ours = ("RANK_", "JOB_ID", "ASCEND_", "DEVICE_ID", "HCCL_", "NPU_DOUBLE", "HOROVOD")
-    return {k: v for k, v in os.environ.items() if not k.startswith(ours)}
-
-
-def forget_doubles() -> None:
-    for name in list(sys.modules):
-        if name.split(".")[0] in ("npu_bridge", "hccl"):
-            del sys.modules[name]
-
-
 @pytest.fixture(params=[OLD, NEW])
 def release(request: Any, monkeypatch: Any) -> Iterator[str]:
     """Both releases of the stand-in, in this process, on one device."""
-    for name in set(os.environ) - set(clean_environment()):
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("NPU_DOUBLE_RELEASE", request.param)
-    monkeypatch.setenv("JOB_ID", "test")
-    monkeypatch.syspath_prepend(DOUBLES)
-    forget_doubles()
+    npu_double.load(monkeypatch, request.param)
     yield request.param
-    forget_doubles()
-
-
-# One rank -------------------------------------------------------------------------
+    npu_double.forget()
 
 
 class Recorder(tf.train.SessionRunHook):
@@ -173,7 +125,7 @@ def run_ranks(num_ranks: int, environment: Dict[str, str], arguments: Any) -> An
     processes = []
     for rank in range(num_ranks):
         own = rank_environment(table, rank, num_ranks) if num_ranks > 1 else {}
-        own["PYTHONPATH"] = os.pathsep.join([DOUBLES, str(HERE.parent)])
+        own["PYTHONPATH"] = PYTHONPATH
         processes.append(
             subprocess.Popen(
                 [sys.executable, __file__, repr(arguments)],
@@ -245,15 +197,11 @@ def test_cpu_never_imports_npu_bridge(device: str) -> None:
         "assert not [n for n in sys.modules if n.split('.')[0] in "
         "('npu_bridge', 'hccl')]\n"
     )
-    path = os.pathsep.join([DOUBLES, str(HERE.parent)])
     subprocess.run(
         [sys.executable, "-c", program],
-        env={**clean_environment(), "PYTHONPATH": path},
+        env={**clean_environment(), "PYTHONPATH": PYTHONPATH},
         check=True,
     )
-
-
-# Choosing the device --------------------------------------------------------------
 
 
 def test_auto_needs_devices_and_npu_bridge(monkeypatch: Any) -> None:
@@ -274,9 +222,6 @@ def test_missing_npu_bridge_says_what_to_install(monkeypatch: Any) -> None:
     message = str(caught.value)
     for word in ("npu_bridge", "Ascend Hub", "CANN", "set_env.sh", "--device=cpu"):
         assert word in message
-
-
-# The environment ------------------------------------------------------------------
 
 
 def test_environment_of_each_rank_is_read(tmp_path: pathlib.Path) -> None:
@@ -335,9 +280,6 @@ def test_devices_that_a_container_renumbers_are_left_alone(
     environ = rank_environment(write_table(tmp_path / "table.json", 4), 2, 4)
     environ.update(ASCEND_DEVICE_ID="0", ASCEND_VISIBLE_DEVICES="2,3")
     assert read_rank(environ) == (2, 4)
-
-
-# Options --------------------------------------------------------------------------
 
 
 def parameter_map(config: Config) -> Dict[str, Any]:
@@ -459,9 +401,6 @@ def test_intervals_must_be_multiples_of_the_loop() -> None:
     assert [problem.split()[0] for problem in problems] == ["b", "d"]
     assert "b is 150: must be a multiple of" in problems[0]
     assert npu.check_loop(1, {"a": 7}) == []
-
-
-# The graph ------------------------------------------------------------------------
 
 
 def count_steps(num_steps: int, **precision: Any) -> List[Any]:

@@ -1,6 +1,6 @@
 """The cards that a run shows at its start and at its end."""
 
-from typing import Any, List, Optional, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -15,12 +15,15 @@ from alexnet_estimator.optim.loss_scale import resolve_loss_scale
 from alexnet_estimator.optim.schedules import learning_rate
 
 
-def start_card(run: Run, restored_step: Optional[int]) -> str:
+def start_card(
+    run: Run, restored_step: Optional[int], changes: Sequence[str] = ()
+) -> str:
     """Describe what is about to be trained.
 
     Args:
         run: an opened run.
         restored_step: global step of the checkpoint that it starts from; None: new.
+        changes: of the configuration since the last start.
     """
     config, plan = run.config, run.learning_rate_plan
     batch = config.train.batch_size_per_rank
@@ -39,6 +42,7 @@ def start_card(run: Run, restored_step: Optional[int]) -> str:
         ("steps", f"{run.total_steps}, {run.steps_per_epoch} an epoch"),
         ("learning rate", f"{config.optim.schedule}: {peak}"),
         ("starts from", start + (", finished already" if finished else "")),
+        *(("changed", change) for change in changes),
         ("model_dir", run.model_dir),
     ]
     return format_card("AlexNet", rows)

@@ -113,8 +113,11 @@ def open_data(config: Config, model_dir: str) -> Dataset:
     return dataset
 
 
-def record_run(run: Run) -> None:
+def record_run(run: Run) -> List[str]:
     """Write ``config.json``: configuration, versions and data of this run.
+
+    Returns:
+        The fields that have changed since the run was last started, with both values.
 
     Raises:
         ConfigError: ``model_dir`` holds a run of another model or other classes.
@@ -128,12 +131,27 @@ def record_run(run: Run) -> None:
         "device": run.runtime.device,
         "versions": versions(),
     }
+    changes = []
     if file.exists():
-        _check_same_model(json.loads(file.read_text(encoding="utf-8")), record, file)
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        _check_same_model(stored, record, file)
+        changes = _changed_fields(stored["config"], record["config"])
     temporary = file.with_suffix(".json.tmp")
     text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False)
     temporary.write_text(text + "\n", encoding="utf-8")
     os.replace(str(temporary), str(file))
+    return changes
+
+
+def _changed_fields(old: dict, new: dict) -> List[str]:
+    """Return ``section.field: before -> now`` for what changes the training itself."""
+    changes = []
+    for section in ("data", "model", "optim", "precision", "train"):
+        for name, value in json.loads(json.dumps(new[section])).items():
+            before = old[section].get(name)
+            if before != value:
+                changes.append(f"{section}.{name}: {before} -> {value}")
+    return changes
 
 
 def _check_same_model(old: dict, new: dict, file: pathlib.Path) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import os
 import time
-from typing import List, Optional, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 import tensorflow.compat.v1 as tf
 
@@ -50,13 +50,14 @@ def train(run: Run) -> Evaluation:
     with contextlib.ExitStack() as stack:
         request = stack.enter_context(StopRequest().listening())
         os.makedirs(run.model_dir, exist_ok=True)
+        changes: List[str] = []
         if run.runtime.is_chief:
             stack.enter_context(locked(run.model_dir))
-            record_run(run)
+            changes = record_run(run)
         agree_on_run(run)
         log = MetricsLog(run.model_dir, run.runtime.is_chief)
         stack.callback(log.close)
-        return _Trainer(run, log, request).train()
+        return _Trainer(run, log, request).train(changes)
 
 
 def agree_on_run(run: Run) -> None:
@@ -84,13 +85,17 @@ class _Trainer:
         self._start_secs = time.monotonic()
         self._history: List[Tuple[float, float]] = []
 
-    def train(self) -> Evaluation:
-        """Train from the agreed step to the end; return the last evaluation."""
+    def train(self, changes: Sequence[str]) -> Evaluation:
+        """Train from the agreed step to the end; return the last evaluation.
+
+        Args:
+            changes: of the configuration since the last start, to be shown.
+        """
         run = self._run
         restored = self._agree_on_step()
         step = restored or 0
         self._history = _read_history(run, step)
-        self._say(cards.start_card(run, restored))
+        self._say(cards.start_card(run, restored, changes))
         self._log.write("start", step, num_ranks=run.runtime.num_ranks)
         while step < run.total_steps and not self._is_good_enough():
             self._train_until(step, _next_evaluation(run, step))
@@ -124,6 +129,7 @@ class _Trainer:
             plan=run.learning_rate_plan,
             plateau_factor=_agreed_plateau_factor(run, self._history),
             make_hooks=self._make_hooks,
+            checkpoint=checkpoints.path_of(run.model_dir, step),
         )
         model_fn = build_model_fn(
             run.config, run.dataset.num_classes, run.runtime, training

@@ -90,8 +90,9 @@ class NpuRuntime(Runtime):
         self._config = config
         self._options = _accepted_options(config.npu)
         self._group: Optional[_Group] = None
-        # NPUEstimator wants some JOB_ID; one that is alone shares it with nobody.
+        # NPUEstimator wants both of one that is alone, too; the first is any name.
         os.environ.setdefault("JOB_ID", "alexnet_estimator")
+        os.environ.setdefault("RANK_SIZE", "1")
 
     def make_estimator(
         self, model_fn: ModelFn, model_dir: str, config: Config

@@ -11,7 +11,7 @@ from npu_bridge.estimator.npu.npu_hook import (
     NPUCheckpointSaverHook,
     SetIterationsVarHook,
 )
-from npu_bridge.facts import released
+from npu_bridge.facts import RELEASE, released
 from tensorflow.python.util import function_utils
 
 # Enough for all collective operators of a graph to wait at the same time.
@@ -36,6 +36,8 @@ class NPUEstimator(tf.estimator.Estimator):
         if config.session_config is None:
             config = config.replace(session_config=tf.ConfigProto())
         _add_npu_optimizer(config)
+        if "_2021-" in RELEASE:
+            os.environ["RANK_SIZE"].isdigit()  # Those releases fail without it.
         if not os.environ.get("JOB_ID"):
             raise ValueError("Load job info failed: JOB_ID is not set")
         if model_dir is not None and model_dir != config.model_dir:

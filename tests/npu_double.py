@@ -1,0 +1,66 @@
+"""How tests use the stand-in ``doubles/npu_bridge``."""
+
+import json
+import os
+import pathlib
+import sys
+from typing import Any, Dict
+
+HERE = pathlib.Path(__file__).resolve().parent
+DOUBLES = str(HERE / "doubles")
+OLD, NEW = "r1.1.1_2021-01", "master_2023-12"
+
+
+def clean_environment() -> Dict[str, str]:
+    """Return the environment without what makes a process a rank."""
+    ours = ("RANK_", "JOB_ID", "ASCEND_", "DEVICE_ID", "HCCL_", "NPU_DOUBLE", "HOROVOD")
+    return {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+
+
+def load(monkeypatch: Any, release: str) -> None:
+    """Make a release importable in this process, which is alone on one device."""
+    for name in set(os.environ) - set(clean_environment()):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NPU_DOUBLE_RELEASE", release)
+    monkeypatch.setenv("JOB_ID", "test")
+    monkeypatch.setenv("RANK_SIZE", "1")
+    monkeypatch.syspath_prepend(DOUBLES)
+    forget()
+
+
+def forget() -> None:
+    """Import the stand-in anew next time."""
+    for name in list(sys.modules):
+        if name.split(".")[0] in ("npu_bridge", "hccl"):
+            del sys.modules[name]
+
+
+def write_table(path: pathlib.Path, num_ranks: int) -> str:
+    """Write a rank table of one server; return its path."""
+    devices = [
+        {
+            "device_id": str(i),
+            "device_ip": f"192.168.100.{101 + i}",
+            "rank_id": str(i),
+        }
+        for i in range(num_ranks)
+    ]
+    table = {
+        "version": "1.0",
+        "status": "completed",
+        "server_count": "1",
+        "server_list": [{"server_id": "10.0.0.1", "device": devices}],
+    }
+    path.write_text(json.dumps(table))
+    return str(path)
+
+
+def rank_environment(table: str, rank: int, num_ranks: int) -> Dict[str, str]:
+    """Return what the launcher sets for a rank."""
+    return {
+        "JOB_ID": "test",
+        "RANK_ID": str(rank),
+        "RANK_SIZE": str(num_ranks),
+        "RANK_TABLE_FILE": table,
+        "ASCEND_DEVICE_ID": str(rank),
+    }

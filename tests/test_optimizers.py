@@ -1,0 +1,150 @@
+"""What happens between gradients and weights, against numpy."""
+
+import sys
+from typing import Any, Dict, List
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from alexnet_estimator.errors import ConfigError
+from alexnet_estimator.model import alexnet
+from alexnet_estimator.optim.loss_scale import scale_loss
+from alexnet_estimator.optim.optimizers import (
+    clip_gradients,
+    decay_weights,
+    make_optimizer,
+)
+from tests import tiny
+
+
+def test_weight_decay_is_the_gradient_of_l2_on_kernels() -> None:
+    with tf.Graph().as_default(), tiny.session() as session:
+        logits = alexnet(tf.ones([2, 63, 63, 3]), 3, tiny.config().model)
+        variables = tf.trainable_variables()
+        kernels = [v for v in variables if v.shape.ndims > 1]
+        loss = tf.reduce_sum(logits**2)
+        with_l2 = loss + 0.3 / 2 * sum(tf.reduce_sum(k**2) for k in kernels)
+        plain = list(zip(tf.gradients(loss, variables), variables))
+        found = [gradient for gradient, _ in decay_weights(plain, 0.3)]
+        session.run(tf.global_variables_initializer())
+        for variable in variables:  # Biases start at 0, where decay is not seen.
+            session.run(tf.assign_add(variable, tf.ones_like(variable) * 0.01))
+        results = session.run([found, tf.gradients(with_l2, variables), plain])
+    assert len(kernels) == 8
+    for variable, value, expected, (undecayed, _) in zip(variables, *results):
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5 * scale)
+        assert np.array_equal(value, undecayed) == (variable.shape.ndims == 1)
+
+
+def test_clipping_by_global_norm() -> None:
+    values = [np.array([3.0, 0.0], np.float32), np.array([[4.0]], np.float32)]
+    with tf.Graph().as_default(), tiny.session() as session:
+        variables = [tf.Variable(value) for value in values]
+        pairs = list(zip(map(tf.constant, values), variables))
+        results = [clip_gradients(pairs, max_norm) for max_norm in (0.0, 1.0, 10.0)]
+        assert [variable for _, variable in results[1][0]] == variables
+        infinite = [(tf.constant(np.inf), variables[0])]
+        not_finite = session.run(clip_gradients(infinite, 1.0)[1])
+        found = session.run([([g for g, _ in pairs], norm) for pairs, norm in results])
+    assert not np.isfinite(not_finite)
+    for (clipped, norm), factor in zip(found, (1.0, 0.2, 1.0)):
+        assert norm == 5  # Before clipping.
+        for value, original in zip(clipped, values):
+            np.testing.assert_allclose(value, original * factor, rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss_scale", ["none", "8"])
+def test_averages_equal_numpy(loss_scale: str) -> None:
+    """Momentum on (w - 3)^2 / 2; the average follows the updated weight."""
+    settings = tiny.config(
+        optim={"ema_decay": 0.9, "momentum": 0.5},
+        precision={"loss_scale": loss_scale},
+    )
+    with tf.Graph().as_default(), tiny.session() as session:
+        weight = tf.get_variable("weight", initializer=tf.constant([10.0, -2.0]))
+        step = tf.train.get_or_create_global_step()
+        optimizer = make_optimizer(settings.optim, tf.constant(0.1))
+        optimizer = scale_loss(optimizer, settings.precision).optimizer
+        gradients = optimizer.compute_gradients(tf.reduce_sum((weight - 3.0) ** 2) / 2)
+        train_op = optimizer.apply_gradients(gradients, global_step=step)
+        averages = tf.train.ExponentialMovingAverage(0.9)
+        name = averages.average_name(weight)
+        (average,) = [v for v in tf.global_variables() if v.op.name == name]
+        session.run(tf.global_variables_initializer())
+        expected, velocity = np.array([10.0, -2.0]), np.zeros(2)
+        expected_average = expected
+        for number in range(1, 31):
+            session.run(train_op)
+            velocity = 0.5 * velocity + (expected - 3)
+            expected = expected - 0.1 * velocity
+            decay = min(0.9, (1 + number) / (10 + number))  # Young averages are short.
+            expected_average = decay * expected_average + (1 - decay) * expected
+            found = session.run([weight, average, step])
+            np.testing.assert_allclose(found[0], expected, rtol=1e-4)
+            np.testing.assert_allclose(found[1], expected_average, rtol=1e-4)
+            assert found[2] == number
+
+
+OPTIMIZERS: Dict[str, Dict[str, Any]] = {
+    "momentum": {"learning_rate": 0.003},
+    "nesterov": {"learning_rate": 0.003, "use_nesterov": True},
+    "adam": {"optimizer": "adam", "learning_rate": 0.1},
+    "lars": {"optimizer": "lars", "learning_rate": 20.0},
+}
+
+
+def losses(fields: Dict[str, Any]) -> List[float]:
+    """Fit a linear function; return the loss of every step."""
+    optim = tiny.config(optim=fields).optim
+    random = np.random.RandomState(0)
+    x = random.normal(size=[50, 8]).astype(np.float32)
+    y = x @ random.normal(size=[8, 1]).astype(np.float32) + 0.5
+    with tf.Graph().as_default(), tiny.session() as session:
+        kernel = tf.get_variable("kernel", initializer=tf.fill([8, 1], 0.1))
+        bias = tf.get_variable("bias", initializer=tf.zeros([1]))
+        loss = tf.reduce_mean((tf.matmul(x, kernel) + bias - y) ** 2)
+        optimizer = make_optimizer(optim, tf.constant(optim.learning_rate))
+        train_op = optimizer.minimize(loss)
+        session.run(tf.global_variables_initializer())
+        return [session.run([loss, train_op])[0] for _ in range(60)]
+
+
+def test_every_optimizer_lowers_the_loss_in_its_own_way() -> None:
+    names = list(OPTIMIZERS)
+    try:
+        import tensorflow.contrib.opt  # noqa: F401
+    except ImportError:
+        names.remove("lars")
+    found = {name: losses(OPTIMIZERS[name]) for name in names}
+    for name in names:
+        assert found[name][-1] < 0.2 * found[name][0], name
+    assert len({round(values[3], 6) for values in found.values()}) == len(names)
+
+
+def test_first_steps_of_momentum_nesterov_and_adam() -> None:
+    """Two steps with the gradients 1 and 2 from weight 0, by hand."""
+    expected = {
+        "momentum": -0.1 * (1 + 2.5),
+        "nesterov": -0.1 * (1.5 + (2 + 0.5 * 2.5)),
+        # Bias-corrected means of beta1 = 0.5, beta2 = 0.999.
+        "adam": -0.1 * (1 + (0.25 + 1.0) / 0.75 / np.sqrt(4.999 / 1.999)),
+    }
+    for name, value in expected.items():
+        fields = {**OPTIMIZERS[name], "momentum": 0.5}
+        with tf.Graph().as_default(), tiny.session() as session:
+            weight = tf.get_variable("weight", initializer=0.0)
+            gradient = tf.placeholder(tf.float32, [])
+            optimizer = make_optimizer(tiny.config(optim=fields).optim, 0.1)
+            update = optimizer.apply_gradients([(gradient, weight)])
+            session.run(tf.global_variables_initializer())
+            for number in (1.0, 2.0):
+                session.run(update, {gradient: number})
+            assert session.run(weight) == pytest.approx(value, rel=1e-4), name
+
+
+def test_lars_needs_contrib(monkeypatch: Any) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow.contrib.opt", None)
+    with pytest.raises(ConfigError, match="lars.*use momentum or adam"):
+        make_optimizer(tiny.config(optim={"optimizer": "lars"}).optim, 0.1)
