@@ -421,6 +421,18 @@ def test_a_terminal_reaches_the_first_rank(tmp_path: pathlib.Path) -> None:
     assert log_of(tmp_path, 1).splitlines()[1] == "False False"
 
 
+def test_what_follows_a_progress_bar_gets_its_own_line(
+    tmp_path: pathlib.Path,
+) -> None:
+    source, sink = pty.openpty()
+    with launcher(tmp_path, "print('step 1', end='')", stdout=sink) as popen:
+        assert popen.wait(10) == 0
+    os.close(sink)
+    with os.fdopen(source, "rb", buffering=0) as terminal:
+        assert terminal.read(65536) == b"step 1\r\n"
+    assert log_of(tmp_path, 0).endswith("step 1")
+
+
 def test_a_pipe_gets_the_same_bytes(tmp_path: pathlib.Path) -> None:
     with launcher(tmp_path, PROGRESS) as popen:
         output, _ = popen.communicate(timeout=10)
@@ -468,7 +480,8 @@ def variables(
 
 def test_npu_environment() -> None:
     topology = topology_of(servers=SERVERS)
-    planned = launch.plan(topology, SERVERS[1], "npu", environ={"HOME": "/home/me"})
+    user = {"HOME": "/home/me", "POD_NAME": "job-0"}
+    planned = launch.plan(topology, SERVERS[1], "npu", environ=user)
     assert [(r.rank, r.local_rank) for r in planned] == [(8 + i, i) for i in range(8)]
     rank = planned[3].environment
     assert {
@@ -483,6 +496,7 @@ def test_npu_environment() -> None:
     }.items() <= rank.items()
     assert launch.is_rank_process(rank)
     assert not any(name.startswith("HOROVOD") for name in rank)
+    assert "POD_NAME" not in rank  # npu_bridge would take it for the rank.
 
 
 def test_npu_environment_keeps_what_the_user_set() -> None:

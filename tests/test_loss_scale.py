@@ -44,9 +44,19 @@ class Training:
             slots = [by_name["weight/Momentum"]]
             slots += [by_name["weight/ExponentialMovingAverage"]]
             self.state = [step, weight, *slots, scaled.scale, scaled.num_skipped]
-            self.initializer = tf.global_variables_initializer()
             self.saver = tf.train.Saver()
             self.session = tiny.session()
+            self.session.run(tf.global_variables_initializer())
+            initial = self.session.run(list(by_name.values()))
+            self._restart = [
+                tf.assign(variable, value)
+                for variable, value in zip(by_name.values(), initial)
+            ]
+
+    def restart(self) -> State:
+        # The initializers would start the average at the weight reached.
+        self.session.run(self._restart)
+        return self.read()
 
     def read(self) -> State:
         return State(*self.session.run(self.state))
@@ -104,8 +114,7 @@ def test_trace_equals_the_oracle(
     trainings: Any, variant: int, overflows: List[bool], kind: float
 ) -> None:
     precision, training = trainings[variant]
-    training.session.run(training.initializer)
-    before = training.read()
+    before = training.restart()
     expected = oracle(overflows, precision)
     for is_overflow, (scale, num_skipped) in zip(overflows, expected):
         after = training.run(kind if is_overflow else 1.0)
@@ -121,7 +130,7 @@ def test_trace_equals_the_oracle(
 
 def test_a_long_script_reaches_both_limits(trainings: Any) -> None:
     precision, training = trainings[3]
-    training.session.run(training.initializer)
+    training.restart()
     overflows = [True] * 3 + [False] * 25 + [True, False] * 3
     found = [training.run(np.inf if overflow else 1.0) for overflow in overflows]
     assert [s.scale for s in found] == [s for s, _ in oracle(overflows, precision)]
@@ -131,8 +140,7 @@ def test_a_long_script_reaches_both_limits(trainings: Any) -> None:
 
 def test_fixed_scale_skips_and_stays() -> None:
     training = Training(tiny.config(precision={"loss_scale": "1024"}).precision)
-    with training.session as session:
-        session.run(training.initializer)
+    with training.session:
         before = training.run(1.0)
         for count, overflow in enumerate(OVERFLOWS, 1):
             after = training.run(overflow)
@@ -145,7 +153,6 @@ def test_fixed_scale_skips_and_stays() -> None:
 def test_gradients_are_unscaled(loss_scale: str) -> None:
     training = Training(tiny.config(precision={"loss_scale": loss_scale}).precision)
     with training.session as session:
-        session.run(training.initializer)
         feeds = {training.gradient: 0.3}
         assert session.run(training.unscaled, feeds) == pytest.approx(0.3)
         assert training.run(0.3).weight == pytest.approx(1 - 0.01 * 0.3)
@@ -154,8 +161,7 @@ def test_gradients_are_unscaled(loss_scale: str) -> None:
 def test_without_scaling_overflow_reaches_the_weights() -> None:
     """Which is why the guard has to stop such a run."""
     training = Training(tiny.config(precision={"loss_scale": "none"}).precision)
-    with training.session as session:
-        session.run(training.initializer)
+    with training.session:
         after = training.run(np.inf)
     assert (after.scale, after.num_skipped, after.step) == (1, 0, 1)
     assert not np.isfinite(after.weight)
@@ -192,7 +198,6 @@ def test_scale_and_counters_survive_a_restart(tmp_path: Any) -> None:
     gradients = [np.inf if overflow else 1.0 for overflow in overflows]
     for stop in (3, 5, 6, 10):  # In the middle of both counts.
         training = Training(precision)
-        training.session.run(training.initializer)
         for gradient in gradients[:stop]:
             training.run(gradient)
         training.saver.save(training.session, str(tmp_path / "state"))

@@ -5,7 +5,7 @@ from typing import Optional
 from alexnet_estimator import checkpoints, rank_table
 from alexnet_estimator.config import Config
 from alexnet_estimator.jobs import cards
-from alexnet_estimator.jobs.run import open_run
+from alexnet_estimator.jobs.run import fitting_record, open_run
 from alexnet_estimator.rank_table import Topology
 from alexnet_estimator.runtime.local import LocalRuntime
 
@@ -33,6 +33,7 @@ def dry_run(config: Config, model_dir: str, topology: Optional[Topology]) -> str
     """
     num_ranks = topology.num_ranks if topology else 1
     run = open_run(config, model_dir, _PlannedRank(config.runtime.device, num_ranks))
+    fitting_record(run, is_training=True)
     newest = checkpoints.latest(run.model_dir)
     step = checkpoints.step_of(newest) if newest else None
     card = cards.start_card(run, step)

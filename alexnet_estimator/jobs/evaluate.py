@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 
 from alexnet_estimator import checkpoints, inputs
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.jobs.run import Run, explain_data_errors
+from alexnet_estimator.jobs.run import Run, explain_data_errors, fitting_record
 from alexnet_estimator.model_fn import build_model_fn
 
 Evaluation = Dict[str, Any]
@@ -28,16 +28,33 @@ def evaluate(run: Run, checkpoint: Optional[str] = None) -> Evaluation:
         confusion_matrix`` (rows are true classes), ``class_names``.
 
     Raises:
+        ConfigError: the model or the classes are not those of the run.
         DataError: there is no checkpoint or no image to evaluate.
     """
-    if run.runtime.is_chief and checkpoint is None:
-        checkpoint = checkpoints.newest_valid(run.model_dir)
-        if checkpoint is None:
-            raise DataError(f"{run.model_dir} has no checkpoint: train first")
+    fitting_record(run, is_training=False)
+    if run.runtime.is_chief:
+        checkpoint = _find_checkpoint(run.model_dir, checkpoint)
     result = summarise(evaluate_sums(run, checkpoint), run)
     if run.runtime.is_chief:
         write_evaluation(run.model_dir, result)
     return result
+
+
+def _find_checkpoint(model_dir: str, wanted: Optional[str]) -> str:
+    """Return the wanted checkpoint, or else the newest valid one.
+
+    Raises:
+        DataError: there is none.
+    """
+    if wanted:
+        problem = checkpoints.find_problem(wanted)
+        if problem:
+            raise DataError(f"{problem}; write FOLDER/model.ckpt-STEP", wanted)
+        return wanted
+    newest = checkpoints.newest_valid(model_dir)
+    if newest is None:
+        raise DataError(f"{model_dir} has no checkpoint: train first")
+    return newest
 
 
 def evaluate_sums(

@@ -8,7 +8,7 @@ import os
 import pathlib
 import platform
 import sys
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -23,6 +23,8 @@ from alexnet_estimator.records.manifest import check_files
 from alexnet_estimator.records.verify import verify
 from alexnet_estimator.runtime import make_runtime
 from alexnet_estimator.runtime.base import Runtime
+
+RECORD_FILE = "config.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +115,18 @@ def open_data(config: Config, model_dir: str) -> Dataset:
     return dataset
 
 
+def make_model_dir(run: Run) -> None:
+    """Make the folder of the run where it is missing.
+
+    Raises:
+        ConfigError: that is not possible.
+    """
+    try:
+        os.makedirs(run.model_dir, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot be made: {error.strerror}", run.model_dir) from error
+
+
 def record_run(run: Run) -> List[str]:
     """Write ``config.json``: configuration, versions and data of this run.
 
@@ -120,9 +134,9 @@ def record_run(run: Run) -> List[str]:
         The fields that have changed since the run was last started, with both values.
 
     Raises:
-        ConfigError: ``model_dir`` holds a run of another model or other classes.
+        ConfigError: see ``fitting_record``.
     """
-    file = pathlib.Path(run.model_dir, "config.json")
+    file = pathlib.Path(run.model_dir, RECORD_FILE)
     record = {
         "config": run.config.to_dict(),
         "class_names": run.dataset.class_names,
@@ -131,11 +145,8 @@ def record_run(run: Run) -> List[str]:
         "device": run.runtime.device,
         "versions": versions(),
     }
-    changes = []
-    if file.exists():
-        stored = json.loads(file.read_text(encoding="utf-8"))
-        _check_same_model(stored, record, file)
-        changes = _changed_fields(stored["config"], record["config"])
+    stored = fitting_record(run, is_training=True)
+    changes = _changed_fields(stored["config"], record["config"]) if stored else []
     temporary = file.with_suffix(".json.tmp")
     text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False)
     temporary.write_text(text + "\n", encoding="utf-8")
@@ -154,30 +165,55 @@ def _changed_fields(old: dict, new: dict) -> List[str]:
     return changes
 
 
-def _check_same_model(old: dict, new: dict, file: pathlib.Path) -> None:
-    """Refuse to resume weights of another shape."""
-    problems = []
-    if list(old["class_names"]) != list(new["class_names"]):
+def fitting_record(run: Run, is_training: bool) -> Dict[str, Any]:
+    """Return the ``config.json`` of ``model_dir``; empty in a new folder.
+
+    Args:
+        run: what is wanted.
+        is_training: the optimizer's variables have to fit as well as the weights.
+
+    Raises:
+        ConfigError: the run there is of another model or has other classes.
+    """
+    file = pathlib.Path(run.model_dir, RECORD_FILE)
+    if not file.exists():
+        return {}
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        problems = _find_misfits(record["config"], run.config, is_training)
+        names = list(record["class_names"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"damaged ({error!r}): restore it, or use another --model_dir", str(file)
+        ) from error
+    if names != list(run.dataset.class_names):
         problems.append(
-            f"classes are {_shorten(new['class_names'])}, in the stored run "
-            f"{_shorten(old['class_names'])}"
+            f"classes are {_shorten(run.dataset.class_names)}, in the stored run "
+            f"{_shorten(names)}"
         )
-    for section, name in _fields_that_shape_weights():
-        before, now = old["config"][section].get(name), new["config"][section][name]
-        if before != now:
-            problems.append(
-                f"{section}.{name} is {now!r}, in the stored run {before!r}"
-            )
     if problems:
-        problems.append("use these values, or another --model_dir")
-        raise ConfigError(problems, f"cannot resume the run in {file.parent}")
+        raise ConfigError(
+            problems,
+            f"the run in {run.model_dir} is another one (use its values, or another "
+            "--model_dir)",
+        )
+    return record
 
 
-def _fields_that_shape_weights() -> List[Tuple[str, str]]:
+def _find_misfits(old: Dict[str, Any], new: Config, is_training: bool) -> List[str]:
+    """Return the fields by which variables differ in number or shape."""
     model = ("groups", "width_multiplier", "fc6_units", "fc7_units")
-    shaping = [("model", name) for name in model] + [("data", "image_size")]
-    # Slots and averages are in the checkpoint too.
-    return shaping + [("optim", "optimizer")]
+    names = [("data", "image_size")] + [("model", name) for name in model]
+    if is_training:
+        names.append(("optim", "optimizer"))
+    if new.optim.ema_decay > 0 and old["optim"]["ema_decay"] == 0:
+        names.append(("optim", "ema_decay"))
+    return [
+        f"{section}.{name} is {new[section][name]!r}, in the stored run "
+        f"{old[section][name]!r}"
+        for section, name in names
+        if new[section][name] != old[section][name]
+    ]
 
 
 def _shorten(names: Any) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import os
 import time
 from typing import List, Optional, Sequence, Tuple
 
@@ -12,6 +11,7 @@ from alexnet_estimator import checkpoints, inputs
 from alexnet_estimator.config import to_json
 from alexnet_estimator.errors import StopRequested
 from alexnet_estimator.hooks.guard import FiniteGuard
+from alexnet_estimator.hooks.heartbeat import Heartbeat, HeartbeatHook
 from alexnet_estimator.hooks.metrics_log import MetricsLog
 from alexnet_estimator.hooks.progress import ProgressHook, ProgressPlan, StepClock
 from alexnet_estimator.hooks.saving import SaveHook
@@ -26,7 +26,13 @@ from alexnet_estimator.jobs.evaluate import (
     write_evaluation,
 )
 from alexnet_estimator.jobs.lock import locked
-from alexnet_estimator.jobs.run import Run, code_digest, explain_data_errors, record_run
+from alexnet_estimator.jobs.run import (
+    Run,
+    code_digest,
+    explain_data_errors,
+    make_model_dir,
+    record_run,
+)
 from alexnet_estimator.model_fn import Training, build_model_fn
 from alexnet_estimator.optim import schedules
 from alexnet_estimator.optim.loss_scale import resolve_loss_scale
@@ -49,7 +55,7 @@ def train(run: Run) -> Evaluation:
     """
     with contextlib.ExitStack() as stack:
         request = stack.enter_context(StopRequest().listening())
-        os.makedirs(run.model_dir, exist_ok=True)
+        make_model_dir(run)
         changes: List[str] = []
         if run.runtime.is_chief:
             stack.enter_context(locked(run.model_dir))
@@ -83,6 +89,7 @@ class _Trainer:
     def __init__(self, run: Run, log: MetricsLog, request: StopRequest):
         self._run, self._log, self._request = run, log, request
         self._start_secs = time.monotonic()
+        self._heartbeat = Heartbeat(run.runtime.heartbeat_path)
         self._history: List[Tuple[float, float]] = []
 
     def train(self, changes: Sequence[str]) -> Evaluation:
@@ -158,11 +165,15 @@ class _Trainer:
             FiniteGuard(tensors, skips_overflow, precision.max_skipped_steps),
             ProgressHook(tensors, self._log, clock, plan, is_chief),
             SaveHook(run.model_dir, train, clock, is_chief),
-            self._stop_hook(),
+            *self._group_hooks("train"),
         ]
 
-    def _stop_hook(self) -> AgreedStop:
-        return AgreedStop(self._request, self._run.runtime.sum_over_ranks)
+    def _group_hooks(self, phase: str) -> List[tf.train.SessionRunHook]:
+        """Return the hooks that keep the ranks together, in training and evaluation."""
+        return [
+            HeartbeatHook(self._heartbeat, phase),
+            AgreedStop(self._request, self._run.runtime.sum_over_ranks),
+        ]
 
     def _stop_if_agreed(self, step: int) -> None:
         if self._request.is_agreed:
@@ -176,7 +187,7 @@ class _Trainer:
         """Evaluate the checkpoint of ``step``; log, show and remember the result."""
         run, start_secs = self._run, time.monotonic()
         checkpoint = checkpoints.path_of(run.model_dir, step)
-        sums = evaluate_sums(run, checkpoint, [self._stop_hook()])
+        sums = evaluate_sums(run, checkpoint, self._group_hooks("evaluate"))
         self._stop_if_agreed(step)
         result = summarise(sums, run)
         accuracy = result["top_1_accuracy"]

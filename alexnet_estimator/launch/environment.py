@@ -67,25 +67,27 @@ def plan(
     devices = topology.devices_of(server_id)
     if backend == "npu":
         specific = _npu_variables(topology, devices, base)
+        base.pop("POD_NAME", None)  # npu_bridge would take it in place of RANK_ID.
     elif backend == "horovod":
         specific = _horovod_variables(topology, server_id, rendezvous_port, base)
     else:
         raise ValueError(f"backend is {backend!r}: must be npu or horovod")
-    cores = sorted(os.sched_getaffinity(0))
-    shares = _share_cores(cores, len(devices))
-    ranks = []
-    for local_rank, device in enumerate(devices):
-        share = shares[local_rank]
-        num_threads = str(max(1, len(share)))
-        defaults = {
-            "OMP_NUM_THREADS": num_threads,
-            NUM_THREADS: num_threads,
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONFAULTHANDLER": "1",
-        }
-        environment = {**defaults, **base, **specific[local_rank]}
-        ranks.append(Rank(device.rank, local_rank, environment, share))
-    return ranks
+    shares = _share_cores(sorted(os.sched_getaffinity(0)), len(devices))
+    return [
+        Rank(device.rank, i, {**_defaults(shares[i]), **base, **specific[i]}, shares[i])
+        for i, device in enumerate(devices)
+    ]
+
+
+def _defaults(cores: Sequence[int]) -> Dict[str, str]:
+    """Return the variables that give way to the user's."""
+    num_threads = str(max(1, len(cores)))
+    return {
+        "OMP_NUM_THREADS": num_threads,
+        NUM_THREADS: num_threads,
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONFAULTHANDLER": "1",
+    }
 
 
 def _share_cores(cores: Sequence[int], num_ranks: int) -> List[Tuple[int, ...]]:

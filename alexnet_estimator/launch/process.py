@@ -95,11 +95,6 @@ class Process:
             self._mirror.join(DRAIN_SECS)
         return code
 
-    @property
-    def has_unfinished_line(self) -> bool:
-        """Return whether the cursor of the terminal is within a line of this rank."""
-        return bool(self._mirror and self._mirror.has_unfinished_line)
-
     def tail(self, num_lines: int) -> List[str]:
         """Return the last lines that this process wrote into its log."""
         with open(self.log_path, "rb") as log:
@@ -117,12 +112,11 @@ class _Mirror(threading.Thread):
     def __init__(self, source: int, log: int) -> None:
         super().__init__(daemon=True)
         self._source, self._log = source, log
-        self.has_unfinished_line = False
         self.start()
 
     def run(self) -> None:
         """Copy until the last writer has gone."""
-        is_terminal_open = True
+        is_terminal_open, end = True, b"\n"
         while True:
             try:
                 chunk = os.read(self._source, 65536)
@@ -130,10 +124,12 @@ class _Mirror(threading.Thread):
                 chunk = b""
             if not chunk:
                 break
-            self.has_unfinished_line = not chunk.endswith(b"\n")
+            end = chunk[-1:]
             _write(self._log, chunk)
             # A closed terminal or pipe must not end a training job.
             is_terminal_open = is_terminal_open and _write(STDOUT, chunk)
+        if end != b"\n" and is_terminal_open and os.isatty(STDOUT):
+            _write(STDOUT, b"\n")  # What follows a progress bar gets its own line.
         os.close(self._source)
         os.close(self._log)
 

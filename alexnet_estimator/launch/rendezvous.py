@@ -18,7 +18,7 @@ from alexnet_estimator.launch.environment import rendezvous_address
 from alexnet_estimator.rank_table.local import is_own_address
 from alexnet_estimator.rank_table.topology import Topology, format_ranks
 
-DEFAULT_PORT = 29511
+DEFAULT_PORT = 29400
 POLL_SECS = 0.25
 REQUEST_SECS = 5
 LINGER_SECS = 2.0

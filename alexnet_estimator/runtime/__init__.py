@@ -22,8 +22,12 @@ def make_runtime(config: Config, environ: Mapping[str, str] = os.environ) -> Run
     """
     device = settle_device(config.runtime.device)
     _settle_precision(config, device)
-    if not config.runtime.num_threads:
-        config.runtime.num_threads = int(environ.get("ALEXNET_NUM_THREADS", 0))
+    runtime = _runtime_of(device, config, environ)
+    runtime.heartbeat_path = environ.get("ALEXNET_HEARTBEAT", "")
+    return runtime
+
+
+def _runtime_of(device: str, config: Config, environ: Mapping[str, str]) -> Runtime:
     if device == "npu":
         from alexnet_estimator.runtime.npu import NpuRuntime
 

@@ -5,6 +5,7 @@ package receives plain numbers (``rank``, ``num_ranks``), tensors and optimizers
 """
 
 import abc
+import os
 from typing import Callable, List, Sequence
 
 import tensorflow.compat.v1 as tf
@@ -23,12 +24,14 @@ class Runtime(abc.ABC):
         device: ``cpu``, ``gpu`` or ``npu``.
         rank: this process, from 0.
         num_ranks: processes that train together.
+        heartbeat_path: where the launcher looks for signs of life; empty: nowhere.
         steps_per_call: training steps in one ``session.run``; hooks see the last only.
     """
 
     device: str = "cpu"
     rank: int = 0
     num_ranks: int = 1
+    heartbeat_path: str = ""
     steps_per_call: int = 1
 
     @property
@@ -95,9 +98,11 @@ def session_config(num_threads: int, device: str = "cpu") -> tf.ConfigProto:
     """Return a session configuration.
 
     Args:
-        num_threads: CPU threads; 0: all.
+        num_threads: CPU threads; 0: as the launcher says, or all.
         device: ``cpu`` hides GPUs from the session.
     """
+    # Not a part of the configuration: shares of the cores may differ between ranks.
+    num_threads = num_threads or int(os.environ.get("ALEXNET_NUM_THREADS", 0))
     return tf.ConfigProto(
         intra_op_parallelism_threads=num_threads,
         inter_op_parallelism_threads=min(num_threads, 2),

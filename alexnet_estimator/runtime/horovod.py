@@ -1,11 +1,11 @@
 """Several processes on CPUs or GPUs through Horovod (Gloo or NCCL).
 
 The only importer of horovod.  Rank 0 alone reads and writes ``model_dir``; the others
-work in ``model_dir/.rank_<n>`` and receive every variable from rank 0: weights, slots,
+work in a temporary folder and receive every variable from rank 0: weights, slots,
 averages, loss scale and global step.
 """
 
-import os
+import tempfile
 from typing import List, Sequence
 
 import horovod.tensorflow as hvd
@@ -30,6 +30,7 @@ class HorovodRuntime(Runtime):
         self.device = device
         self.rank = hvd.rank()
         self.num_ranks = hvd.size()
+        self._scratch = tempfile.TemporaryDirectory(prefix="alexnet-rank-")
         # Called after every step, so that graph and session are kept.
         with tf.Graph().as_default() as graph:
             self._values = tf.placeholder(tf.float64, [None])
@@ -43,9 +44,7 @@ class HorovodRuntime(Runtime):
         session = session_config(config.runtime.num_threads, self.device)
         if self.device == "gpu":
             session.gpu_options.visible_device_list = str(hvd.local_rank())
-        own_dir = model_dir
-        if not self.is_chief:
-            own_dir = os.path.join(model_dir, f".rank_{self.rank}")
+        own_dir = model_dir if self.is_chief else self._scratch.name
         return host_estimator(model_fn, own_dir, config.train.seed, session)
 
     def wrap_optimizer(
