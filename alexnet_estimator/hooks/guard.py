@@ -1,10 +1,11 @@
 """Ends a run that has diverged, before its weights are saved."""
 
 import math
-from typing import Any
+from typing import Any, Dict
 
 import tensorflow.compat.v1 as tf
 
+from alexnet_estimator import checkpoints
 from alexnet_estimator.errors import DivergedError
 from alexnet_estimator.hooks.step_tensors import StepTensors
 
@@ -16,17 +17,24 @@ class FiniteGuard(tf.train.SessionRunHook):
     this hook stands before the saving hook, which itself refuses what is not finite.
     """
 
-    def __init__(self, tensors: StepTensors, skips_overflow: bool, max_skipped: int):
+    def __init__(
+        self,
+        tensors: StepTensors,
+        skips_overflow: bool,
+        max_skipped: int,
+        model_dir: str,
+    ):
         """Watch a training graph.
 
         Args:
             tensors: of the training step.
             skips_overflow: whether loss scaling skips steps that overflow.
             max_skipped: steps in a row without progress that are tolerated.
+            model_dir: where the last good checkpoint is.
         """
         self._tensors = tensors
         self._skips_overflow = skips_overflow
-        self._max_skipped = max_skipped
+        self._max_skipped, self._model_dir = max_skipped, model_dir
         self._last_step = -1
         self._num_stuck = 0
 
@@ -39,23 +47,26 @@ class FiniteGuard(tf.train.SessionRunHook):
         seen = run_values.results
         is_finite = math.isfinite(seen["loss"]) and math.isfinite(seen["gradient_norm"])
         if not is_finite and not self._skips_overflow:
-            raise DivergedError(
-                _describe(seen, "loss or gradient is not a finite number")
-                + "; lower the learning rate, or use --loss_scale=dynamic"
+            raise self._diverged(
+                seen,
+                "loss or gradient is not a finite number",
+                "lower the learning rate, or use --loss_scale=dynamic",
             )
         is_stuck = seen["step"] == self._last_step
         self._num_stuck = self._num_stuck + 1 if is_stuck else 0
         self._last_step = seen["step"]
         if self._num_stuck > self._max_skipped:
-            raise DivergedError(
-                _describe(seen, f"{self._num_stuck} steps in a row overflowed")
-                + "; lower the learning rate"
+            raise self._diverged(
+                seen,
+                f"{self._num_stuck} steps in a row overflowed",
+                "lower the learning rate",
             )
 
-
-def _describe(seen: dict, what: str) -> str:
-    return (
-        f"step {seen['step']}: {what} (loss {seen['loss']:g}, gradient norm "
-        f"{seen['gradient_norm']:g}, loss scale {seen['loss_scale']:g}, "
-        f"learning rate {seen['learning_rate']:g})"
-    )
+    def _diverged(self, seen: Dict[str, Any], what: str, advice: str) -> DivergedError:
+        last_good = checkpoints.latest(self._model_dir) or "none"
+        return DivergedError(
+            f"step {seen['step']}: {what} (loss {seen['loss']:g}, gradient norm "
+            f"{seen['gradient_norm']:g}, loss scale {seen['loss_scale']:g}, learning "
+            f"rate {seen['learning_rate']:g}); {advice}; the last good checkpoint is "
+            f"{last_good}"
+        )

@@ -162,7 +162,9 @@ class _Trainer:
         skips_overflow = resolve_loss_scale(precision) != "none"
         is_chief = run.runtime.is_chief
         return [
-            FiniteGuard(tensors, skips_overflow, precision.max_skipped_steps),
+            FiniteGuard(
+                tensors, skips_overflow, precision.max_skipped_steps, run.model_dir
+            ),
             ProgressHook(tensors, self._log, clock, plan, is_chief),
             SaveHook(run.model_dir, train, clock, is_chief),
             *self._group_hooks("train"),

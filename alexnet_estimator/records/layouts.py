@@ -82,7 +82,7 @@ def find_pictures(source: str) -> PictureSet:
     """
     others: Counter[str] = collections.Counter()
     items = []
-    for path, stamp in sorted(_list_files(source)):
+    for path, stamp in _list_files(source):
         suffix = os.path.splitext(path)[1].lower()
         if stamp == _NOT_FOLLOWED:
             others[_NOT_FOLLOWED] += 1

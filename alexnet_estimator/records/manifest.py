@@ -2,7 +2,6 @@
 
 import collections
 import json
-import math
 import os
 import re
 import reprlib
@@ -193,7 +192,7 @@ def _is_rgb(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e6
+    return type(value) in (int, float) and abs(value) < 1e6
 
 
 def _is_count(value: Any) -> bool:

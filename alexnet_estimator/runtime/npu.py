@@ -108,7 +108,7 @@ class NpuRuntime(Runtime):
             self._open_group()
         return NPUEstimator(
             model_fn=model_fn,
-            config=self._run_config(model_dir, config.npu.iterations_per_loop),
+            config=self._run_config(config, model_dir, config.npu.iterations_per_loop),
         )
 
     def wrap_optimizer(
@@ -183,7 +183,9 @@ class NpuRuntime(Runtime):
             )
         return self._group
 
-    def _run_config(self, model_dir: str, iterations_per_loop: int) -> Any:
+    def _run_config(
+        self, config: Config, model_dir: str, iterations_per_loop: int
+    ) -> Any:
         """Return a new NPURunConfig: NPUEstimator writes into the one that it gets.
 
         It saves nothing: our hook does, on rank 0.  The vendor's saving hook is
@@ -196,9 +198,9 @@ class NpuRuntime(Runtime):
         return NPURunConfig(
             model_dir=model_dir,
             iterations_per_loop=iterations_per_loop,
-            tf_random_seed=self._config.train.seed,
-            precision_mode=self._config.precision.mode,
-            session_config=session_config(self._config.runtime.num_threads),
+            tf_random_seed=config.train.seed,
+            precision_mode=config.precision.mode,
+            session_config=session_config(config.runtime.num_threads),
             save_summary_steps=0,
             # Nothing at all would mean every 100 steps.
             save_checkpoints_steps=0,
@@ -214,7 +216,7 @@ class NpuRuntime(Runtime):
             """Stand where a model function has to."""
 
         # Nothing is written there; without a folder NPUEstimator would make one.
-        run_config = self._run_config(tempfile.gettempdir(), iterations_per_loop=1)
+        run_config = self._run_config(self._config, tempfile.gettempdir(), 1)
         return NPUEstimator(model_fn=no_model, config=run_config).config.session_config
 
 
@@ -238,17 +240,17 @@ class _Group:
         from npu_bridge.estimator import npu_ops
         from npu_bridge.hccl import hccl_ops
 
-        # HCCL sums float32 only, which cannot hold large counts.  Two int32 hold any
-        # float64, and gathering does not look at them.
+        # HCCL sums no float64, and float32 cannot hold large counts.  Two int32 hold
+        # any float64, and gathering does not look at them.
         with tf.Graph().as_default() as graph:
             self._own = tf.placeholder(tf.int32, [VALUES_PER_GATHER, 2])
             self._all = hccl_ops.allgather(self._own, num_ranks)
             initialize = npu_ops.initialize_system()
             self._shutdown = npu_ops.shutdown_system()
         self._session = tf.Session(graph=graph, config=config)
+        self._session.run(initialize)
         # Runs before npu_bridge's own exit handler, which was registered earlier.
         atexit.register(self._close)
-        self._session.run(initialize)
         if gradient_split:
             from hccl.split.api import set_split_strategy_by_size
 
