@@ -95,7 +95,7 @@ run() { # WHAT COMMAND...: run with the output in $log; where it fails, show err
   if "$@" >"$log" 2>&1; then return; fi
   grep -i "error:" "$log" | head -n 10
   tail -n 10 "$log"
-  keep_complete # Pip has undone what failed.
+  if [[ -n $complete ]]; then keep_complete; fi # Pip has undone what failed.
   fail "$what failed: see above, all of it is in $log. ${hint:-Behind a proxy or with \
 a mirror of the package index, set HTTPS_PROXY or PIP_INDEX_URL.}"
 }

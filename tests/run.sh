@@ -7,12 +7,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 python="$(bash launch/setup_env.sh --with-tests --with-horovod)"
 if (($# == 0)); then
-  scripts=(launch/*.sh tests/run.sh .ci/run)
   "$python" -m black --quiet --check --diff .
   "$python" -m isort --quiet --check --diff .
   "$python" -m flake8
   "$python" -m mypy
-  "${python%/*}/shellcheck" "${scripts[@]}"
+  PATH="${python%/*}:$PATH" shellcheck launch/*.sh tests/run.sh .ci/run
   set -- --numprocesses=2
 fi
 exec "$python" -m pytest "$@"

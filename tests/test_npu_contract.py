@@ -340,7 +340,9 @@ def test_star_import_is_refused(double: Any) -> None:
         double("npu_bridge.npu_init")
 
 
-def ask_together(double: Any, requests: List[Tuple[str, str, Any]], **kwargs: Any):
+def ask_together(
+    double: Any, requests: List[Tuple[str, str, Any]], **kwargs: Any
+) -> Dict[int, Any]:
     """Let each rank, a thread, make one request; return results and errors."""
     ranks = double("npu_bridge.ranks")
     address = f"npu-contract-{os.getpid()}-{kwargs.pop('name')}"

@@ -110,6 +110,13 @@ def test_read_label_refuses_what_is_no_example(data: Any) -> None:
         examples.read_label(io.BytesIO(data), len(data))
 
 
+def test_read_label_stays_inside_its_record() -> None:
+    data = example(3)
+    assert examples.read_label(io.BytesIO(data), len(data)) == 3
+    with pytest.raises(ValueError):
+        examples.read_label(io.BytesIO(data), len(data) - 1)
+
+
 def test_read_label_refuses_other_types_of_label() -> None:
     feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"cat"]))
     features = tf.train.Features(feature={"image/class/label": feature})

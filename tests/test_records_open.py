@@ -56,9 +56,10 @@ def test_sources_of_one_name_do_not_meet(tmp_path: pathlib.Path, cache: str) -> 
     first = pictures.make_folder(tmp_path / "a" / "pets")
     second = pictures.make_folder(tmp_path / "b" / "pets", ["x", "y"])
     settings = pictures.settings()
-    assert records.open_dataset(first, cache, settings).class_names == ("cat", "dog")
-    assert records.open_dataset(second, cache, settings).class_names == ("x", "y")
-    assert records.open_dataset(first, cache, settings).class_names == ("cat", "dog")
+    cats = records.open_dataset(first, cache, settings)
+    others = records.open_dataset(second, cache, settings)
+    assert cats.class_names == ("cat", "dog") and others.class_names == ("x", "y")
+    assert cats.directory != others.directory
 
 
 def test_the_sample_is_fetched_by_name(

@@ -105,7 +105,7 @@ def train_rank(model_dir: str, changes: Dict[str, Any], max_steps: List[int]) ->
     result: Dict[str, Any] = {
         "sums": runtime.sum_over_ranks([0.1 + runtime.rank, 2.0**53 - 1, -7])
     }
-    runtime.agree_on(123456.7, "a number")
+    runtime.agree_on(123456, "a number")
     for steps in max_steps:
         estimator = runtime.make_estimator(model_fn, model_dir, config)
         estimator.train(input_fn, max_steps=steps)
@@ -135,7 +135,11 @@ def run_ranks(num_ranks: int, environment: Dict[str, str], arguments: Any) -> An
                 universal_newlines=True,
             )
         )
-    outputs = [process.communicate(timeout=120) for process in processes]
+    try:
+        outputs = [process.communicate(timeout=120) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     for process, (_, errors) in zip(processes, outputs):
         assert process.returncode == 0, errors[-4000:]
     return [json.loads(text.splitlines()[-1]) for text, _ in outputs]
@@ -328,7 +332,7 @@ def test_unknown_options_are_dropped_with_a_warning(
         "hccl_timeout_secs": 680,
         "auto_tune_mode": "RL,GA",
         "deterministic": "on",
-        "profiling_options": '{"output": "/tmp"}',
+        "profiling_options": '{"output": "/profile"}',
     }
     values = parameter_map(make_config(npu=settings))
     new = {"hccl_timeout", "deterministic", "profiling_options"}

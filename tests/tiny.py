@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 from PIL import Image
 from tensorflow.core.protobuf import rewriter_config_pb2
 
-from alexnet_estimator import inputs
+from alexnet_estimator import checkpoints, inputs
 from alexnet_estimator.config import Config, config_from, validate
 from alexnet_estimator.hooks.guard import FiniteGuard
 from alexnet_estimator.hooks.progress import StepClock
@@ -115,11 +115,15 @@ def _example(encoded: bytes, label: int) -> bytes:
     return example.SerializeToString()
 
 
-def session() -> tf.Session:
+def session(num_threads: int = 0) -> tf.Session:
     """Return a session that starts fast: it leaves graphs as they are."""
     rewrites = rewriter_config_pb2.RewriterConfig(disable_meta_optimizer=True)
     options = tf.GraphOptions(rewrite_options=rewrites)
-    return tf.Session(config=tf.ConfigProto(graph_options=options))
+    return tf.Session(
+        config=tf.ConfigProto(
+            graph_options=options, intra_op_parallelism_threads=num_threads
+        )
+    )
 
 
 def read(
@@ -176,7 +180,9 @@ def train(
 
     def make_hooks(tensors: StepTensors) -> list:
         skips = resolve_loss_scale(settings.precision) != "none"
-        guard = FiniteGuard(tensors, skips, settings.precision.max_skipped_steps)
+        guard = FiniteGuard(
+            tensors, skips, settings.precision.max_skipped_steps, str(model_dir)
+        )
         return [
             *hooks,
             guard,
@@ -190,8 +196,9 @@ def train(
         batches = inputs.train_batches(dataset, settings.data, reader, first_step)
         return corrupt(batches) if corrupt else batches
 
-    model_fn = build_model_fn(
-        settings, dataset.num_classes, runtime, make_training(settings, make_hooks)
+    training = make_training(settings, make_hooks)._replace(
+        checkpoint=checkpoints.path_of(str(model_dir), first_step)
     )
+    model_fn = build_model_fn(settings, dataset.num_classes, runtime, training)
     estimator = runtime.make_estimator(model_fn, str(model_dir), settings)
     estimator.train(input_fn, max_steps=last_step)

@@ -15,13 +15,13 @@ _MAX_JPEG_SIDE = 65500
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     # What undoes each EXIF orientation.
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+    2: Image.FLIP_LEFT_RIGHT,
+    3: Image.ROTATE_180,
+    4: Image.FLIP_TOP_BOTTOM,
+    5: Image.TRANSPOSE,
+    6: Image.ROTATE_270,
+    7: Image.TRANSVERSE,
+    8: Image.ROTATE_90,
 }
 
 
@@ -55,7 +55,7 @@ def transcode(data: bytes, short_side: int, quality: int) -> Jpeg:
     image.draft(image.mode, size)  # A large JPEG is decoded at a smaller scale.
     image = _to_rgb(image)
     if image.size != size:
-        image = image.resize(size, Image.Resampling.BICUBIC)
+        image = image.resize(size, Image.BICUBIC)
     if orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[orientation])
     encoded = io.BytesIO()

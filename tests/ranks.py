@@ -1,0 +1,73 @@
+"""Training jobs of several ranks, and a look at the weights of each of them.
+
+Run as a program, it is a rank that leaves all of its variables behind:
+``python -m tests.ranks FOLDER VERB FLAGS...``.
+"""
+
+import os
+import pathlib
+import sys
+from typing import Any, Dict, List, Optional
+from unittest import mock
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from alexnet_estimator import __main__ as cli
+from alexnet_estimator import launch
+from alexnet_estimator.hooks.saving import SaveHook
+from alexnet_estimator.jobs import train as train_job
+from alexnet_estimator.launch import job
+from alexnet_estimator.rank_table import Device, Topology
+
+SERVER = "127.0.0.1"
+
+
+def run_ranks(
+    num_ranks: int,
+    words: List[str],
+    model_dir: Any,
+    weights_dir: Optional[pathlib.Path] = None,
+) -> int:
+    """Run a command line on any number of ranks of this machine.
+
+    Args:
+        num_ranks: also numbers that no rank table may have.
+        words: the verb and its flags.
+        model_dir: of the run, also for the logs.
+        weights_dir: gets what ``read_weights`` reads.
+
+    Returns:
+        The launcher's exit code.
+    """
+    devices = [
+        Device(rank, rank, f"10.0.0.{rank}", SERVER) for rank in range(num_ranks)
+    ]
+    topology = Topology(tuple(devices), "1.0", "")
+    command = job.COMMAND
+    if weights_dir is not None:
+        command = (sys.executable, "-m", "tests.ranks", str(weights_dir))
+    words = [*words, f"--model_dir={model_dir}"]
+    with mock.patch.object(job, "COMMAND", command):
+        return launch.run(words, topology, SERVER, "horovod", str(model_dir))
+
+
+def read_weights(weights_dir: pathlib.Path, rank: int) -> Dict[str, np.ndarray]:
+    """Return all variables that a rank had at the end of its last session."""
+    with np.load(str(weights_dir / f"{rank}.npz")) as file:
+        return {name: file[name] for name in file.files}
+
+
+class _WeightsHook(SaveHook):
+    """Saves as ever, and writes down what this rank itself has."""
+
+    def end(self, session: tf.Session) -> None:
+        super().end(session)
+        variables = session.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
+        values = session.run({v.op.name: v for v in variables})
+        np.savez(os.path.join(sys.argv[1], os.environ["HOROVOD_RANK"]), **values)
+
+
+if __name__ == "__main__":
+    with mock.patch.object(train_job, "SaveHook", _WeightsHook):
+        sys.exit(cli.main(sys.argv[2:]))

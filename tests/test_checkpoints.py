@@ -1,0 +1,293 @@
+"""Checkpoints: whole, finite, and the newest valid one is found whatever happened."""
+
+import json
+import os
+import pathlib
+import resource
+from typing import Any, Callable, Iterator, List
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from alexnet_estimator import checkpoints
+from alexnet_estimator.errors import DataError, DivergedError
+
+NUM_VALUES = 50_000  # 200 kB
+
+
+class Writer:
+    """A session with a variable to save."""
+
+    def __init__(self) -> None:
+        with tf.Graph().as_default():
+            self._value = tf.placeholder(tf.float32, [])
+            weight = tf.get_variable("weight", [NUM_VALUES])
+            tf.get_variable("step", initializer=0)
+            self._fill = tf.assign(weight, tf.fill([NUM_VALUES], self._value))
+            self._saver = tf.train.Saver(max_to_keep=None)
+            self._session = tf.Session()
+            self._session.run(tf.global_variables_initializer())
+
+    def fill(self, value: float) -> None:
+        self._session.run(self._fill, {self._value: value})
+
+    def save(self, model_dir: Any, *steps: int) -> None:
+        """Save checkpoints that hold their step."""
+        for step in steps:
+            self.fill(step)
+            checkpoints.save(self._session, self._saver, str(model_dir), step)
+
+    def save_as_is(self, model_dir: Any, step: int) -> None:
+        checkpoints.save(self._session, self._saver, str(model_dir), step)
+
+    def save_unchecked(self, model_dir: Any, step: int, value: float) -> None:
+        """Save as TensorFlow alone does."""
+        self.fill(value)
+        prefix = os.path.join(str(model_dir), f"model.ckpt-{step}")
+        self._saver.save(self._session, prefix, write_meta_graph=False)
+
+
+@pytest.fixture(scope="module")
+def writer() -> Writer:
+    return Writer()
+
+
+@pytest.fixture
+def model_dir(tmp_path: pathlib.Path, writer: Writer) -> pathlib.Path:
+    """Return a folder with checkpoints of the steps 9, 10 and 100."""
+    folder = tmp_path / "model"
+    writer.save(folder, 9, 10, 100)
+    return folder
+
+
+def path_of(model_dir: pathlib.Path, step: int) -> str:
+    return str(model_dir / f"model.ckpt-{step}")
+
+
+def steps_in(model_dir: pathlib.Path) -> List[Any]:
+    return [
+        checkpoints.step_of(p) for p in checkpoints.list_checkpoints(str(model_dir))
+    ]
+
+
+def files_in(model_dir: pathlib.Path) -> List[str]:
+    return sorted(str(file.relative_to(model_dir)) for file in model_dir.rglob("*"))
+
+
+def test_save_moves_whole_checkpoints_into_place(model_dir: pathlib.Path) -> None:
+    assert steps_in(model_dir) == [9, 10, 100]  # By number, not by letter.
+    assert checkpoints.latest(str(model_dir)) == path_of(model_dir, 100)
+    names = [f"model.ckpt-{step}" for step in (9, 10, 100)]
+    suffixes = [".data-00000-of-00001", ".index"]
+    expected = [name + suffix for name in names for suffix in suffixes]
+    assert files_in(model_dir) == sorted(["checkpoint", *expected])
+    # What TensorFlow itself finds.
+    state = tf.train.get_checkpoint_state(str(model_dir))
+    assert state.model_checkpoint_path == path_of(model_dir, 100)
+    assert list(state.all_model_checkpoint_paths) == [
+        path_of(model_dir, step) for step in (9, 10, 100)
+    ]
+    for step in (9, 10, 100):
+        reader = tf.train.load_checkpoint(path_of(model_dir, step))
+        assert (reader.get_tensor("weight") == step).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_not_saved(
+    model_dir: pathlib.Path, writer: Writer, value: float
+) -> None:
+    before = files_in(model_dir)
+    writer.fill(value)
+    with pytest.raises(DivergedError) as caught:
+        writer.save_as_is(model_dir, 101)
+    message = str(caught.value)
+    assert "101" in message and "weight" in message
+    assert path_of(model_dir, 100) in message  # The last good one.
+    assert files_in(model_dir) == before
+    assert checkpoints.newest_valid(str(model_dir)) == path_of(model_dir, 100)
+
+
+def truncate(prefix: str) -> None:
+    os.truncate(prefix + ".data-00000-of-00001", 1000)
+
+
+def flip_byte(prefix: str) -> None:
+    with open(prefix + ".data-00000-of-00001", "r+b") as file:
+        file.seek(5000)
+        byte = file.read(1)[0]
+        file.seek(5000)
+        file.write(bytes([byte ^ 1]))
+
+
+def empty_index(prefix: str) -> None:
+    os.truncate(prefix + ".index", 0)
+
+
+def break_index(prefix: str) -> None:
+    pathlib.Path(prefix + ".index").write_bytes(b"\x7f" * 300)
+
+
+def delete_data(prefix: str) -> None:
+    os.remove(prefix + ".data-00000-of-00001")
+
+
+DAMAGES = [truncate, flip_byte, empty_index, break_index, delete_data]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_leads_back_to_the_previous_checkpoint(
+    model_dir: pathlib.Path, damage: Callable[[str], None]
+) -> None:
+    damage(path_of(model_dir, 100))
+    left = [file for file in files_in(model_dir) if "-100." in file]
+    assert checkpoints.newest_valid(str(model_dir)) == path_of(model_dir, 10)
+    assert tf.train.latest_checkpoint(str(model_dir)) == path_of(model_dir, 10)
+    assert steps_in(model_dir) == [9, 10]
+    moved = [f for f in files_in(model_dir) if f.startswith("quarantine" + os.sep)]
+    assert moved == [os.path.join("quarantine", file) for file in left]
+    # The damaged step can be saved anew.
+    Writer().save(model_dir, 100)
+    assert checkpoints.newest_valid(str(model_dir)) == path_of(model_dir, 100)
+
+
+def test_a_checkpoint_of_nan_is_passed_over(
+    model_dir: pathlib.Path, writer: Writer
+) -> None:
+    writer.save_unchecked(model_dir, 200, np.nan)
+    writer.save_unchecked(model_dir, 300, np.inf)
+    assert checkpoints.newest_valid(str(model_dir)) == path_of(model_dir, 100)
+    assert len(list((model_dir / "quarantine").glob("*.index"))) == 2
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b'model_checkpoint_path: "model.ckpt-555"\n', b"\xff\x00 nonsense {", b""],
+)
+def test_the_checkpoint_file_is_not_believed(
+    model_dir: pathlib.Path, content: bytes
+) -> None:
+    (model_dir / "checkpoint").write_bytes(content)
+    assert checkpoints.newest_valid(str(model_dir)) == path_of(model_dir, 100)
+    assert tf.train.latest_checkpoint(str(model_dir)) == path_of(model_dir, 100)
+
+
+def test_no_valid_checkpoint_is_an_error_every_time(model_dir: pathlib.Path) -> None:
+    for step, damage in zip((9, 10, 100), DAMAGES):
+        damage(path_of(model_dir, step))
+    before = files_in(model_dir)
+    for _ in range(2):  # A second start must not begin from scratch either.
+        with pytest.raises(DataError) as caught:
+            checkpoints.newest_valid(str(model_dir))
+        for step in (9, 10, 100):
+            assert path_of(model_dir, step) in str(caught.value)
+        assert files_in(model_dir) == before
+
+
+def test_a_new_folder_has_no_checkpoint(tmp_path: pathlib.Path) -> None:
+    assert checkpoints.newest_valid(str(tmp_path / "absent")) is None
+    assert checkpoints.newest_valid(str(tmp_path)) is None
+    assert checkpoints.latest(str(tmp_path)) is None
+    # Left behind where the checkpoints were deleted: TensorFlow would follow it.
+    pointer = tmp_path / "checkpoint"
+    pointer.write_text('model_checkpoint_path: "model.ckpt-5"\n')
+    assert checkpoints.newest_valid(str(tmp_path)) is None
+    assert tf.train.get_checkpoint_state(str(tmp_path)) is None
+
+
+def test_half_written_files_are_no_checkpoints(
+    model_dir: pathlib.Path, writer: Writer
+) -> None:
+    (model_dir / "model.ckpt-500.data-00000-of-00001").write_bytes(
+        b"data without index"
+    )
+    (model_dir / "model.ckpt-abc.index").write_bytes(b"another program's")
+    (model_dir / ".saving").mkdir()
+    (model_dir / ".saving" / "model.ckpt-600.index").write_bytes(b"killed while saving")
+    assert steps_in(model_dir) == [9, 10, 100]
+    writer.save(model_dir, 700)
+    assert steps_in(model_dir) == [9, 10, 100, 700]
+    assert not (model_dir / ".saving").exists()
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """Let no file grow beyond 100 kB, half of a checkpoint."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_keeps_the_previous_checkpoint(
+    model_dir: pathlib.Path, writer: Writer, full_disk: None
+) -> None:
+    before = files_in(model_dir)
+    with pytest.raises(DataError) as caught:
+        writer.save(model_dir, 101)
+    message = str(caught.value)
+    assert "step 101" in message and "MiB free" in message
+    assert str(model_dir) in message and path_of(model_dir, 100) in message
+    assert files_in(model_dir) == before
+    assert checkpoints.newest_valid(str(model_dir)) == path_of(model_dir, 100)
+
+
+def test_what_cannot_be_read_back_is_not_published(
+    model_dir: pathlib.Path, writer: Writer, monkeypatch: Any
+) -> None:
+    save = tf.train.Saver.save
+
+    def save_badly(saver: Any, session: Any, prefix: str, **options: Any) -> str:
+        path = save(saver, session, prefix, **options)
+        truncate(prefix)
+        return path
+
+    before = files_in(model_dir)
+    monkeypatch.setattr(tf.train.Saver, "save", save_badly)
+    with pytest.raises(DataError, match="cannot save step 101"):
+        writer.save(model_dir, 101)
+    assert files_in(model_dir) == before
+
+
+@pytest.mark.parametrize("is_relative", [False, True])
+def test_the_last_ones_and_the_best_are_kept(
+    model_dir: pathlib.Path, writer: Writer, is_relative: bool, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(model_dir)
+    folder = "." if is_relative else str(model_dir)
+    writer.save(model_dir, 110, 120)
+    checkpoints.note_best(folder, 10, 0.75)
+    checkpoints.delete_old(folder, num_to_keep=2)
+    assert steps_in(model_dir) == [10, 110, 120]
+    state = tf.train.get_checkpoint_state(str(model_dir))
+    names = [os.path.basename(path) for path in state.all_model_checkpoint_paths]
+    assert names == ["model.ckpt-10", "model.ckpt-110", "model.ckpt-120"]
+    assert len(files_in(model_dir)) == 3 * 2 + 2  # checkpoint, best.json
+    # A better one takes its place.
+    checkpoints.note_best(folder, 110, 0.8)
+    writer.save(model_dir, 130)
+    checkpoints.delete_old(folder, num_to_keep=1)
+    assert steps_in(model_dir) == [110, 130]
+    checkpoints.delete_old(folder, num_to_keep=5)
+    assert steps_in(model_dir) == [110, 130]
+
+
+def test_the_best_has_the_highest_accuracy(model_dir: pathlib.Path) -> None:
+    folder = str(model_dir)
+    assert checkpoints.best_of(folder) is None
+    for step, accuracy, best in (
+        (9, 0.5, 9),
+        (10, 0.5, 9),
+        (100, 0.6, 100),
+        (9, 0.1, 100),
+    ):
+        checkpoints.note_best(folder, step, accuracy)
+        assert checkpoints.best_of(folder) == path_of(model_dir, best)
+    record = json.loads((model_dir / "best.json").read_text())
+    assert record == {
+        "checkpoint": "model.ckpt-100",
+        "step": 100,
+        "top_1_accuracy": 0.6,
+    }
+    os.remove(path_of(model_dir, 100) + ".index")
+    assert checkpoints.best_of(folder) is None

@@ -1,0 +1,392 @@
+"""The command line: every mistake gets one message and its exit code."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+from typing import Any, Dict, List, NamedTuple, Tuple
+from unittest import mock
+
+import pytest
+
+from alexnet_estimator import __main__ as cli
+from alexnet_estimator import config as config_lib
+from alexnet_estimator import rank_table, records
+from alexnet_estimator.config import SCHEMA, Config
+from alexnet_estimator.jobs import dry_run as dry_run_job
+from tests import pictures
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+TINY = str(REPOSITORY / "configs" / "tiny.py")
+BAD_CONFIGS = {
+    "raises.py": "def get_config():\n    return 1 / 0\n",
+    "syntax.py": "def get_config(:\n",
+    "nothing.py": "",
+    "dict.py": "def get_config():\n    return {'train': {'epochs': 3.0}}\n",
+    "unknown.py": (
+        "from alexnet_estimator import config\n"
+        "def get_config():\n"
+        "    return config.config_from({'optim': {'learning_rat': 0.1}})\n"
+    ),
+    "broken.json": '{"config": {',
+    "text.txt": "learning_rate: 0.1",
+}
+
+
+class Output(NamedTuple):
+    """What a command line has led to."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture) -> Any:
+    """Return a function that runs a command line in this process."""
+
+    def run_words(*words: str) -> Output:
+        capfd.readouterr()
+        code = cli.main(list(words))
+        return Output(code, *capfd.readouterr())
+
+    return run_words
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> Dict[str, str]:
+    """Return folders and files to be wrong with, by name."""
+    folder = tmp_path_factory.mktemp("places")
+    for name in ("empty", "new", "bare_run"):
+        (folder / name).mkdir()
+    pictures.make_folder(folder / "one_class", ["cat"], 3)
+    (folder / "file").write_text("a file")
+    for name, text in BAD_CONFIGS.items():
+        (folder / name).write_text(text)
+    config = {"config": config_lib.default_config().to_dict(), "class_names": []}
+    config["config"]["data"]["path"] = data_dir
+    (folder / "bare_run" / "config.json").write_text(json.dumps(config))
+    table = rank_table.make(["127.0.0.1"], 2)
+    rank_table.write(table, str(folder / "good_table.json"))
+    table["server_list"][0]["device"][1]["rank_id"] = "5"
+    table["server_list"][0]["device"][0]["device_ip"] = "10.0.0.300"
+    (folder / "bad_table.json").write_text(json.dumps(table))
+    paths = {path.name.replace(".", "_"): str(path) for path in folder.iterdir()}
+    return {**paths, "missing": str(folder / "missing"), "data": data_dir, "tiny": TINY}
+
+
+# A command line, its exit code and what its message has to say.
+MISTAKES: List[Tuple[str, int, List[str]]] = [
+    ("trian", 2, ["'trian'", "train"]),
+    ("train extra", 2, ["'extra'", "--help"]),
+    ("train --data_path={missing}", 3, ["{missing}", "no such folder"]),
+    ("train --data_path={empty}", 3, ["{empty}"]),
+    ("train --data_path={one_class}", 3, ["{one_class}", "cat"]),
+    ("train --data_path={file}", 3, ["{file}", "zip"]),
+    ("convert --data_path={missing} --output={new}", 3, ["{missing}"]),
+    ("convert --data_path={one_class}", 2, ["--output is missing"]),
+    ("convert", 2, ["--data_path is missing", "--output is missing"]),
+    ("verify", 2, ["--data_path"]),
+    ("verify --data_path={empty}", 3, ["{empty}"]),
+    ("train --batchsize=8", 2, ["batchsize", "batch_size"]),
+    ("train --dry_run=perhaps", 2, ["dry_run", "perhaps"]),
+    ("train --config.optim.momentun=0.9", 2, ["optim.momentun", "optim.momentum"]),
+    ("train --config.nothing.at=1", 2, ["nothing.at"]),
+    ("train --config.optim.momentum", 2, ["--config.optim.momentum=VALUE"]),
+    ("train --train_steps=-1", 2, ["train.steps", "-1", "at least 0"]),
+    ("train --train_steps=many", 2, ["train.steps", "many", "int"]),
+    ("train --config.data.image_size=10", 2, ["data.image_size", "10", "at least 63"]),
+    ("train --epoch=0", 2, ["train.epochs", "0"]),
+    (
+        "train --config.optim.momentum=2 --config.model.groups=3 --seed=-5 --batch_size=0",
+        2,
+        ["4 problems", "optim.momentum", "model.groups", "seed", "batch_size"],
+    ),
+    ("train --config.data.synthetic=True --data_path={data}", 2, ["choose one"]),
+    ("train --config={missing}", 2, ["{missing}", "configs/"]),
+    ("train --config={raises_py}", 2, ["{raises_py}", "ZeroDivisionError"]),
+    ("train --config={syntax_py}", 2, ["{syntax_py}", "SyntaxError"]),
+    ("train --config={nothing_py}", 2, ["{nothing_py}", "get_config"]),
+    ("train --config={dict_py}", 2, ["{dict_py}", "default_config()"]),
+    ("train --config={unknown_py}", 2, ["optim.learning_rat", "optim.learning_rate?"]),
+    ("train --config={broken_json}", 2, ["{broken_json}", "JSON"]),
+    ("train --config={text_txt}", 2, ["{text_txt}", ".py"]),
+    ("evaluate --seed=1 --dry_run", 2, ["--seed", "--dry_run", "does not use"]),
+    ("verify --epochs=2", 2, ["verify does not use --epoch"]),
+    ("evaluate", 2, ["--model_dir is missing"]),
+    ("evaluate --model_dir={empty}", 2, ["{empty}", "train"]),
+    ("train --device=tpu --data_path={data}", 2, ["runtime.device", "tpu", "npu"]),
+    ("train --precision_mode=force_fp16 --device=cpu --data_path={data}", 2, ["cpu"]),
+    ("train --config={tiny} --data_path={data} --model_dir={file}", 2, ["{file}"]),
+    ("train --rank_table={missing} --data_path={data}", 2, ["{missing}"]),
+    (
+        "train --rank_table={bad_table_json} --data_path={data}",
+        2,
+        ["{bad_table_json}", '"5"', '"10.0.0.300"', "rank_id", "device_ip"],
+    ),
+    (
+        "train --rank_table={good_table_json} --server_id=10.9.9.9 --data_path={data}",
+        2,
+        ["10.9.9.9", "127.0.0.1"],
+    ),
+    (
+        "train --rank_table={good_table_json} --rendezvous_port=x --data_path={data}",
+        2,
+        ["--rendezvous_port", "'x'"],
+    ),
+    ("rank_table", 2, ["check FILE", "make"]),
+    ("rank_table check {bad_table_json}", 2, ["{bad_table_json}", '"5"']),
+    ("rank_table make --output={new}", 2, ["--servers is missing"]),
+    ("rank_table make --servers=10.0.0.1 --output={file}", 2, ["{file}", "exists"]),
+    ("rank_table make --servers=10.0.0.1 --output=x.json --devices=3", 2, ["3"]),
+]
+
+
+@pytest.mark.parametrize("line, code, parts", MISTAKES, ids=[m[0] for m in MISTAKES])
+def test_a_mistake_gets_one_message(
+    line: str, code: int, parts: List[str], places: Dict[str, str], run: Any
+) -> None:
+    output = run(*(word.format_map(places) for word in line.split()))
+    assert output.code == code
+    assert output.err.count("error: ") == 1
+    assert "Traceback" not in output.err + output.out
+    for part in parts:
+        assert part.format_map(places) in output.err
+    assert os.listdir(places["empty"]) == [] == os.listdir(places["new"])
+
+
+@pytest.mark.parametrize(
+    "words, code, parts",
+    [
+        ([], 3, ["no checkpoint"]),
+        (["--checkpoint={missing}"], 3, ["{missing}", "unreadable"]),
+    ],
+)
+def test_evaluating_without_weights(
+    words: List[str], code: int, parts: List[str], places: Dict[str, str], run: Any
+) -> None:
+    path = pathlib.Path(places["bare_run"], "config.json")
+    record = json.loads(path.read_text())
+    record["class_names"] = records.manifest.load(places["data"]).class_names
+    path.write_text(json.dumps(record))
+    words = [word.format_map(places) for word in words]
+    output = run("evaluate", f"--model_dir={places['bare_run']}", *words)
+    assert output.code == code
+    assert output.err.startswith("error: ")
+    for part in parts:
+        assert part.format_map(places) in output.err
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> str:
+    """Return the folder of a run of two steps."""
+    model_dir = str(tmp_path_factory.mktemp("trained") / "run")
+    words = [f"--config={TINY}", f"--data_path={data_dir}", f"--model_dir={model_dir}"]
+    assert cli.main(["train", *words, "--train_steps=2"]) == 0
+    return model_dir
+
+
+@pytest.mark.parametrize(
+    "verb, change, parts",
+    [
+        ("train", "--config.model.width_multiplier=0.125", ["0.125", "0.0625"]),
+        ("train", "--config.data.image_size=67", ["data.image_size", "67", "63"]),
+        ("train", "--config.optim.optimizer=adam", ["'adam'", "'momentum'"]),
+        ("train", "--config.optim.ema_decay=0.9", ["optim.ema_decay", "0.9"]),
+        ("train", "--data_path={other}", ["cat, dog", "apple, ocean, tree"]),
+        ("train", "--data_path={other} --dry_run", ["cat, dog"]),
+        ("evaluate", "--data_path={other}", ["cat, dog", "apple, ocean, tree"]),
+        ("evaluate", "--config.model.fc6_units=512", ["512", "4096"]),
+    ],
+)
+def test_a_run_is_not_continued_with_another_model(
+    trained: str,
+    verb: str,
+    change: str,
+    parts: List[str],
+    run: Any,
+    tmp_path: pathlib.Path,
+) -> None:
+    other = pictures.make_dataset(tmp_path).directory
+    before = pathlib.Path(trained, "config.json").read_bytes()
+    words = change.format(other=other).split()
+    output = run(verb, f"--model_dir={trained}", *words)
+    assert output.code == 2
+    assert output.err.startswith("error: ") and "Traceback" not in output.err
+    for part in [*parts, trained, "another --model_dir"]:
+        assert part in output.err
+    assert pathlib.Path(trained, "config.json").read_bytes() == before
+
+
+def test_a_damaged_record_is_named(
+    data_dir: str, tmp_path: pathlib.Path, run: Any
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(data_dir, str(data))
+    shard = data / "train-00001-of-00003.tfrecord"
+    content = bytearray(shard.read_bytes())
+    length = int.from_bytes(content[:8], "little")
+    content[length + 16 + 12 + 40] ^= 0xFF  # Byte 40 of the second record's data.
+    shard.write_bytes(bytes(content))
+    words = [f"--data_path={data}", f"--model_dir={tmp_path / 'run'}"]
+    output = run("train", f"--config={TINY}", *words)
+    assert output.code == 3
+    assert "Traceback" not in output.err
+    assert f"{shard.name}, record 1: " in output.err
+    output = run("verify", f"--data_path={data}")
+    assert output.code == 3
+    assert f"{shard.name}, record 1: " in output.out
+
+
+def test_verify_passes_whole_data(data_dir: str, run: Any) -> None:
+    output = run("verify", f"--data_path={data_dir}")
+    assert (output.code, output.out.strip()) == (0, "no damage")
+
+
+def test_convert_says_what_it_has_made(
+    picture_folder: str, tmp_path: pathlib.Path, run: Any
+) -> None:
+    output = run(
+        *("convert", f"--config={TINY}", f"--data_path={picture_folder}"),
+        *(f"--output={tmp_path / 'out'}", "--config.convert.eval_images=15"),
+    )
+    assert output.code == 0
+    assert "train: 45 images in 3 files" in output.out
+    assert "validation: 15 images in 1 files" in output.out
+    assert "3 classes: apple, ocean, tree" in output.out
+    assert records.manifest.load(str(tmp_path / "out")).num_classes == 3
+
+
+def test_rank_tables_are_made_and_checked(tmp_path: pathlib.Path, run: Any) -> None:
+    path = str(tmp_path / "table.json")
+    servers = "--servers=10.0.0.1,10.0.0.2"
+    output = run("rank_table", "make", servers, "--devices", "4", f"--output={path}")
+    assert output.code == 0
+    assert rank_table.read(path).num_ranks == 8
+    output = run("rank_table", "check", path)
+    assert output.code == 0
+    assert "8 ranks on 2 servers" in output.out
+
+
+@pytest.fixture
+def planned(monkeypatch: pytest.MonkeyPatch, run: Any) -> Any:
+    """Return a function: flags of train -> configuration, model_dir."""
+
+    def plan(*words: str) -> Tuple[Config, str]:
+        with mock.patch.object(dry_run_job, "dry_run", return_value="") as dry_run:
+            output = run("train", "--dry_run", *words)
+        assert output.code == 0, output.err
+        config, model_dir, _ = dry_run.call_args[0]
+        return config, model_dir
+
+    return plan
+
+
+def test_flags_set_fields(planned: Any, data_dir: str) -> None:
+    config, model_dir = planned(
+        *(f"--data_path={data_dir}", "--model_dir=some/run", "--train_steps=7"),
+        *("--epoch=3.5", "--batch_size=5", "--learning_rate=0.25", "--device=cpu"),
+        *("--precision_mode=mixed", "--loss_scale=128", "--seed", "9"),
+        *("--config.optim.decay_epochs=(1,2.5)", "--config.data.use_augmentation=no"),
+    )
+    assert model_dir == "some/run"
+    assert config.data.path == data_dir
+    train = config.train
+    assert (train.steps, train.epochs, train.batch_size_per_rank) == (7, 3.5, 5)
+    assert (config.optim.learning_rate, train.seed) == (0.25, 9)
+    assert (config.runtime.device, config.precision.loss_scale) == ("cpu", "128")
+    assert config.precision.mode == "allow_mix_precision"
+    assert config.optim.decay_epochs == (1, 2.5)
+    assert config.data.use_augmentation is False
+
+
+def test_aliases_are_the_flags_of_the_original(planned: Any, data_dir: str) -> None:
+    config, _ = planned(f"--data_dir={data_dir}", "--epochs=3")
+    assert (config.data.path, config.train.epochs) == (data_dir, 3.0)
+
+
+def test_epochs_on_the_command_line_beat_steps_in_the_file(
+    planned: Any, tmp_path: pathlib.Path
+) -> None:
+    file = tmp_path / "steps.json"
+    file.write_text('{"config": {"train": {"steps": 500, "epochs": 2.0}}}')
+    config, _ = planned(f"--config={file}", "--epoch=3")
+    assert (config.train.steps, config.train.epochs) == (0, 3.0)
+
+
+def test_what_is_trained_where_little_is_said(
+    planned: Any, data_dir: str, places: Dict[str, str], trained: str
+) -> None:
+    config, model_dir = planned()
+    assert (config.data.path, model_dir) == ("sample:mono_poly", "runs/quickstart")
+    config, model_dir = planned(f"--rank_table={places['good_table_json']}")
+    assert (config.model.width_multiplier, model_dir) == (0.25, "runs/quickstart_8p")
+    config, model_dir = planned(f"--data_path={os.path.relpath(data_dir)}")
+    assert (config.data.path, model_dir) == (data_dir, "runs/default")
+    assert config.data.image_size == 227
+    config, _ = planned("--config.data.synthetic=True")
+    assert (config.data.path, config.data.image_size) == ("", 227)
+    config, _ = planned(f"--config={TINY}")
+    assert (config.data.path, config.data.image_size) == ("sample:mono_poly", 63)
+    # A run goes on as it began.
+    config, model_dir = planned(f"--model_dir={trained}")
+    assert (config.train.steps, model_dir) == (2, trained)
+    assert (config.data.path, config.data.image_size) == (data_dir, 63)
+
+
+def test_one_command_line_leaves_nothing_for_the_next(planned: Any) -> None:
+    planned("--config.data.synthetic=True", "--seed=5", "--train_steps=3")
+    config, _ = planned("--config.data.synthetic=True")
+    assert (config.train.seed, config.train.steps) == (0, 0)
+    config, _ = planned()
+    assert (config.data.synthetic, config.data.path) == (False, "sample:mono_poly")
+
+
+def test_flags_fit_the_schema_and_the_verbs() -> None:
+    for flag in cli.FLAG_TABLE.values():
+        section, _, name = flag.field.partition(".")
+        assert not flag.field or name in SCHEMA[section]
+    used = {name for verb in cli.VERBS.values() for name in verb.flags}
+    assert used == set(cli.FLAG_TABLE)
+
+
+def test_help(run: Any) -> None:
+    whole = run("--help")
+    assert whole.code == 0 == run().code
+    for name in [*cli.FLAG_TABLE, *cli.VERBS, "--data_dir", "--epochs"]:
+        assert name in whole.out
+    of_verify = run("verify", "--help").out
+    assert "--data_path" in of_verify and "--train_steps" not in of_verify
+    fields = run("train", "--helpfull").out
+    for section, names in SCHEMA.items():
+        for name in names:
+            assert f"--config.{section}.{name}=" in fields
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["rank_table", "check", "rank_tables/2x8p.json"]]
+)
+def test_answers_that_need_no_tensorflow(words: List[str]) -> None:
+    code = (
+        "import sys\n"
+        "from alexnet_estimator.__main__ import main\n"
+        f"code = main({words!r})\n"
+        "sys.exit(code or 'tensorflow' in sys.modules)"
+    )
+    assert subprocess.call([sys.executable, "-c", code], cwd=str(REPOSITORY)) == 0
+
+
+def test_the_program_itself(places: Dict[str, str]) -> None:
+    command = [sys.executable, "-m", "alexnet_estimator", "train", "--train_steps=-1"]
+    done = subprocess.run(
+        [*command, f"--data_path={places['missing']}"],
+        cwd=str(REPOSITORY),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    line = "error: configuration: train.steps is -1: must be at least 0\n"
+    assert done.stderr == line

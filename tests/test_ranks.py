@@ -1,0 +1,397 @@
+"""Training jobs on several ranks: real processes that talk through Horovod."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+from typing import Any, Dict, List, NamedTuple
+
+import numpy as np
+import pytest
+
+from alexnet_estimator import __main__ as cli
+from alexnet_estimator import inputs, rank_table, records
+from alexnet_estimator.optim import schedules
+from tests import pictures, tiny
+from tests.ranks import read_weights, run_ranks
+from tests.training import evaluation, metrics, open_job, variables
+
+pytest.importorskip("horovod", reason="Horovod is not installed")
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+LIMIT_SECS = 120
+CONFIG = """
+import a_module_of_mine
+
+def get_config():
+    return a_module_of_mine.config
+"""
+MODULE = """
+from alexnet_estimator import config as config_lib
+
+config = config_lib.load_config_file({tiny!r})
+config.optim.learning_rate_scaling = "linear"
+config.train.eval_every_epochs = 0.0
+config.train.log_every_steps = 1
+"""
+
+
+def make_table(folder: pathlib.Path, num_devices: int) -> str:
+    path = str(folder / f"{num_devices}p.json")
+    rank_table.write(rank_table.make(["127.0.0.1"], num_devices), path)
+    return path
+
+
+class Job(NamedTuple):
+    """A finished job of two ranks, started from another folder."""
+
+    model_dir: pathlib.Path
+    words: List[str]
+    environment: Dict[str, str]
+    output: str
+    errors: str
+
+
+def start(words: List[str], environment: Dict[str, str], folder: Any) -> Any:
+    return subprocess.Popen(
+        [sys.executable, "-m", "alexnet_estimator", *words],
+        env=environment,
+        cwd=str(folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory, picture_folder: str) -> Job:
+    """Train six steps on raw pictures, with a module that only PYTHONPATH finds."""
+    folder = tmp_path_factory.mktemp("two_ranks")
+    (folder / "modules").mkdir()
+    tiny_path = str(REPOSITORY / "configs" / "tiny.py")
+    (folder / "modules" / "a_module_of_mine.py").write_text(
+        MODULE.format(tiny=tiny_path)
+    )
+    (folder / "mine.py").write_text(CONFIG)
+    (folder / "temporary").mkdir()
+    words = [
+        *("train", "--config=mine.py", f"--data_path={picture_folder}"),
+        *("--model_dir=run", "--train_steps=6"),
+        f"--rank_table={make_table(folder, 2)}",
+    ]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{folder / 'modules'}:{REPOSITORY}",
+        "TMPDIR": str(folder / "temporary"),
+    }
+    process = start(words, environment, folder)
+    output, errors = process.communicate(timeout=LIMIT_SECS)
+    assert process.returncode == 0, errors + output
+    return Job(folder / "run", words, environment, output, errors)
+
+
+def test_a_job_leaves_logs_and_no_other_traces_of_its_ranks(two_ranks: Job) -> None:
+    names = os.listdir(str(two_ranks.model_dir))
+    assert [n for n in names if n.startswith(".")] == [".lock"]
+    assert [n for n in names if "tmp" in n or "saving" in n] == []
+    assert len([n for n in names if n.startswith("events.")]) == 1
+    logs = two_ranks.model_dir / "logs"
+    assert sorted(os.listdir(str(logs))) == ["rank_0.log", "rank_1.log"]
+    assert os.listdir(two_ranks.environment["TMPDIR"]) == []
+    assert sorted(os.listdir(str(two_ranks.model_dir.parent))) == [
+        *("2p.json", "mine.py", "modules", "run", "run.data", "temporary")
+    ]
+
+
+def test_rank_0_speaks_for_all(two_ranks: Job) -> None:
+    assert two_ranks.output.count("-- AlexNet --") == 1
+    assert two_ranks.output.count("step 6/6  evaluated 12 images") == 1
+    logs = two_ranks.model_dir / "logs"
+    assert two_ranks.output in (logs / "rank_0.log").read_text()
+    silent = (logs / "rank_1.log").read_text()
+    assert "AlexNet" not in silent and "step 6/6" not in silent
+    assert re.search(r"batch +8 a rank, 16 in all", two_ranks.output)
+    assert re.search(r"steps +6, 3 an epoch", two_ranks.output)
+    for rank in (0, 1):
+        text = rf"rank {rank} reads +2 of 3 files, 24 images"
+        assert re.search(text, two_ranks.output)
+    # The launcher converts, the ranks only read.
+    converted = "48 pictures to train and 12 to validate"
+    assert two_ranks.errors.count(converted) == 1
+    assert converted not in two_ranks.output + silent
+
+
+def test_a_job_of_two_ranks_is_recorded_once(two_ranks: Job) -> None:
+    events = [(r["event"], r["step"]) for r in metrics(two_ranks.model_dir)]
+    trained = [("train", step) for step in range(2, 7)]
+    assert events == [("start", 0), *trained, ("evaluation", 6), ("end", 6)]
+    assert metrics(two_ranks.model_dir, "start")[0]["num_ranks"] == 2
+    record = json.loads((two_ranks.model_dir / "config.json").read_text())
+    assert record["num_ranks"] == 2
+    assert record["config"]["runtime"]["num_threads"] == 0  # The launcher's choice.
+    assert evaluation(two_ranks.model_dir, 6)["num_images"] == 12
+
+
+def test_the_learning_rate_grows_with_the_ranks(two_ranks: Job) -> None:
+    plan = schedules.LearningRatePlan("cosine", 2 * 0.01, total_steps=6)
+    for record in metrics(two_ranks.model_dir, "train"):
+        rate = float(schedules.learning_rate(record["step"] - 1.0, plan))
+        assert record["learning_rate"] == pytest.approx(rate, rel=1e-4)
+
+
+def test_a_finished_job_ends_at_once_on_all_ranks(two_ranks: Job) -> None:
+    before = evaluation(two_ranks.model_dir, 6)
+    weights = variables(two_ranks.model_dir)
+    folder = two_ranks.model_dir.parent
+    process = start(two_ranks.words, two_ranks.environment, folder)
+    output, errors = process.communicate(timeout=LIMIT_SECS)
+    assert process.returncode == 0, errors + output
+    assert "step 6, finished already" in output
+    assert evaluation(two_ranks.model_dir, 6) == before
+    assert len(metrics(two_ranks.model_dir, "train")) == 5
+    for name, value in variables(two_ranks.model_dir).items():
+        np.testing.assert_array_equal(value, weights[name])
+    assert os.listdir(two_ranks.environment["TMPDIR"]) == []
+
+
+def config_file(path: pathlib.Path, **changes: Dict[str, Any]) -> str:
+    """Write the configuration of ``tiny.config`` as a file."""
+    config = tiny.config(**changes)
+    path.write_text(json.dumps({"config": config.to_dict()}))
+    return f"--config={path}"
+
+
+def test_two_ranks_equal_one_with_twice_the_batch(tmp_path: pathlib.Path) -> None:
+    """Compare the weights after ten steps.
+
+    There are two files of equal size and no shuffling of records.  Rank 0 reads the one
+    and rank 1 the other, in order; a single rank reads two files at a time and takes
+    their records in turn.  So a batch of the latter holds the images of both former.
+    """
+    data = pictures.make_dataset(
+        tmp_path / "data", num_per_class=20, images_per_shard=16, eval_images=8
+    )
+    counts = [shard.num_images for shard in data.splits["train"].shards]
+    assert counts == [16, 16]
+    changes: Dict[str, Dict[str, Any]] = {
+        "data": {
+            "path": data.directory,
+            "use_augmentation": False,
+            "shuffle_images": 1,
+            "interleave_files": 2,
+        },
+        "model": {"keep_prob": 1.0},
+        "train": {"steps": 10, "eval_every_epochs": 0.0},
+    }
+    results = {}
+    for num_ranks, batch_size in ((1, 8), (2, 4)):
+        changes["train"]["batch_size_per_rank"] = batch_size
+        words = ["train", config_file(tmp_path / f"{num_ranks}.json", **changes)]
+        folder = tmp_path / f"weights_{num_ranks}"
+        folder.mkdir()
+        assert run_ranks(num_ranks, words, tmp_path / str(num_ranks), folder) == 0
+        results[num_ranks] = read_weights(folder, 0)
+    assert set(results[1]) == set(results[2]) and len(results[1]) > 30
+    for name, expected in results[1].items():
+        error = np.linalg.norm(results[2][name] - expected)
+        assert error <= 1e-5 * np.linalg.norm(expected), name
+    kernel = "alexnet/fc8/kernel"
+    start_value = variables(tmp_path / "1")[kernel]
+    assert np.array_equal(start_value, results[1][kernel])
+
+
+class Group(NamedTuple):
+    """A run of three ranks, with everything random switched on."""
+
+    model_dir: pathlib.Path
+    weights_dir: pathlib.Path
+
+
+@pytest.fixture(scope="module")
+def three_ranks(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> Group:
+    """Train on 49 images, which three ranks cannot share evenly."""
+    folder = tmp_path_factory.mktemp("three_ranks")
+    group = Group(folder / "run", folder / "weights")
+    group.weights_dir.mkdir()
+    config = config_file(
+        folder / "config.json",
+        data={"path": data_dir, "colour_noise_std": 0.1},
+        optim={"ema_decay": 0.9, "optimizer": "adam"},
+        precision={"loss_scale": "dynamic"},
+        train={"steps": 8, "eval_every_epochs": 1.0},
+    )
+    assert run_ranks(3, ["train", config], group.model_dir, group.weights_dir) == 0
+    return group
+
+
+def test_all_ranks_end_with_the_same_bytes(three_ranks: Group) -> None:
+    first = read_weights(three_ranks.weights_dir, 0)
+    assert first["global_step"] == 8
+    for rank in (1, 2):
+        other = read_weights(three_ranks.weights_dir, rank)
+        assert set(other) == set(first) and len(first) > 60
+        for name, value in first.items():
+            assert other[name].tobytes() == value.tobytes(), name
+    saved = variables(three_ranks.model_dir)
+    for name, value in saved.items():
+        assert first[name].tobytes() == value.tobytes(), name
+
+
+def test_evaluation_is_exact_on_any_number_of_ranks(three_ranks: Group) -> None:
+    """The 11 images are in one file, and neither two nor three ranks share evenly."""
+    trained = evaluation(three_ranks.model_dir, 8)
+    assert trained["num_images"] == np.sum(trained["confusion_matrix"]) == 11
+    results = {3: trained}
+    path = three_ranks.model_dir / "eval" / "8.json"
+    words = ["evaluate", f"--model_dir={three_ranks.model_dir}"]
+    path.unlink()
+    assert cli.main(words) == 0
+    results[1] = evaluation(three_ranks.model_dir, 8)
+    path.unlink()
+    assert run_ranks(2, words[:1], three_ranks.model_dir) == 0
+    results[2] = evaluation(three_ranks.model_dir, 8)
+    losses = [result.pop("loss") for result in results.values()]
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-6)
+    assert results[1] == results[2] == results[3]
+
+
+def test_eight_ranks_read_every_image_once(tmp_path: pathlib.Path) -> None:
+    data = pictures.make_dataset(
+        tmp_path, num_per_class=20, images_per_shard=5, eval_images=7
+    )
+    assert [len(split.shards) for split in data.splits.values()] == [7, 2]
+    settings = tiny.config(data={"use_augmentation": False}).data
+    trained, evaluated = [], []
+    for rank in range(8):
+        part = [s for s in inputs.slices_of_rank([("", 33)], rank, 8)]
+        reader = inputs.Reader(rank, 8, part[0].take)
+        batch = tiny.read(lambda: inputs.train_batches(data, settings, reader, 0), 1)
+        trained.append([image.tobytes() for image in batch[0][0]["image"]])
+        reader = inputs.Reader(rank, 8, 1)
+        features, _ = tiny.read(lambda: inputs.eval_batches(data, settings, reader), 1)[
+            0
+        ]
+        if features["weight"][0]:
+            evaluated.append(features["image"][0].tobytes())
+    images = [image for part in trained for image in part]
+    assert sorted(map(len, trained)) == [4] * 7 + [5]
+    assert len(images) == len(set(images)) == 33
+    assert len(evaluated) == len(set(evaluated)) == 7
+    assert not set(images) & set(evaluated)
+
+
+def ranks_of(launcher: int) -> Dict[int, int]:
+    """Return the process of every rank that a launcher has started."""
+    found = {}
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            variables_of_process = (folder / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue  # It has ended.
+        for variable in variables_of_process:
+            if parent == launcher and variable.startswith(b"HOROVOD_RANK="):
+                found[int(variable.partition(b"=")[2])] = int(folder.name)
+    return found
+
+
+def wait_for_step(model_dir: pathlib.Path, process: Any) -> None:
+    deadline = time.monotonic() + LIMIT_SECS
+    while time.monotonic() < deadline and process.poll() is None:
+        path = model_dir / "metrics.jsonl"
+        if path.exists() and '"train"' in path.read_text():
+            return
+        time.sleep(0.1)
+    pytest.fail("no step was trained")
+
+
+def long_job(folder: pathlib.Path, data_dir: str, **training: Any) -> List[str]:
+    training = {"steps": 10**6, "save_every_secs": 0, **training}
+    return [
+        *("train", f"--rank_table={make_table(folder, 2)}"),
+        config_file(folder / "long.json", data={"path": data_dir}, train=training),
+        f"--model_dir={folder / 'run'}",
+    ]
+
+
+def test_a_killed_rank_ends_the_job(tmp_path: pathlib.Path, data_dir: str) -> None:
+    words = long_job(tmp_path, data_dir, eval_every_epochs=0.0)
+    process = start(words, dict(os.environ), REPOSITORY)
+    wait_for_step(tmp_path / "run", process)
+    ranks = ranks_of(process.pid)
+    assert set(ranks) == {0, 1}
+    killed_at = time.monotonic()
+    os.kill(ranks[1], signal.SIGKILL)
+    _, errors = process.communicate(timeout=LIMIT_SECS)
+    assert time.monotonic() - killed_at < 20
+    assert process.returncode == 5
+    assert "rank 1 was killed by SIGKILL" in errors
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in ranks.values())
+
+
+def test_an_error_of_rank_0_alone_ends_the_job(
+    tmp_path: pathlib.Path, data_dir: str
+) -> None:
+    words = long_job(tmp_path, data_dir, eval_every_epochs=1.0)
+    # Where rank 0 writes its evaluation of step 6, there is a folder in the way.
+    (tmp_path / "run" / "eval" / "6.tmp").mkdir(parents=True)
+    process = start(words, dict(os.environ), REPOSITORY)
+    wait_for_step(tmp_path / "run", process)
+    started = time.monotonic()
+    ranks = ranks_of(process.pid)
+    output, errors = process.communicate(timeout=LIMIT_SECS)
+    assert time.monotonic() - started < 20
+    assert process.returncode == 5
+    assert "rank 0 failed with exit code" in errors
+    assert "IsADirectoryError" in output
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in ranks.values())
+
+
+@pytest.mark.parametrize(
+    "scaling, rate", [("none", "0.01"), ("linear", "0.08"), ("sqrt", "0.0282843")]
+)
+def test_a_dry_run_shows_the_job_and_starts_nothing(
+    scaling: str,
+    rate: str,
+    data_dir: str,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    job = open_job(data_dir, tmp_path / "run")
+    words = [
+        *("train", "--dry_run", f"--rank_table={make_table(tmp_path, 8)}"),
+        config_file(tmp_path / "config.json", data={"path": data_dir}),
+        f"--config.optim.learning_rate_scaling={scaling}",
+        f"--model_dir={tmp_path / 'run'}",
+    ]
+    assert cli.main(words) == 0
+    card = capsys.readouterr().out
+    assert "8 ranks on 1 server" in card and "rank 7: device 7" in card
+    assert re.search(r"ranks +8\n", card)
+    assert re.search(r"batch +4 a rank, 32 in all", card)
+    assert re.search(r"steps +10, 2 an epoch", card)
+    assert re.search(r"rank 7 reads +\d of 3 files, 7 images", card)
+    assert re.search(rf"learning rate +constant: {rate} at first", card)
+    assert re.search(rf"model_dir +{tmp_path / 'run'}\n", card)
+    assert f"{job.dataset.directory}: 3 classes, 49 images to train, 11 to" in card
+    assert sorted(os.listdir(str(tmp_path))) == ["8p.json", "config.json"]
+    table = json.loads((tmp_path / "8p.json").read_text())
+    table["server_list"][0]["device"].pop()
+    (tmp_path / "8p.json").write_text(json.dumps(table))
+    assert cli.main(words) == 2
+    assert "8p.json" in capsys.readouterr().err
+
+
+def test_data_and_tables_are_checked_before_a_rank_starts(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
+) -> None:
+    words = ["train", f"--rank_table={make_table(tmp_path, 2)}"]
+    words += [f"--model_dir={tmp_path / 'run'}", f"--data_path={tmp_path / 'none'}"]
+    assert cli.main(words) == 3
+    assert str(tmp_path / "none") in capsys.readouterr().err
+    assert os.listdir(str(tmp_path)) == ["2p.json"]
+    assert records.manifest.is_dataset(str(tmp_path)) is False

@@ -1,0 +1,451 @@
+"""Training jobs from end to end, on one rank."""
+
+import contextlib
+import io
+import json
+import math
+import os
+import pathlib
+import re
+from typing import Any, Dict, Iterator, List, NamedTuple
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from PIL import Image
+
+from alexnet_estimator import __main__ as cli
+from alexnet_estimator import checkpoints
+from alexnet_estimator.config import load_resolved
+from alexnet_estimator.hooks.guard import FiniteGuard
+from alexnet_estimator.jobs.train import train
+from alexnet_estimator.optim import schedules
+from tests import pictures
+from tests.training import (
+    evaluation,
+    metrics,
+    open_job,
+    run_job,
+    steady_metrics,
+    variables,
+)
+
+TINY = str(pathlib.Path(__file__).resolve().parents[1] / "configs" / "tiny.py")
+STEPS_PER_EPOCH = 6  # 49 images in batches of 8, 48 in the job of `story`.
+EVALUATION_FIELDS = {
+    "global_step",
+    "num_images",
+    "loss",
+    "top_1_accuracy",
+    "top_5_accuracy",
+    "confusion_matrix",
+    "class_names",
+}
+
+
+def run_words(*words: str) -> str:
+    """Run a command line that has to succeed; return what it says."""
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        assert cli.main(list(words)) == 0
+    return output.getvalue()
+
+
+class Story(NamedTuple):
+    """A run of 40 steps, resumed up to 60, started once more."""
+
+    model_dir: str
+    outputs: List[str]
+    data_times: List[Dict[str, int]]
+
+
+def file_times(folder: str) -> Dict[str, int]:
+    paths = pathlib.Path(folder).rglob("*")
+    return {str(path): path.stat().st_mtime_ns for path in paths}
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory, picture_folder: str) -> Story:
+    """Train on raw pictures with the command line, in three starts."""
+    model_dir = str(tmp_path_factory.mktemp("story") / "run")
+    words = [f"--data_path={picture_folder}", f"--model_dir={model_dir}"]
+    words.append(f"--config={TINY}")
+    outputs, data_times = [], []
+    for num_steps in (40, 60, 60):
+        outputs.append(run_words("train", *words, f"--train_steps={num_steps}"))
+        data_times.append(file_times(model_dir + ".data"))
+    return Story(model_dir, outputs, data_times)
+
+
+def test_a_run_leaves_what_is_promised_and_nothing_else(story: Story) -> None:
+    names = sorted(os.listdir(story.model_dir))
+    checkpoint = r"model\.ckpt-(\d+)\.(index|data-00000-of-00001)"
+    steps = {m.group(1) for m in (re.fullmatch(checkpoint, n) for n in names) if m}
+    best = json.loads(pathlib.Path(story.model_dir, "best.json").read_text())["step"]
+    assert steps == {"40", "48", "60", str(best)}
+    rest = {name for name in names if not re.fullmatch(checkpoint, name)}
+    events = {name for name in rest if name.startswith("events.out.tfevents.")}
+    expected = {".lock", "best.json", "checkpoint", "config.json"}
+    assert rest - events == expected | {"eval", "metrics.jsonl"}
+    assert len(events) == 3  # One for each start.
+    newest = checkpoints.path_of(story.model_dir, 60)
+    assert tf.train.latest_checkpoint(story.model_dir) == newest
+    results = [
+        n for n in os.listdir(os.path.join(story.model_dir, "eval")) if "js" in n
+    ]
+    assert sorted(results) == [f"{step}.json" for step in (12, 24, 36, 40, 48, 60)]
+
+
+def test_the_configuration_is_recorded_as_resolved(story: Story) -> None:
+    path = os.path.join(story.model_dir, "config.json")
+    config = load_resolved(path)
+    assert config.train.steps == 60
+    assert config.precision.mode == "must_keep_origin_dtype"
+    assert len(config.data.mean_rgb) == 3 and min(config.data.mean_rgb) > 50
+    record = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    assert record["class_names"] == ["apple", "ocean", "tree"]
+    assert (record["device"], record["num_ranks"]) == ("cpu", 1)
+    assert record["versions"]["tensorflow"] == tf.__version__
+    assert re.fullmatch("[0-9a-f]{64}", record["data_digest"])
+
+
+def test_metrics_tell_the_whole_story(story: Story) -> None:
+    records = metrics(story.model_dir)
+    assert all({"event", "step", "time_secs"} <= set(record) for record in records)
+    times = [record["time_secs"] for record in records]
+    assert times == sorted(times)
+    trained = [record["step"] for record in records if record["event"] == "train"]
+    assert trained == sorted(set(trained))
+    assert set(trained) >= set(range(4, 61, 2)) - {14, 26, 38, 42, 50}  # First steps.
+    others = [(r["event"], r["step"]) for r in records if r["event"] != "train"]
+    evaluations = [("evaluation", step) for step in (12, 24, 36, 40)]
+    first = [("start", 0), *evaluations, ("end", 40)]
+    second = [("start", 40), ("evaluation", 48), ("evaluation", 60), ("end", 60)]
+    assert others == [*first, *second, ("start", 60), ("evaluation", 60), ("end", 60)]
+    for record in records:
+        if record["event"] == "train":
+            assert record["images_per_sec"] > 0 and record["gradient_norm"] > 0
+            assert record["epoch"] == round(record["step"] / STEPS_PER_EPOCH, 3)
+            assert (record["loss_scale"], record["num_skipped_steps"]) == (1.0, 0)
+
+
+def test_it_learns(story: Story) -> None:
+    losses = [record["loss"] for record in metrics(story.model_dir, "train")]
+    assert np.mean(losses[-5:]) < 0.3 * np.mean(losses[:5])
+    assert evaluation(story.model_dir, 60)["top_1_accuracy"] >= 0.9
+    assert "0.3333 would come from always the same answer" in story.outputs[0]
+
+
+def test_an_evaluation_is_complete(story: Story) -> None:
+    for step in (12, 60):
+        result = evaluation(story.model_dir, step)
+        assert set(result) == EVALUATION_FIELDS
+        assert (result["global_step"], result["num_images"]) == (step, 12)
+        confusion = np.array(result["confusion_matrix"])
+        assert confusion.sum(axis=1).tolist() == [4, 4, 4]
+        assert result["top_1_accuracy"] == np.trace(confusion) / 12
+        assert result["top_5_accuracy"] == 1.0  # There are three classes.
+        assert result["loss"] > 0
+        assert result["class_names"] == ["apple", "ocean", "tree"]
+        logged = [
+            r for r in metrics(story.model_dir, "evaluation") if r["step"] == step
+        ]
+        assert {r["top_1_accuracy"] for r in logged} == {result["top_1_accuracy"]}
+
+
+def test_tensorboard_finds_scalars_and_kernels(story: Story) -> None:
+    scalars: Dict[str, Dict[int, float]] = {}
+    images = {}
+    for path in sorted(pathlib.Path(story.model_dir).glob("events.*")):
+        for event in tf.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                if value.HasField("image"):
+                    images[value.tag, event.step] = value.image.encoded_image_string
+                else:
+                    by_step = scalars.setdefault(value.tag, {})
+                    by_step[event.step] = value.simple_value
+    for record in metrics(story.model_dir, "train"):
+        for name in ("loss", "learning_rate", "images_per_sec"):
+            seen = scalars[f"train/{name}"][record["step"]]
+            assert seen == pytest.approx(record[name])
+    assert sorted(scalars["evaluation/top_1_accuracy"]) == [12, 24, 36, 40, 48, 60]
+    picture = Image.open(io.BytesIO(images["conv1_kernels", 60]))
+    # 8 kernels of 11 x 11 weights, 4 pixels each, in rows of 4 with gaps between.
+    assert picture.size == (4 * 48 + 4, 2 * 48 + 4)
+    assert images["conv1_kernels", 60] != images["conv1_kernels", 12]
+
+
+def test_resuming_continues_the_schedule(story: Story) -> None:
+    plans = [
+        schedules.LearningRatePlan("cosine", 0.01, total_steps=total)
+        for total in (40, 60)
+    ]
+    num_seen = {0: 0, 1: 0}
+    for record in metrics(story.model_dir, "train"):
+        start = int(record["step"] > 40)
+        num_seen[start] += 1
+        # The record of step n is about the update that led to it.
+        rate = schedules.learning_rate(record["step"] - 1.0, plans[start])
+        assert record["learning_rate"] == pytest.approx(float(rate), rel=1e-4)
+    assert min(num_seen.values()) >= 8
+
+
+def test_every_start_says_where_it_starts(story: Story) -> None:
+    first, second, third = story.outputs
+    assert re.search(r"starts from +new weights", first)
+    assert re.search(r"starts from +step 40\n", second)
+    assert re.search(r"starts from +step 60, finished already", third)
+    assert "step 2/40 " in first and "step 42/60 " not in third
+    for output, step in zip(story.outputs, (40, 60, 60)):
+        accuracy = evaluation(story.model_dir, step)["top_1_accuracy"]
+        assert re.search(rf"accuracy +{accuracy:.4f} on 12 unseen images", output)
+        assert f"{story.model_dir}/model.ckpt-{step}\n" in output
+    assert re.search(r"model +AlexNet, [\d,]+ parameters", first)
+    weights = variables(story.model_dir)
+    num_parameters = sum(
+        value.size
+        for name, value in weights.items()
+        if name.endswith(("kernel", "bias"))
+    )
+    assert f"{num_parameters:,} parameters" in first
+
+
+def test_raw_pictures_are_converted_once(story: Story) -> None:
+    first, second, third = story.data_times
+    assert first == second == third
+    assert len([path for path in first if path.endswith("dataset.json")]) == 1
+
+
+def test_evaluate_repeats_the_evaluations_of_training(
+    story: Story, tmp_path: pathlib.Path
+) -> None:
+    words = ["evaluate", f"--model_dir={story.model_dir}"]
+    for step, more in ((60, []), (48, ["--checkpoint={}/model.ckpt-48"])):
+        path = pathlib.Path(story.model_dir, "eval", f"{step}.json")
+        before = json.loads(path.read_text())
+        path.unlink()
+        output = run_words(*words, *(word.format(story.model_dir) for word in more))
+        assert json.loads(path.read_text()) == before
+        assert f"step {step}: accuracy {before['top_1_accuracy']:.4f}" in output
+
+
+def test_an_evaluation_does_not_depend_on_its_batches(story: Story) -> None:
+    before = evaluation(story.model_dir, 60)
+    run_words("evaluate", f"--model_dir={story.model_dir}", "--batch_size=5")
+    after = evaluation(story.model_dir, 60)
+    assert after.pop("loss") == pytest.approx(before.pop("loss"), rel=1e-5)
+    assert after == before
+
+
+def test_a_zip_is_data_as_well(picture_folder: str, tmp_path: pathlib.Path) -> None:
+    archive = pictures.make_zip(picture_folder, tmp_path / "fruit.zip")
+    model_dir = tmp_path / "run"
+    run_words(
+        *("train", f"--config={TINY}", f"--data_path={archive}", "--train_steps=2"),
+        *(f"--model_dir={model_dir}", "--config.train.eval_every_epochs=0"),
+    )
+    assert evaluation(model_dir, 2)["num_images"] == 12
+    assert sorted(os.listdir(str(tmp_path))) == ["fruit.zip", "run", "run.data"]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> str:
+    """Return the folder of a run of 20 steps, evaluated at its end."""
+    model_dir = str(tmp_path_factory.mktemp("reference") / "run")
+    run_job(data_dir, model_dir)
+    return model_dir
+
+
+def test_equal_seeds_give_equal_runs(
+    reference: str, data_dir: str, tmp_path: pathlib.Path
+) -> None:
+    run_job(data_dir, tmp_path / "again")
+    assert steady_metrics(tmp_path / "again") == steady_metrics(reference)
+    run_job(data_dir, tmp_path / "other", train={"seed": 1, "steps": 4})
+    pairs = zip(metrics(tmp_path / "other", "train"), metrics(reference, "train"))
+    assert all(mine["loss"] != other["loss"] for mine, other in pairs)
+
+
+class Crash(Exception):
+    """Ends a run as a crash does: nothing is saved."""
+
+
+@pytest.fixture
+def crash_at(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a context in which training crashes after a step."""
+
+    @contextlib.contextmanager
+    def crash(step: int) -> Iterator[None]:
+        def after_run(self: Any, run_context: Any, run_values: Any) -> None:
+            if run_values.results["step"] >= step:
+                raise Crash
+
+        with monkeypatch.context() as patch:
+            patch.setattr(FiniteGuard, "after_run", after_run)
+            with pytest.raises(Crash):
+                yield
+
+    return crash
+
+
+def test_interrupted_equals_uninterrupted(
+    reference: str, data_dir: str, tmp_path: pathlib.Path, crash_at: Any
+) -> None:
+    changes: Dict[str, Dict[str, Any]] = {"train": {"save_every_steps": 5}}
+    with crash_at(13):
+        run_job(data_dir, tmp_path, **changes)
+    assert checkpoints.latest(str(tmp_path)) == str(tmp_path / "model.ckpt-10")
+    run_job(data_dir, tmp_path, **changes)
+    expected, found = variables(reference), variables(tmp_path)
+    assert set(found) == set(expected) and len(found) > 30
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    assert evaluation(tmp_path, 20) == evaluation(reference, 20)
+
+
+def test_the_target_accuracy_ends_a_run(data_dir: str, tmp_path: pathlib.Path) -> None:
+    training = {"steps": 1000, "eval_every_epochs": 2.0, "target_accuracy": 0.9}
+    result = run_job(data_dir, tmp_path, train=training)
+    assert result["top_1_accuracy"] >= 0.9
+    assert result["global_step"] < 200
+    earlier = metrics(tmp_path, "evaluation")[:-1]
+    assert all(record["top_1_accuracy"] < 0.9 for record in earlier)
+    num_trained = len(metrics(tmp_path, "train"))
+    again = run_job(data_dir, tmp_path, train=training)
+    assert again["global_step"] == result["global_step"]
+    assert len(metrics(tmp_path, "train")) == num_trained
+
+
+# Changes of the configuration, and a variable that shows that they are in force.
+OPTIMIZERS: List[Any] = [
+    (
+        {"schedule": "step", "decay_epochs": (0.5, 1.0), "use_nesterov": True},
+        "alexnet/fc8/kernel/Momentum",
+    ),
+    (
+        {"schedule": "cosine", "warmup_epochs": 0.5, "optimizer": "adam"},
+        "alexnet/fc8/kernel/Adam_1",
+    ),
+    (
+        {
+            "schedule": "polynomial",
+            "polynomial_power": 2.0,
+            "end_learning_rate": 1e-3,
+            "ema_decay": 0.5,
+        },
+        "alexnet/fc8/kernel/ExponentialMovingAverage",
+    ),
+]
+
+
+@pytest.mark.parametrize("optim, variable", OPTIMIZERS, ids=["step", "adam", "ema"])
+def test_schedules_and_optimizers(
+    optim: Dict[str, Any], variable: str, data_dir: str, tmp_path: pathlib.Path
+) -> None:
+    changes: Dict[str, Dict[str, Any]] = {"optim": optim, "train": {"steps": 9}}
+    job = open_job(data_dir, tmp_path, **changes)
+    result = train(job)
+    records = metrics(tmp_path, "train")
+    assert [record["step"] for record in records] == list(range(2, 10))
+    rates = [record["learning_rate"] for record in records]
+    plan = job.learning_rate_plan
+    assert plan.total_steps == 9
+    expected = [float(schedules.learning_rate(s, plan)) for s in np.arange(1.0, 9.0)]
+    assert rates == pytest.approx(expected, rel=1e-5)
+    assert len(set(rates)) > 1
+    found = variables(tmp_path)
+    assert found[variable].shape == found["alexnet/fc8/kernel"].shape
+    assert np.abs(found[variable]).max() > 0
+    if "ema_decay" in optim:
+        check_average(job, result, found)
+
+
+def check_average(job: Any, result: Dict[str, Any], found: Dict[str, Any]) -> None:
+    """Check that the averages are what was evaluated, not the weights."""
+    average = found["alexnet/fc8/kernel/ExponentialMovingAverage"]
+    assert not np.array_equal(average, found["alexnet/fc8/kernel"])
+    job.config.optim.ema_decay = 0.0
+    os.remove(os.path.join(job.model_dir, "eval", "9.json"))
+    run_words("evaluate", f"--model_dir={job.model_dir}", "--config.optim.ema_decay=0")
+    assert evaluation(job.model_dir, 9)["loss"] != result["loss"]
+    run_words("evaluate", f"--model_dir={job.model_dir}")
+    assert evaluation(job.model_dir, 9) == result
+
+
+def test_a_plateau_lowers_the_rate_and_is_remembered(
+    data_dir: str, tmp_path: pathlib.Path
+) -> None:
+    optim = {
+        "schedule": "plateau",
+        "plateau_patience_epochs": 1.0,
+        "plateau_min_gain": 1.0,  # More than any accuracy gains.
+    }
+    for num_steps in (12, 18):
+        training = {"steps": num_steps, "eval_every_epochs": 1.0}
+        run_job(data_dir, tmp_path, optim=optim, train=training)
+    for record in metrics(tmp_path, "train"):
+        num_evaluations = (record["step"] - 1) // STEPS_PER_EPOCH
+        rate = 0.01 * 0.1 ** max(0, num_evaluations - 1)
+        assert record["learning_rate"] == pytest.approx(rate, rel=1e-5)
+    assert {r["step"] for r in metrics(tmp_path, "train")} >= {2, 12, 14, 18}
+
+
+def loss_of_step(model_dir: Any, step: int) -> float:
+    records = metrics(model_dir, "train")
+    return next(record["loss"] for record in records if record["step"] == step)
+
+
+def test_label_smoothing_bounds_the_loss(data_dir: str, tmp_path: pathlib.Path) -> None:
+    smoothing = 0.6
+    run_job(data_dir, tmp_path, optim={"label_smoothing": smoothing})
+    targets = [1 - smoothing + smoothing / 3, smoothing / 3, smoothing / 3]
+    entropy = -sum(share * math.log(share) for share in targets)
+    losses = [record["loss"] for record in metrics(tmp_path, "train")]
+    assert entropy <= min(losses) < 1.3 * entropy
+
+
+def test_colour_noise_changes_what_is_seen(
+    reference: str, data_dir: str, tmp_path: pathlib.Path
+) -> None:
+    run_job(data_dir, tmp_path, train={"steps": 3})
+    run_job(data_dir, tmp_path, train={"steps": 5}, data={"colour_noise_std": 0.1})
+    plain, noisy = loss_of_step(reference, 5), loss_of_step(tmp_path, 5)
+    # Little noise: the pictures are the same ones.
+    assert noisy != plain
+    assert noisy == pytest.approx(plain, rel=0.3)
+
+
+def test_mixed_precision_follows_float32(
+    reference: str, data_dir: str, tmp_path: pathlib.Path
+) -> None:
+    run_job(data_dir, tmp_path, train={"steps": 3})
+    run_job(data_dir, tmp_path, train={"steps": 6}, precision={"mode": "mixed"})
+    records = [r for r in metrics(tmp_path, "train") if r["step"] > 3]
+    assert [record["step"] for record in records] == [5, 6]
+    for record in records:
+        assert record["loss_scale"] >= 1024
+        plain = loss_of_step(reference, record["step"])
+        assert record["loss"] == pytest.approx(plain, rel=0.02)
+        assert record["loss"] != plain
+    kinds = {v.dtype for v in variables(tmp_path).values() if v.dtype.kind == "f"}
+    assert kinds == {np.dtype(np.float32)}
+
+
+def test_gradients_are_clipped(
+    reference: str, data_dir: str, tmp_path: pathlib.Path
+) -> None:
+    norm = 1e-3
+    optim = {"gradient_clip_norm": norm, "momentum": 0.0, "weight_decay": 0.0}
+    training = {"steps": 4, "save_every_steps": 1, "keep_checkpoints": 9}
+    run_job(data_dir, tmp_path, optim=optim, train=training)
+    steps = [variables(tmp_path, step) for step in (1, 2, 3, 4)]
+    names = [
+        name for name in steps[0] if re.fullmatch(r"alexnet/\w+/(kernel|bias)", name)
+    ]
+    assert len(names) == 16
+    for before, after in zip(steps, steps[1:]):
+        squares = sum(np.sum((after[n] - before[n]) ** 2.0) for n in names)
+        # Plain descent moves the weights by the learning rate times the norm.
+        assert math.sqrt(squares) == pytest.approx(0.01 * norm, rel=0.02)
+    # The norm that is shown is the one before.
+    assert min(record["gradient_norm"] for record in metrics(tmp_path, "train")) > 0.1

@@ -1,0 +1,79 @@
+"""Whole training jobs in this process, and what they leave behind."""
+
+import json
+import os
+import pathlib
+from typing import Any, Dict, List, Optional
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from alexnet_estimator import checkpoints
+from alexnet_estimator.config import validate
+from alexnet_estimator.jobs.evaluate import Evaluation
+from alexnet_estimator.jobs.run import Run, open_run
+from alexnet_estimator.jobs.train import train
+from tests import tiny
+
+# What a clock or a folder decides, and nothing else.
+UNSTEADY = ("time_secs", "seconds", "images_per_sec")
+
+
+def open_job(data_dir: str, model_dir: Any, **changes: Dict[str, Any]) -> Run:
+    """Return a job of 20 steps on small pictures, evaluated at its end.
+
+    Args:
+        data_dir: converted data.
+        model_dir: of the run.
+        **changes: sections of the configuration with some fields.
+    """
+    data = {"path": data_dir, "shuffle_images": 64, **changes.pop("data", {})}
+    training = {
+        "batch_size_per_rank": 8,
+        "steps": 20,
+        "eval_every_epochs": 0.0,
+        "log_every_steps": 1,
+        **changes.pop("train", {}),
+    }
+    config = tiny.config(data=data, train=training, **changes)
+    validate(config)
+    return open_run(config, str(model_dir))
+
+
+def run_job(data_dir: str, model_dir: Any, **changes: Dict[str, Any]) -> Evaluation:
+    """Train, see ``open_job``; return the last evaluation."""
+    return train(open_job(data_dir, model_dir, **changes))
+
+
+def metrics(model_dir: Any, event: str = "") -> List[Dict[str, Any]]:
+    """Return the records of ``metrics.jsonl``, those of one event or all."""
+    text = pathlib.Path(str(model_dir), "metrics.jsonl").read_text(encoding="utf-8")
+    assert text.endswith("\n")
+    records = [json.loads(line) for line in text.splitlines()]
+    return [record for record in records if event in ("", record["event"])]
+
+
+def steady_metrics(model_dir: Any) -> List[Dict[str, Any]]:
+    """Return all records without the values that a clock decides."""
+    return [
+        {name: value for name, value in record.items() if name not in UNSTEADY}
+        for record in metrics(model_dir)
+    ]
+
+
+def variables(model_dir: Any, step: Optional[int] = None) -> Dict[str, np.ndarray]:
+    """Return all variables of a checkpoint, by default of the newest."""
+    if step is None:
+        prefix = checkpoints.latest(str(model_dir))
+    else:
+        prefix = checkpoints.path_of(str(model_dir), step)
+    assert prefix is not None
+    reader = tf.train.load_checkpoint(prefix)
+    return {n: reader.get_tensor(n) for n in reader.get_variable_to_shape_map()}
+
+
+def evaluation(model_dir: Any, step: int) -> Evaluation:
+    """Return what ``eval/<step>.json`` holds."""
+    path = os.path.join(str(model_dir), "eval", f"{step}.json")
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
