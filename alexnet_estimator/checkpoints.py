@@ -164,8 +164,13 @@ def restoring_scaffold(checkpoint: Optional[str]) -> Optional[tf.train.Scaffold]
     """
     if checkpoint is None:
         return None
-    stored = tf.train.load_checkpoint(checkpoint).get_variable_to_shape_map()
-    missing = [v for v in tf.global_variables() if v.op.name not in stored]
+    stored = tf.train.load_checkpoint(checkpoint).get_variable_to_dtype_map()
+    # An NPU counts in int32 where CPUs and GPUs count in int64.
+    missing = [
+        variable
+        for variable in tf.global_variables()
+        if stored.get(variable.op.name) != variable.dtype.base_dtype
+    ]
     if not missing:
         return None
     strange = [v.op.name for v in missing if not v.op.name.startswith("loss_scale/")]

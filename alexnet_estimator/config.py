@@ -137,6 +137,9 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         "colour_noise_std": Field(
             0.0, _at_least(0), "PCA colour noise (paper 4.1 uses 0.1); 0: off"
         ),
+        "use_ten_crop": Field(
+            False, _any(), "evaluate, predict: average 10 views (paper, 4.1)"
+        ),
         "mean_rgb": Field((), _rgb_or_empty(), "subtracted from R, G, B; (): measured"),
         "pixel_scale": Field(58.0, _above(0), "divides pixels after the mean"),
         "channel_order": Field("rgb", _one_of("rgb", "bgr"), "as the model sees them"),

@@ -6,11 +6,13 @@ interrupted run continues with the images that it would have seen.
 
 A training batch is ``({"image": uint8 [batch, size, size, 3], RGB}, int32 [batch])``;
 with colour noise there is also ``"colour_offset"``, float32 [batch, 3].  An evaluation
-batch has ``"weight"`` as well, float32 [batch]: 1 for an image, 0 for padding.
+batch has ``"weight"`` as well, float32 [batch]: 1 for an image, 0 for padding.  With
+``data.use_ten_crop`` the images of evaluation and prediction are uint8
+[batch, 10, size, size, 3]: the views of each picture.
 """
 
 import os
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -21,6 +23,9 @@ from alexnet_estimator.records.dataset import Dataset, Shard, Split
 
 # The part of the picture's short side that a crop covers: the paper's 227 of 256.
 CROP_FRACTION = 227 / 256
+# Of crops between top and bottom, left and right: the corners and the centre.
+_CROP_POSITIONS = ((0, 0), (0, 0.9999), (0.9999, 0), (0.9999, 0.9999), (0.5, 0.5))
+_NUM_VIEWS = 10
 NUM_SYNTHETIC_IMAGES = 10_000
 MAX_EPOCHS = 1 << 31
 
@@ -143,13 +148,15 @@ def eval_batches(
     if data.synthetic:
         batches = _synthetic_batches(dataset, data, reader)
         return _with_weights(batches, num_steps, num_padding, reader.batch_size)
-    size = data.image_size
-    padding = {"image": np.zeros([size, size, 3], np.uint8), "weight": np.float32(0)}
+    image = np.zeros(_views_shape(data), np.uint8)
+    padding = {"image": image, "weight": np.float32(0)}
 
     def decode(record: tf.Tensor) -> Tuple[Features, tf.Tensor]:
         encoded, label = _parse(record, dataset.label_offset)
-        image = _crop(encoded, tf.constant([0.5, 0.5]), size)
-        return {"image": image, "weight": tf.constant(1.0)}, label
+        return {
+            "image": _decode_views(encoded, data),
+            "weight": tf.constant(1.0),
+        }, label
 
     images = _read(_as_dataset(slices), data).map(
         decode, num_parallel_calls=_decode_threads(data)
@@ -160,6 +167,36 @@ def eval_batches(
     return images.batch(reader.batch_size, drop_remainder=True).prefetch(
         data.prefetch_batches
     )
+
+
+def picture_batches(
+    read_pictures: Callable[[], Iterator[bytes]], data: Config, batch_size: int
+) -> tf.data.Dataset:
+    """Return batches ``{"image"}`` of pictures without labels, as evaluation sees them.
+
+    Args:
+        read_pictures: yields encoded pictures; a last batch that is not full is left
+            out.
+        data: the configuration's ``data`` section.
+        batch_size: pictures in a batch.
+    """
+
+    def decode(encoded: tf.Tensor) -> Features:
+        return {"image": _decode_views(encoded, data)}
+
+    return (
+        tf.data.Dataset.from_generator(read_pictures, tf.string, [])
+        .map(decode, num_parallel_calls=_decode_threads(data))
+        .batch(batch_size, drop_remainder=True)
+        .prefetch(data.prefetch_batches)
+    )
+
+
+def eval_batch_size(data: Config, batch_size: int) -> int:
+    """Return the pictures in a batch that has ``batch_size`` images, views included."""
+    if not data.use_ten_crop:
+        return batch_size
+    return max(1, batch_size // _NUM_VIEWS)
 
 
 def synthetic_dataset(data: Config) -> Dataset:
@@ -183,9 +220,12 @@ def normalise(features: Features, mean_rgb: Sequence[float], data: Config) -> tf
 
     Returns:
         float32 [batch, size, size, 3]: mean subtracted, divided by ``pixel_scale``, in
-        ``channel_order``.
+        ``channel_order``.  The views of a picture follow each other.
     """
-    pixels = tf.cast(features["image"], tf.float32) - tf.constant(mean_rgb, tf.float32)
+    images = tf.cast(features["image"], tf.float32)
+    if images.shape.ndims == 5:
+        images = tf.reshape(images, [-1, *images.shape.as_list()[2:]])
+    pixels = images - tf.constant(mean_rgb, tf.float32)
     if "colour_offset" in features:
         pixels += features["colour_offset"][:, tf.newaxis, tf.newaxis, :]
     if data.channel_order == "bgr":
@@ -200,6 +240,27 @@ def decode_for_eval(encoded: tf.Tensor, size: int) -> tf.Tensor:
         uint8 [size, size, 3], the central crop.
     """
     return _crop(encoded, tf.constant([0.5, 0.5]), size)
+
+
+def _decode_views(encoded: tf.Tensor, data: Config) -> tf.Tensor:
+    """Decode one picture's bytes for evaluation or prediction.
+
+    Returns:
+        uint8 of ``_views_shape``: the central crop, or with ``use_ten_crop`` those of
+        the corners and the centre, and their mirror images (section 4.1).
+    """
+    if not data.use_ten_crop:
+        return decode_for_eval(encoded, data.image_size)
+    crops = [
+        _crop(encoded, tf.constant(position, tf.float32), data.image_size)
+        for position in _CROP_POSITIONS
+    ]
+    return tf.stack(crops + [tf.reverse(crop, [1]) for crop in crops])
+
+
+def _views_shape(data: Config) -> List[int]:
+    views = [_NUM_VIEWS] if data.use_ten_crop else []
+    return [*views, data.image_size, data.image_size, 3]
 
 
 def _slices(dataset: Dataset, split_name: str, reader: Reader) -> List[Slice]:

@@ -1,5 +1,6 @@
 """The model function: logits -> predictions, metrics, or one training step."""
 
+import math
 from typing import Callable, List, NamedTuple, Optional, Tuple
 
 import tensorflow.compat.v1 as tf
@@ -57,6 +58,8 @@ def build_model_fn(
             _make_dropout(config, runtime) if is_training else None,
             compute_dtype(config, runtime),
         )
+        if features["image"].shape.ndims == 5:
+            logits = _average_views(logits, int(features["image"].shape[1]))
         if mode == tf.estimator.ModeKeys.PREDICT:
             return _prediction_spec(logits, config)
         if mode == tf.estimator.ModeKeys.EVAL:
@@ -93,6 +96,20 @@ def cross_entropy(
     return tf.nn.softmax_cross_entropy_with_logits(
         labels=tf.stop_gradient(targets), logits=logits
     )
+
+
+def _average_views(logits: tf.Tensor, num_views: int) -> tf.Tensor:
+    """Return the logarithm of the mean of the views' probabilities (section 4.1).
+
+    Its softmax is that mean, so it takes the place of logits.
+
+    Args:
+        logits: float32 [batch * num_views, num_classes].
+        num_views: of each picture.
+    """
+    shape = [-1, num_views, int(logits.shape[1])]
+    log_probabilities = tf.reshape(tf.nn.log_softmax(logits), shape)
+    return tf.reduce_logsumexp(log_probabilities, axis=1) - math.log(num_views)
 
 
 def _make_dropout(config: Config, runtime: Runtime) -> Callable[..., tf.Tensor]:

@@ -128,7 +128,7 @@ def test_augmentation_differs_between_epochs_and_ranks(dataset: Dataset) -> None
 @pytest.mark.parametrize("rank", [0, 1])
 def test_resuming_continues_the_stream(dataset: Dataset, rank: int) -> None:
     reader = Reader(rank, 2, 4, seed=5)
-    noise = {"colour_noise_std": 0.1, "shuffle_images": 6}
+    noise: Dict[str, Any] = {"colour_noise_std": 0.1, "shuffle_images": 6}
     whole = read_train(dataset, reader, 8, **noise)
     for start in (1, 2, 3, 6):
         rest = read_train(dataset, reader, 8 - start, start, **noise)

@@ -162,7 +162,8 @@ def test_eval_images_is_exact(source: str, tmp_path: pathlib.Path) -> None:
     assert sum(dataset.splits["validation"].class_counts) == 7
     assert set(dataset.splits["validation"].class_counts) == {3, 4}
     with pytest.raises(DataError, match="eval_images is 39, .* at most 38"):
-        run(source, tmp_path / "other", eval_images=39)
+        run(source, tmp_path / "out", eval_images=39)
+    manifest.check_files(dataset)  # A mistake has not removed anything.
 
 
 def test_nothing_held_out(source: str, tmp_path: pathlib.Path) -> None:

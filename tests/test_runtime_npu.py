@@ -401,13 +401,6 @@ def test_overflow_dump_is_a_mode_of_its_own(
     assert arguments["enable_dump"] and arguments["dump_mode"] == "all"
 
 
-def test_intervals_must_be_multiples_of_the_loop() -> None:
-    problems = npu.check_loop(100, {"a": 1000, "b": 150, "c": 0, "d": 10})
-    assert [problem.split()[0] for problem in problems] == ["b", "d"]
-    assert "b is 150: must be a multiple of" in problems[0]
-    assert npu.check_loop(1, {"a": 7}) == []
-
-
 def count_steps(num_steps: int, **precision: Any) -> List[Any]:
     """Make steps with a scaled optimizer; return (scale, num_skipped, step) of each."""
     config = make_config(precision=precision)

@@ -20,7 +20,7 @@ STUB = """#!/bin/bash
 case "$*" in
   *"import ensurepip"*) echo "{version} {machine} {tensorflow} $0"; exit ;;
   *find_spec*) [[ {npu_bridge} == there ]]; exit ;;
-  "-c ") exit ;;
+  "-c ") exit 0 ;;
 esac
 echo "$PWD|$PYTHONPATH|$*" >> "$STUB_LOG"
 [[ -z $STUB_FAILS || "$*" != *"$STUB_FAILS"* ]] || {{ echo "error: boom"; exit 1; }}
@@ -266,9 +266,12 @@ def test_a_failed_part_shows_its_errors_and_is_tried_again(machine: Machine) -> 
 def test_half_an_environment_is_made_anew(machine: Machine, step: str) -> None:
     machine.add_python(PYTHON_37)
     assert machine.run("setup_env.sh", STUB_FAILS=step).returncode == 2
+    half = machine.clone / ".venv/1.15-intel/half"
+    half.mkdir(parents=True)
     machine.calls()
     machine.run("setup_env.sh")
     assert len(machine.calls("-m venv")) == 1
+    assert not half.exists()
 
 
 def test_found_packages_are_not_replaced(machine: Machine) -> None:

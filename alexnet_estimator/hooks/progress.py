@@ -60,7 +60,7 @@ class ProgressHook(tf.train.SessionRunHook):
         """
         self._tensors, self._log, self._clock = tensors, log, clock
         self._plan, self._is_chief = schedule, is_chief
-        self._window_start_step = 0
+        self._window_start_step = self._last_logged_step = 0
         self._bar: Optional[tqdm] = None
 
     def begin(self) -> None:
@@ -81,16 +81,18 @@ class ProgressHook(tf.train.SessionRunHook):
         if elapsed_secs is None:
             self._clock.restart()
             self._window_start_step = step
+            self._last_logged_step = step - step % self._plan.log_every_steps
             return
-        if step % self._plan.log_every_steps and step != self._plan.total_steps:
-            return
+        every = self._plan.log_every_steps
+        # Where steps are skipped within a device's loop, a multiple may be passed over.
+        is_due = step // every > self._last_logged_step // every
         num_steps = step - self._window_start_step
-        if num_steps <= 0:
+        if num_steps <= 0 or not (is_due or step == self._plan.total_steps):
             return
         images_per_sec = num_steps * self._plan.global_batch_size / elapsed_secs
         self._report(step, seen, images_per_sec)
         self._clock.restart()
-        self._window_start_step = step
+        self._window_start_step = self._last_logged_step = step
 
     def end(self, session: tf.Session) -> None:
         """Close the bar."""

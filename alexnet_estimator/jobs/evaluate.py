@@ -33,28 +33,30 @@ def evaluate(run: Run, checkpoint: Optional[str] = None) -> Evaluation:
     """
     fitting_record(run, is_training=False)
     if run.runtime.is_chief:
-        checkpoint = _find_checkpoint(run.model_dir, checkpoint)
+        checkpoint = find_checkpoint(run.model_dir, checkpoint)
     result = summarise(evaluate_sums(run, checkpoint), run)
     if run.runtime.is_chief:
         write_evaluation(run.model_dir, result)
     return result
 
 
-def _find_checkpoint(model_dir: str, wanted: Optional[str]) -> str:
-    """Return the wanted checkpoint, or else the newest valid one.
+def find_checkpoint(model_dir: str, wanted: Optional[str] = None) -> str:
+    """Return the wanted checkpoint, or else the newest valid one; change nothing.
 
     Raises:
         DataError: there is none.
     """
-    if wanted:
-        problem = checkpoints.find_problem(wanted)
-        if problem:
-            raise DataError(f"{problem}; write FOLDER/model.ckpt-STEP", wanted)
-        return wanted
-    newest = checkpoints.newest_valid(model_dir)
-    if newest is None:
-        raise DataError(f"{model_dir} has no checkpoint: train first")
-    return newest
+    candidates = (
+        [wanted] if wanted else reversed(checkpoints.list_checkpoints(model_dir))
+    )
+    problems = []
+    for prefix in candidates:
+        problem = checkpoints.find_problem(prefix)
+        if problem is None:
+            return prefix
+        problems.append(f"{prefix}: {problem}")
+    advice = "write FOLDER/model.ckpt-STEP" if wanted else "train first"
+    raise DataError([*problems, f"no valid checkpoint: {advice}"], model_dir)
 
 
 def evaluate_sums(
@@ -76,12 +78,15 @@ def evaluate_sums(
     split = run.dataset.splits["validation"]
     if split.num_images == 0:
         raise DataError("the split validation has no images", run.dataset.directory)
+    data = run.config.data
+    batch_size = inputs.eval_batch_size(data, run.reader.batch_size)
+    reader = run.reader._replace(batch_size=batch_size)
     model_fn = build_model_fn(run.config, run.dataset.num_classes, run.runtime)
     estimator = run.runtime.make_estimator(model_fn, run.model_dir, run.config)
     with explain_data_errors(run):
         return estimator.evaluate(
-            lambda: inputs.eval_batches(run.dataset, run.config.data, run.reader),
-            steps=inputs.num_eval_steps(split.num_images, run.reader),
+            lambda: inputs.eval_batches(run.dataset, data, reader),
+            steps=inputs.num_eval_steps(split.num_images, reader),
             checkpoint_path=checkpoint,
             hooks=list(hooks),
         )

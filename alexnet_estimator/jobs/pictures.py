@@ -1,4 +1,4 @@
-"""Pictures of a model for people."""
+"""Pictures of a model and of its input, for people."""
 
 import io
 import math
@@ -7,6 +7,10 @@ from typing import Optional
 import numpy as np
 import tensorflow.compat.v1 as tf
 from PIL import Image
+
+from alexnet_estimator import inputs
+from alexnet_estimator.jobs.run import Run
+from alexnet_estimator.runtime.base import session_config
 
 
 def draw_conv1_kernels(checkpoint: Optional[str], zoom: int = 4) -> bytes:
@@ -23,17 +27,42 @@ def draw_conv1_kernels(checkpoint: Optional[str], zoom: int = 4) -> bytes:
     low = kernels.min(axis=(0, 1, 2), keepdims=True)
     span = np.maximum(kernels.max(axis=(0, 1, 2), keepdims=True) - low, 1e-12)
     tiles = np.transpose((kernels - low) / span * 255, [3, 0, 1, 2]).astype(np.uint8)
+    return _draw_grid(tiles.repeat(zoom, axis=1).repeat(zoom, axis=2), gap=zoom)
+
+
+def draw_input_samples(run: Run, step: int, num_images: int = 32) -> bytes:
+    """Draw the first images that this rank trains on, cropped and flipped as they are.
+
+    Args:
+        run: an opened run.
+        step: the global step of the batch.
+        num_images: at most; no more than the batch has.
+
+    Returns:
+        A PNG's bytes.
+    """
+    data = run.config.data.copy_and_resolve_references()
+    data.shuffle_images = min(data.shuffle_images, 64)  # Filling more takes time.
+    with tf.Graph().as_default(), tf.Session(config=session_config(1)) as session:
+        batches = inputs.train_batches(run.dataset, data, run.reader, step)
+        iterator = tf.data.make_initializable_iterator(batches)
+        features, _ = iterator.get_next()
+        session.run(iterator.initializer)
+        images = session.run(features["image"])
+    return _draw_grid(images[:num_images], gap=4)
+
+
+def _draw_grid(tiles: np.ndarray, gap: int) -> bytes:
+    """Draw uint8 ``[n, side, side, 3]``, about twice as wide as high; return a PNG."""
     columns = math.ceil(math.sqrt(len(tiles) * 2))
     rows = math.ceil(len(tiles) / columns)
-    side = tiles.shape[1] * zoom
-    gap = zoom
+    side = tiles.shape[1]
     shape = (rows * (side + gap) + gap, columns * (side + gap) + gap, 3)
     canvas = np.full(shape, 255, np.uint8)
     for index, tile in enumerate(tiles):
         top = gap + index // columns * (side + gap)
         left = gap + index % columns * (side + gap)
-        enlarged = tile.repeat(zoom, axis=0).repeat(zoom, axis=1)
-        canvas[top : top + side, left : left + side] = enlarged
+        canvas[top : top + side, left : left + side] = tile
     buffer = io.BytesIO()
     Image.fromarray(canvas).save(buffer, format="PNG")
     return buffer.getvalue()

@@ -56,9 +56,19 @@ class Run:
 
     @property
     def total_steps(self) -> int:
-        """Global steps of the whole run, restarts included."""
-        train = self.config.train
-        return train.steps or max(1, round(train.epochs * self.steps_per_epoch))
+        """Global steps of the whole run, restarts included, whole loops of a device."""
+        train, loop = self.config.train, self.runtime.steps_per_call
+        by_epochs = round(train.epochs * self.steps_per_epoch / loop)
+        return train.steps or max(1, by_epochs) * loop
+
+    @property
+    def eval_every_steps(self) -> int:
+        """Global steps between evaluations, whole loops of the device."""
+        every_epochs = self.config.train.eval_every_epochs
+        if every_epochs == 0:
+            return self.total_steps
+        loop = self.runtime.steps_per_call
+        return max(1, round(every_epochs * self.steps_per_epoch / loop)) * loop
 
     @property
     def learning_rate_plan(self) -> schedules.LearningRatePlan:
@@ -100,7 +110,26 @@ def open_run(config: Config, model_dir: str, runtime: Optional[Runtime] = None) 
         config.data.mean_rgb = tuple(round(mean, 3) for mean in dataset.mean_rgb)
     if dataset.splits["train"].num_images == 0:
         raise DataError("the split train has no images", dataset.directory)
+    _check_loop(config, runtime.steps_per_call)
     return Run(config, model_dir, runtime, dataset)
+
+
+def _check_loop(config: Config, steps_per_call: int) -> None:
+    """Refuse intervals that end within a loop of the device, where no hook is called.
+
+    Raises:
+        ConfigError: all of them.
+    """
+    names = ("steps", "save_every_steps", "log_every_steps")
+    problems = [
+        f"train.{name} is {config.train[name]}: must be a multiple of "
+        f"npu.iterations_per_loop = {steps_per_call}, since hooks are called between "
+        "loops only"
+        for name in names
+        if config.train[name] % steps_per_call
+    ]
+    if problems:
+        raise ConfigError(problems, "configuration")
 
 
 def open_data(config: Config, model_dir: str) -> Dataset:
@@ -141,6 +170,7 @@ def record_run(run: Run) -> List[str]:
         "config": run.config.to_dict(),
         "class_names": run.dataset.class_names,
         "data_digest": run.dataset.digest,
+        "conversion": run.dataset.conversion,
         "num_ranks": run.runtime.num_ranks,
         "device": run.runtime.device,
         "versions": versions(),

@@ -160,11 +160,10 @@ class _Trainer:
             train.log_every_steps,
         )
         skips_overflow = resolve_loss_scale(precision) != "none"
+        max_skipped = max(1, precision.max_skipped_steps // run.runtime.steps_per_call)
         is_chief = run.runtime.is_chief
         return [
-            FiniteGuard(
-                tensors, skips_overflow, precision.max_skipped_steps, run.model_dir
-            ),
+            FiniteGuard(tensors, skips_overflow, max_skipped, run.model_dir),
             ProgressHook(tensors, self._log, clock, plan, is_chief),
             SaveHook(run.model_dir, train, clock, is_chief),
             *self._group_hooks("train"),
@@ -215,10 +214,7 @@ class _Trainer:
 
 def _next_evaluation(run: Run, step: int) -> int:
     """Return the global step at which to stop and evaluate."""
-    every_epochs = run.config.train.eval_every_epochs
-    if every_epochs == 0:
-        return run.total_steps
-    every_steps = max(1, round(every_epochs * run.steps_per_epoch))
+    every_steps = run.eval_every_steps
     return min(run.total_steps, (step // every_steps + 1) * every_steps)
 
 

@@ -12,6 +12,9 @@ import tensorflow.compat.v1 as tf
 
 from alexnet_estimator.config import Config
 
+# All other modes compute something in float16, whose small gradients become zero.
+FLOAT32_MODES = ("must_keep_origin_dtype", "force_fp32")
+
 
 class ScaledOptimizer(NamedTuple):
     """An optimizer that scales the loss, and what its scaling does.
@@ -33,8 +36,7 @@ def resolve_loss_scale(precision: Config) -> str:
     """Return ``dynamic``, ``none`` or a number's text, also for ``auto``."""
     if precision.loss_scale != "auto":
         return precision.loss_scale
-    is_mixed = precision.mode == "allow_mix_precision"
-    return "dynamic" if is_mixed else "none"
+    return "none" if precision.mode in FLOAT32_MODES else "dynamic"
 
 
 def scale_loss(optimizer: tf.train.Optimizer, precision: Config) -> ScaledOptimizer:

@@ -83,8 +83,8 @@ def convert(
         with files.locked(output):
             dataset = _load_finished(output, fingerprint)
             if not dataset:
-                _make_room(output, progress)
                 tasks = _plan(pictures, output, progress, settings)
+                _make_room(output, progress)
                 reports = _run(tasks, source, settings.num_workers, show_progress)
                 _write_rejects(output, reports)
                 dataset = _assemble(output, pictures.class_names, tasks, reports)

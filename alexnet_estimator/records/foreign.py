@@ -52,7 +52,7 @@ def is_foreign(directory: str) -> bool:
 def load(directory: str, label_offset: int) -> Dataset:
     """Describe the TFRecords of a folder; classes are named by their numbers.
 
-    This takes 30 to 50 microseconds and two small reads a record: a minute for ImageNet.
+    A record takes 30 to 50 microseconds and two small reads: a minute for ImageNet.
 
     Args:
         directory: the folder of the shards.

@@ -56,6 +56,27 @@ class PictureSet(NamedTuple):
     has_validation: bool
 
 
+class Files(NamedTuple):
+    """What a folder or a zip holds, sorted by path.
+
+    Attributes:
+        pictures: path, relative to the source, and stamp of each; by suffix alone.
+        not_followed: paths of links that lead out of a folder, and of pipes.
+        others: how often each other suffix was seen.
+    """
+
+    pictures: List[Tuple[str, str]]
+    not_followed: List[str]
+    others: Counter[str]
+
+    def describe_lack(self) -> str:
+        """Say that there are no pictures, and what there is."""
+        seen = [f"{n} {suffix}" for suffix, n in self.others.most_common(5)]
+        if self.not_followed:
+            seen.append(f"{len(self.not_followed)} {_NOT_FOLLOWED}")
+        return f"no pictures; files seen: {', '.join(seen) or 'none'}"
+
+
 class _Item(NamedTuple):
     """A picture file while its layout is being recognised.
 
@@ -80,21 +101,12 @@ def find_pictures(source: str) -> PictureSet:
         DataError: no pictures, fewer than two classes, or classes without training
             pictures, with what was seen.
     """
-    others: Counter[str] = collections.Counter()
-    items = []
-    for path, stamp in _list_files(source):
-        suffix = os.path.splitext(path)[1].lower()
-        if stamp == _NOT_FOLLOWED:
-            others[_NOT_FOLLOWED] += 1
-        elif suffix in SUFFIXES:
-            items.append(_Item(path, stamp, tuple(path.split("/"))))
-        else:
-            others[suffix or "(no suffix)"] += 1
-    if not items:
-        seen = ", ".join(f"{n} {suffix}" for suffix, n in others.most_common(5))
-        raise DataError(
-            f"no pictures; files seen: {seen or 'none'}; {KNOWN_LAYOUTS}", source
-        )
+    files = list_files(source)
+    if not files.pictures:
+        raise DataError(f"{files.describe_lack()}; {KNOWN_LAYOUTS}", source)
+    items = [
+        _Item(path, stamp, tuple(path.split("/"))) for path, stamp in files.pictures
+    ]
     train, held_out = _recognise(items)
     names = sorted({name for _, name in train})
     _check_classes(source, names, held_out, items)
@@ -108,9 +120,27 @@ def find_pictures(source: str) -> PictureSet:
         source=source,
         class_names=tuple(names),
         pictures=tuple(pictures),
-        num_ignored=len(items) - len(pictures) + others[_NOT_FOLLOWED],
+        num_ignored=len(items) - len(pictures) + len(files.not_followed),
         has_validation=bool(held_out),
     )
+
+
+def list_files(source: str) -> Files:
+    """List the files of a folder or a zip, without regard to its layout.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    files = Files([], [], collections.Counter())
+    for path, stamp in sorted(_list_files(source)):
+        suffix = os.path.splitext(path)[1].lower()
+        if stamp == _NOT_FOLLOWED:
+            files.not_followed.append(path)
+        elif suffix in SUFFIXES:
+            files.pictures.append((path, stamp))
+        else:
+            files.others[suffix or "(no suffix)"] += 1
+    return files
 
 
 class PictureReader:
@@ -125,7 +155,7 @@ class PictureReader:
 
         Raises:
             Exception: of many types, where the file cannot be read.
-            ValueError: it is larger than is sensible for a picture.
+            ValueError: it is empty, or larger than is sensible for a picture.
         """
         if self._zip:
             opened = self._zip.open(path)
@@ -135,6 +165,8 @@ class PictureReader:
             data = file.read(_MAX_PICTURE_BYTES + 1)
         if len(data) > _MAX_PICTURE_BYTES:
             raise ValueError(f"larger than {_MAX_PICTURE_BYTES} bytes")
+        if not data:
+            raise ValueError("empty file")
         return data
 
 

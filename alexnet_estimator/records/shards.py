@@ -87,7 +87,7 @@ def write_shard(task: ShardTask) -> ShardReport:
             try:
                 jpeg = _convert(picture, task)
             except Exception as error:  # Broken pictures raise errors of any type.
-                rejects.append([picture.path, _describe(error)])
+                rejects.append([picture.path, describe(error)])
                 continue
             record = tfrecord.frame(_example(jpeg, picture, task))
             file.write(record)
@@ -124,12 +124,11 @@ def _report_path(task: ShardTask) -> str:
 def _convert(picture: Picture, task: ShardTask) -> Jpeg:
     assert _reader is not None, "start_worker comes first"
     data = _reader.read(picture.path)
-    if not data:
-        raise ValueError("empty file")
     return transcode(data, task.short_side, task.jpeg_quality)
 
 
-def _describe(error: Exception) -> str:
+def describe(error: Exception) -> str:
+    """Say in one line what is wrong with a picture."""
     text = " ".join(str(error).split())[:200]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

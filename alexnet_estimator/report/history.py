@@ -116,7 +116,8 @@ class History:
     def best(self) -> Optional[Evaluation]:
         """Return the first of the most accurate evaluations."""
         known = [e for e in self.evaluations if math.isfinite(e.top_1_accuracy)]
-        return max(known, key=lambda e: (e.top_1_accuracy, -e.step), default=None)
+        # Of equal ones, max returns the first.
+        return max(known, key=lambda e: e.top_1_accuracy) if known else None
 
     @property
     def last(self) -> Optional[Evaluation]:
@@ -284,8 +285,10 @@ def _confusion(values: Dict[str, Any], step: int) -> Optional[Confusion]:
         matrix = np.array(values.get("confusion_matrix"), np.float64)
     except (TypeError, ValueError, OverflowError):
         return None
-    is_whole = matrix.shape == (len(names),) * 2 and np.isfinite(matrix).all()
-    if not names or not is_whole or not 0 < matrix.sum() < 1 << 53:
+    if not names or matrix.shape != (len(names),) * 2:
+        return None
+    is_whole = np.isfinite(matrix).all() and (matrix >= 0).all()
+    if not is_whole or not 0 < matrix.sum() < 1 << 53:
         return None
     return Confusion(step, matrix.astype(np.int64), names)
 
@@ -310,18 +313,22 @@ def _read_samples(file: pathlib.Path, run: History) -> None:
 
 
 def _sample(item: Dict[str, Any], num_classes: int) -> Optional[Sample]:
-    label, jpeg = item.get("label"), item.get("jpeg")
-    is_picture = isinstance(jpeg, str) and re.fullmatch(r"[A-Za-z0-9+/]+=*", jpeg)
+    """Return a picture, or None where anything about it is wrong."""
+    jpeg = str(item.get("jpeg"))
     try:
+        label = _label(item["label"], num_classes)
         answers = [
-            (int(answer), number(probability))
+            (_label(answer, num_classes), number(probability))
             for answer, probability in item["answers"]
         ]
     except (KeyError, TypeError, ValueError):
         return None
-    labels = [label, *(answer for answer, _ in answers)]
-    if not is_picture or not answers or any(not _is_step(i) for i in labels):
-        return None
-    if max(labels) >= num_classes:
+    if not answers or not re.fullmatch(r"[A-Za-z0-9+/]+=*", jpeg):
         return None
     return Sample(label, answers, str(item.get("file", "")), jpeg)
+
+
+def _label(value: Any, num_classes: int) -> int:
+    if not _is_step(value) or value >= num_classes:
+        raise ValueError(f"no label: {value!r}")
+    return int(value)

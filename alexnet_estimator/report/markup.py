@@ -10,11 +10,11 @@ class Markup(str):
     """HTML; every other string is text."""
 
 
-def element(name: str, *children: Any, **attributes: Any) -> Markup:
+def element(tag: str, *children: Any, **attributes: Any) -> Markup:
     """Return an element.
 
     Args:
-        name: of the tag.
+        tag: its name.
         *children: markup, or text or numbers that are escaped; None is left out.
         **attributes: ``class_`` means class, ``aria_label`` aria-label; None is left
             out.
@@ -24,9 +24,9 @@ def element(name: str, *children: Any, **attributes: Any) -> Markup:
         for key, value in attributes.items()
         if value is not None
     )
-    if name in _VOID:
-        return Markup(f"<{name}{written}>")
-    return Markup(f"<{name}{written}>{join(children)}</{name}>")
+    if tag in _VOID:
+        return Markup(f"<{tag}{written}>")
+    return Markup(f"<{tag}{written}>{join(children)}</{tag}>")
 
 
 def join(children: Iterable[Any]) -> Markup:

@@ -51,21 +51,6 @@ def is_available() -> bool:
     return has_devices and importlib.util.find_spec("npu_bridge") is not None
 
 
-def check_loop(iterations_per_loop: int, intervals: Mapping[str, int]) -> List[str]:
-    """Return a problem for each interval at which hooks would not be called.
-
-    Args:
-        iterations_per_loop: steps of the device between two calls of the hooks.
-        intervals: steps by name, e.g. ``{"train.save_every_steps": 1000}``; 0: never.
-    """
-    return [
-        f"{name} is {steps}: must be a multiple of npu.iterations_per_loop = "
-        f"{iterations_per_loop}, since nothing can happen within a loop"
-        for name, steps in intervals.items()
-        if steps % iterations_per_loop
-    ]
-
-
 class NpuRuntime(Runtime):
     """One NPU; with a rank table, one of several that train together."""
 

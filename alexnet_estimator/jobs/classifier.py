@@ -1,0 +1,177 @@
+"""A trained model, ready to classify pictures: from a run's folder, or exported."""
+
+import contextlib
+import json
+import os
+from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Tuple
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from alexnet_estimator.config import Config, load_resolved
+from alexnet_estimator.errors import ConfigError, DataError
+from alexnet_estimator.jobs.evaluate import find_checkpoint
+from alexnet_estimator.jobs.run import RECORD_FILE
+from alexnet_estimator.model_fn import build_model_fn
+from alexnet_estimator.runtime import make_runtime, settle_device
+from alexnet_estimator.runtime.base import Runtime, session_config
+
+SAVED_MODEL = "saved_model"
+# Files that travel with a SavedModel and that its graph does not read.
+ASSETS = "assets.extra"
+PROBABILITIES = "probabilities"
+
+InputFn = Callable[[], tf.data.Dataset]
+PredictBatches = Callable[[InputFn], Iterator[np.ndarray]]
+
+
+class Classifier(NamedTuple):
+    """What turns pictures into probabilities.
+
+    Attributes:
+        config: of the run that trained it.
+        class_names: in the order of the probabilities.
+        conversion: how its pictures were converted, see ``Dataset``.
+        predict_batches: yields float32 [batch, num_classes] for each batch of an input
+            function, whose batches are those of ``inputs.picture_batches``.
+    """
+
+    config: Config
+    class_names: Tuple[str, ...]
+    conversion: Dict[str, Any]
+    predict_batches: PredictBatches
+
+
+def open_classifier(
+    model_dir: str, config: Optional[Config] = None, checkpoint: Optional[str] = None
+) -> Classifier:
+    """Open the model of a run, with its averaged weights if it has them, or an export.
+
+    Args:
+        model_dir: folder of a run or of ``export``.
+        config: of ``find_record``, perhaps with fields changed; None: as it is.
+        checkpoint: of a run: path prefix; None: the newest valid one.
+
+    Raises:
+        ConfigError: the folder holds neither.
+        DataError: it is damaged, or there is no valid checkpoint.
+    """
+    file = find_record(model_dir)
+    config = config or load_resolved(file)
+    class_names, conversion = _read_record(file)
+    if os.path.basename(os.path.dirname(file)) == ASSETS:
+        if checkpoint:
+            raise ConfigError(f"{model_dir} is an exported model: it has no checkpoint")
+        predict_batches = _exported(os.path.dirname(os.path.dirname(file)), config)
+    else:
+        checkpoint = find_checkpoint(model_dir, checkpoint)
+        predict_batches = trained(
+            make_runtime(config), config, len(class_names), checkpoint
+        )
+    return Classifier(config, class_names, conversion, predict_batches)
+
+
+def find_record(model_dir: str) -> str:
+    """Return the path of the ``config.json`` of a run or of an exported model.
+
+    Raises:
+        ConfigError: the folder holds neither.
+        DataError: an exported model without it.
+    """
+    for folder in (model_dir, os.path.join(model_dir, SAVED_MODEL)):
+        if os.path.isfile(os.path.join(folder, "saved_model.pb")):
+            file = os.path.join(folder, ASSETS, RECORD_FILE)
+            if not os.path.isfile(file):
+                raise DataError(
+                    f"has no {ASSETS}/{RECORD_FILE} with the names of the classes: "
+                    "copy the whole folder, or export it again",
+                    folder,
+                )
+            return file
+    file = os.path.join(model_dir, RECORD_FILE)
+    if not os.path.isfile(file):
+        raise ConfigError(
+            f"{model_dir} holds neither a run ({RECORD_FILE}) nor an exported model: "
+            "give the --model_dir of train or the --output of export"
+        )
+    return file
+
+
+def _read_record(file: str) -> Tuple[Tuple[str, ...], Dict[str, Any]]:
+    """Return the names of the classes and how pictures were converted."""
+    try:
+        with open(file, encoding="utf-8") as stream:
+            record = json.load(stream)
+        # Runs of the first version do not have it; their options are the only clue.
+        conversion = record.get("conversion", record["config"]["convert"])
+        return tuple(record["class_names"]), dict(conversion)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"damaged ({error!r}): restore it", file) from error
+
+
+def trained(
+    runtime: Runtime, config: Config, num_classes: int, checkpoint: str
+) -> PredictBatches:
+    """Return what predicts with a checkpoint through the runtime's Estimator."""
+    model_fn = build_model_fn(config, num_classes, runtime)
+    model_dir = os.path.dirname(os.path.abspath(checkpoint))
+    estimator = runtime.make_estimator(model_fn, model_dir, config)
+
+    def predict_batches(input_fn: InputFn) -> Iterator[np.ndarray]:
+        for predictions in estimator.predict(
+            input_fn,
+            predict_keys=[PROBABILITIES],
+            checkpoint_path=checkpoint,
+            yield_single_examples=False,
+        ):
+            yield predictions[PROBABILITIES]
+
+    return predict_batches
+
+
+def _exported(folder: str, config: Config) -> PredictBatches:
+    """Return what predicts with the signature ``images`` of a SavedModel."""
+    device = settle_device(config.runtime.device)
+
+    def predict_batches(input_fn: InputFn) -> Iterator[np.ndarray]:
+        with loaded(folder, config.runtime.num_threads, device) as (session, signatures):
+            images = signatures["images"].inputs["images"].name
+            probabilities = signatures["images"].outputs[PROBABILITIES].name
+            iterator = tf.data.make_initializable_iterator(input_fn())
+            features = iterator.get_next()
+            session.run(iterator.initializer)
+            while True:
+                try:
+                    batch = session.run(features)["image"]
+                except tf.errors.OutOfRangeError:
+                    return
+                # One image of each picture, or several views.
+                views = batch.reshape([-1, *batch.shape[-3:]])
+                values = session.run(probabilities, {images: views})
+                yield values.reshape([len(batch), -1, values.shape[1]]).mean(axis=1)
+
+    return predict_batches
+
+
+@contextlib.contextmanager
+def loaded(
+    folder: str, num_threads: int = 0, device: str = "cpu"
+) -> Iterator[Tuple[tf.Session, Any]]:
+    """Load a SavedModel; yield its session and its signatures by name.
+
+    Raises:
+        DataError: it is damaged or was not made by ``export``.
+    """
+    with tf.Graph().as_default(), tf.Session(
+        config=session_config(num_threads, device)
+    ) as session:
+        try:
+            tags = [tf.saved_model.tag_constants.SERVING]
+            model = tf.saved_model.loader.load(session, tags, folder)
+        except (OSError, RuntimeError, ValueError, tf.errors.OpError) as error:
+            raise DataError(
+                f"cannot be loaded, export it again: {error}", folder
+            ) from error
+        if "images" not in model.signature_def:
+            raise DataError("has no signature images: export it again", folder)
+        yield session, model.signature_def

@@ -1,0 +1,84 @@
+"""The configuration of a run beside the defaults, and of runs side by side."""
+
+import json
+from typing import Any, Dict, Sequence
+
+from alexnet_estimator.config import SCHEMA
+from alexnet_estimator.report.history import History, section
+from alexnet_estimator.report.markup import Markup, details, element, join, table
+from alexnet_estimator.report.text import plain
+
+
+def configuration(run: History) -> Markup:
+    """Show what differs from the defaults, and the rest on demand."""
+    values, defaults = _flatten(run.record.get("config")), _defaults()
+    if not values:
+        return element("p", "Not recorded.")
+    rows = [
+        (
+            element("code", name),
+            plain(value),
+            plain(defaults[name]) if name in defaults else "no such field now",
+            _meaning(name),
+        )
+        for name, value in values.items()
+    ]
+    is_changed = [defaults.get(name) != value for name, value in values.items()]
+    header = ("field", "value", "default", "meaning")
+    changed = [row for row, differs in zip(rows, is_changed) if differs]
+    others = [row for row, differs in zip(rows, is_changed) if not differs]
+    title = "Fields that differ from the defaults"
+    same = table("Fields that are the defaults", header, others, "texts")
+    return join(
+        [
+            table(title, header, changed, "texts") if changed else None,
+            details(f"{len(others)} fields are the defaults", same),
+        ]
+    )
+
+
+def differences(runs: Sequence[History]) -> Markup:
+    """Show in what the runs differ: configuration, data, machine, versions."""
+    facts = [_facts(run) for run in runs]
+    names = sorted({name for each in facts for name in each})
+    rows = [
+        (element("code", name), *(plain(each.get(name)) for each in facts))
+        for name in names
+        if any(each.get(name) != facts[0].get(name) for each in facts)
+    ]
+    if not rows:
+        return element("p", "None: configuration, data, machine and versions agree.")
+    header = ("", *(run.name for run in runs))
+    return table("In what the runs differ", header, rows, "texts")
+
+
+def _facts(run: History) -> Dict[str, Any]:
+    record = run.record
+    return {
+        **_flatten(record.get("config")),
+        **_flatten({"versions": record.get("versions")}),
+        **{name: record.get(name) for name in ("data_digest", "device", "num_ranks")},
+    }
+
+
+def _flatten(groups: Any) -> Dict[str, Any]:
+    return {
+        f"{group}.{name}": value
+        for group, fields in section(groups).items()
+        for name, value in section(fields).items()
+    }
+
+
+def _defaults() -> Dict[str, Any]:
+    """Return the defaults as JSON has them, in which tuples are lists."""
+    fields = {
+        group: {name: field.default for name, field in members.items()}
+        for group, members in SCHEMA.items()
+    }
+    return _flatten(json.loads(json.dumps(fields)))
+
+
+def _meaning(name: str) -> str:
+    group, _, field = name.partition(".")
+    known = SCHEMA.get(group, {}).get(field)
+    return known.doc if known else ""

@@ -1,0 +1,44 @@
+"""Numbers, durations and times as people read them."""
+
+import datetime
+import math
+from typing import Any
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """Return a share, e.g. ``98.1 %``; a dash where it is unknown."""
+    return f"{100 * share:.{digits}f}\u202f%" if math.isfinite(share) else "–"
+
+
+def decimal(value: float, digits: int = 4) -> str:
+    """Return a number, e.g. ``0.6931``; a dash where it is unknown."""
+    return f"{value:.{digits}f}" if math.isfinite(value) else "–"
+
+
+def duration(secs: float) -> str:
+    """Return a duration, e.g. ``3 min 29 s``; a dash where it is unknown."""
+    if not math.isfinite(secs):
+        return "–"
+    minutes, seconds = divmod(round(secs), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def time(secs: float) -> str:
+    """Return a time (seconds since 1970) in UTC; a dash where it is unknown."""
+    try:
+        moment = datetime.datetime.fromtimestamp(secs, datetime.timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        return "–"
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def plain(value: Any) -> str:
+    """Return a JSON value in short form."""
+    if isinstance(value, list):
+        return "(" + ", ".join(map(plain, value)) + ")"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "–" if value is None else str(value) or "(empty)"
