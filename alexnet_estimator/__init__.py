@@ -1,3 +1,3 @@
 """AlexNet training on Ascend NPUs, GPUs and CPUs with a TensorFlow Estimator."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"

@@ -149,7 +149,7 @@ def verify(command: Command) -> int:
         raise ConfigError("--data_path is missing: name the folder of converted data")
     damages = verify_records(config.data.path, config.data.label_offset)
     for damage in damages:
-        print(f"{damage.file}, record {damage.record_index}: {damage.reason}")
+        print(damage)
     print("no damage" if not damages else f"{len(damages)} damages")
     return EXIT_DATA if damages else EXIT_DONE
 

@@ -17,11 +17,9 @@ import math
 import pathlib
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Tuple
 
-import ml_collections
+from ml_collections import ConfigDict as Config
 
 from alexnet_estimator.errors import ConfigError
-
-Config = ml_collections.ConfigDict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +137,9 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         ),
         "use_ten_crop": Field(
             False, _any(), "evaluate, predict: average 10 views (paper, 4.1)"
+        ),
+        "max_bad_records": Field(
+            0, _at_least(0), "damaged ones to leave out; 0: the first ends training"
         ),
         "mean_rgb": Field((), _rgb_or_empty(), "subtracted from R, G, B; (): measured"),
         "pixel_scale": Field(58.0, _above(0), "divides pixels after the mean"),

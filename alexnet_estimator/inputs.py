@@ -20,6 +20,7 @@ import tensorflow.compat.v1 as tf
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.records.dataset import Dataset, Shard, Split
+from alexnet_estimator.records.pictures import MAX_PIXELS
 
 # The part of the picture's short side that a crop covers: the paper's 227 of 256.
 CROP_FRACTION = 227 / 256
@@ -363,15 +364,17 @@ def _crop(encoded: tf.Tensor, position: tf.Tensor, size: int) -> tf.Tensor:
     is_jpeg = tf.io.is_jpeg(encoded)
 
     def cut_jpeg() -> tf.Tensor:
-        window = _window(tf.io.extract_jpeg_shape(encoded), position)
+        window = _window(_bounded(tf.io.extract_jpeg_shape(encoded)[:2]), position)
         # The fast DCT differs from the exact one by a grey level or two.
         return tf.io.decode_and_crop_jpeg(
             encoded, window, channels=3, dct_method="INTEGER_FAST"
         )
 
     def cut_other() -> tf.Tensor:
-        picture = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-        top, left, side, _ = tf.unstack(_window(tf.shape(picture), position))
+        with tf.control_dependencies([_bounded(_declared_sides(encoded))]):
+            checked = tf.identity(encoded)
+        picture = tf.io.decode_image(checked, channels=3, expand_animations=False)
+        top, left, side, _ = tf.unstack(_window(tf.shape(picture)[:2], position))
         return picture[top : top + side, left : left + side]
 
     image = tf.cond(is_jpeg, cut_jpeg, cut_other)
@@ -381,11 +384,39 @@ def _crop(encoded: tf.Tensor, position: tf.Tensor, size: int) -> tf.Tensor:
     return image
 
 
-def _window(shape: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+def _declared_sides(encoded: tf.Tensor) -> tf.Tensor:
+    """Return the sides, int32 [2], that the header of a PNG or GIF declares.
+
+    A BMP has zeros there: it cannot be larger than its file.
+    """
+    is_png = tf.equal(tf.strings.substr(encoded, 0, 4), b"\x89PNG")
+
+    def read_png() -> tf.Tensor:
+        sides = tf.strings.substr(encoded, 16, 8)
+        return tf.io.decode_raw(sides, tf.int32, little_endian=False)
+
+    def read_other() -> tf.Tensor:
+        sides = tf.strings.substr(encoded, 6, 4)
+        return tf.cast(tf.io.decode_raw(sides, tf.uint16), tf.int32)
+
+    return tf.cond(is_png, read_png, read_other)
+
+
+def _bounded(sides: tf.Tensor) -> tf.Tensor:
+    """Return a picture's sides; fail where it would not fit into memory."""
+    num_pixels = tf.reduce_prod(tf.cast(sides, tf.int64))
+    check = tf.debugging.assert_less_equal(
+        num_pixels, np.int64(MAX_PIXELS), message="too many pixels"
+    )
+    with tf.control_dependencies([check]):
+        return tf.identity(sides)
+
+
+def _window(sides: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
     """Return the crop window (top, left, side, side), int32 [4]."""
-    free_side = tf.cast(tf.reduce_min(shape[:2]), tf.float32) * CROP_FRACTION
+    free_side = tf.cast(tf.reduce_min(sides), tf.float32) * CROP_FRACTION
     side = tf.cast(tf.round(free_side), tf.int32)
-    room = tf.cast(shape[:2] - side + 1, tf.float32)
+    room = tf.cast(sides - side + 1, tf.float32)
     top_left = tf.cast(tf.floor(position * room), tf.int32)
     return tf.concat([top_left, [side, side]], axis=0)
 

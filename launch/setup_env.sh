@@ -93,7 +93,7 @@ run() { # WHAT COMMAND...: run with the output in $log; where it fails, show err
   shift
   say "$what ..."
   if "$@" >"$log" 2>&1; then return; fi
-  grep -i "error:" "$log" | head -n 10
+  grep -i -m 10 "error:" "$log" || true
   tail -n 10 "$log"
   if [[ -n $complete ]]; then keep_complete; fi # Pip has undone what failed.
   fail "$what failed: see above, all of it is in $log. ${hint:-Behind a proxy or with \
@@ -117,7 +117,8 @@ install_base() {
     share_packages
   fi
   run "installing TensorFlow and the package (about a minute)" install_package "$extra"
-  run "starting TensorFlow" "$python" -c "import tensorflow.compat.v1"
+  hint="Builds of TensorFlow for x86-64 need a CPU with AVX." \
+    run "starting TensorFlow" "$python" -c "import tensorflow.compat.v1"
 }
 
 share_packages() { # Let the environment see its base's packages and replace none

@@ -44,9 +44,9 @@ def run_ranks(
         Device(rank, rank, f"10.0.0.{rank}", SERVER) for rank in range(num_ranks)
     ]
     topology = Topology(tuple(devices), "1.0", "")
-    command = job.COMMAND
+    command = list(job.COMMAND)
     if weights_dir is not None:
-        command = (sys.executable, "-m", "tests.ranks", str(weights_dir))
+        command = [sys.executable, "-m", "tests.ranks", str(weights_dir)]
     words = [*words, f"--model_dir={model_dir}"]
     with mock.patch.object(job, "COMMAND", command):
         return launch.run(words, topology, SERVER, "horovod", str(model_dir))

@@ -194,9 +194,9 @@ class Steps:
         self._context: Any = types.SimpleNamespace(session=session)
         hook.begin()
 
-    def run(self, secs: float, **seen: Any) -> None:
+    def run(self, secs: float, num_steps: int = 1, **seen: Any) -> None:
         self._face.now_secs += secs
-        self.step += 1
+        self.step += num_steps
         self._hook.after_run(self._context, run_values(step=self.step - 1, **seen))
 
 
@@ -278,6 +278,18 @@ def test_a_step_that_was_skipped_is_not_reported_twice(
         steps.step -= 1
         steps.run(1)
     assert [r["step"] for r in read_log(tmp_path)] == [4]
+
+
+def test_a_multiple_that_is_passed_over_is_reported_late(
+    tmp_path: Any, clock_face: FakeTime
+) -> None:
+    """A device may make several steps in a call, and skip some of them."""
+    steps = Steps(make_progress(tmp_path, StepClock()), clock_face)
+    for num_steps in (5, 1, 3, 1):  # From 5, where a run went on.
+        steps.run(2, num_steps)
+    records = read_log(tmp_path)
+    assert [r["step"] for r in records] == [9]
+    assert records[0]["images_per_sec"] == 20
 
 
 def test_a_terminal_gets_a_bar(

@@ -239,6 +239,20 @@ def test_evaluation_takes_the_centre(tmp_path: Any, height: int, width: int) -> 
         np.testing.assert_array_equal(features["image"][0], expected)
 
 
+def test_ten_views_are_corners_centre_and_their_mirror_images(tmp_path: Any) -> None:
+    picture = tiny.noise(0, 71, 100)
+    data = write_one(tmp_path, picture)
+    padding, whole = (
+        read_eval(data, Reader(rank, 2, 1), use_ten_crop=True)[0][0]["image"]
+        for rank in (0, 1)
+    )
+    places = [(0, 0), (0, 37), (8, 0), (8, 37), (4, 19)]
+    crops = [picture[top : top + 63, left : left + 63] for top, left in places]
+    expected = crops + [crop[:, ::-1] for crop in crops]
+    np.testing.assert_array_equal(whole, [expected])
+    assert padding.shape == whole.shape and not padding.any()
+
+
 def test_jpeg_equals_pillow(tmp_path: Any) -> None:
     smooth = Image.fromarray(tiny.noise(0, 6, 6)).resize((90, 71), Image.BICUBIC)
     data = write_one(tmp_path, np.array(smooth), "jpeg")

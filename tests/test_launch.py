@@ -677,6 +677,8 @@ def test_hccl_gets_legacy_tables_as_1_0(
 def test_says_that_horovod_is_missing(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in [n for n in sys.modules if n.startswith("horovod.")]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "horovod", None)
     with pytest.raises(ConfigError, match="need Horovod, built with Gloo and Tensor"):
         launch.run([], topology_of(2), SERVERS[0], "horovod", str(tmp_path))

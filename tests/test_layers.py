@@ -17,7 +17,7 @@ FLOORS = {
     "errors": 0,
     "config": 1,
     "rank_table": 1,
-    "report": 1,
+    "report": 2,
     "launch": 2,
     "records": 2,
     "model": 2,

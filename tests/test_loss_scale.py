@@ -128,14 +128,20 @@ def test_trace_equals_the_oracle(
         before = after
 
 
-def test_a_long_script_reaches_both_limits(trainings: Any) -> None:
-    precision, training = trainings[3]
+# An overflow ends the count of finite steps; both limits are reached.
+@pytest.mark.parametrize(
+    "variant,script",
+    [(2, "001001001000010000100"), (3, "111" + 25 * "0" + "101010")],
+)
+def test_traces_that_need_every_rule(trainings: Any, variant: int, script: str) -> None:
+    precision, training = trainings[variant]
     training.restart()
-    overflows = [True] * 3 + [False] * 25 + [True, False] * 3
+    overflows = [digit == "1" for digit in script]
     found = [training.run(np.inf if overflow else 1.0) for overflow in overflows]
     assert [s.scale for s in found] == [s for s, _ in oracle(overflows, precision)]
-    assert min(s.scale for s in found) == precision.min_loss_scale
-    assert max(s.scale for s in found) == precision.max_loss_scale
+    if variant == 3:
+        assert min(s.scale for s in found) == precision.min_loss_scale
+        assert max(s.scale for s in found) == precision.max_loss_scale
 
 
 def test_fixed_scale_skips_and_stays() -> None:
@@ -194,7 +200,7 @@ def test_scale_and_counters_survive_a_restart(tmp_path: Any) -> None:
             "decrease_after_overflows": 2,
         }
     ).precision
-    overflows = [bool(int(digit)) for digit in "100011000100001100"]
+    overflows = [bool(int(digit)) for digit in "001001000011000100"]
     gradients = [np.inf if overflow else 1.0 for overflow in overflows]
     for stop in (3, 5, 6, 10):  # In the middle of both counts.
         training = Training(precision)

@@ -162,12 +162,33 @@ def test_masked_evaluation_equals_image_by_image(dataset: Dataset) -> None:
         assert found.keys() == expected.keys()
         for name, value in expected.items():
             np.testing.assert_allclose(found[name], value, rtol=1e-4, err_msg=name)
+    padding = {
+        "image": np.zeros([NUM_CLASSES, 63, 63, 3]),
+        "weight": np.zeros([NUM_CLASSES]),
+    }
+    nothing = evaluator.evaluate([(padding, np.arange(NUM_CLASSES))])
+    assert not any(value.any() for value in nothing.values())
     parts = [
         evaluator.evaluate(read_eval(dataset, Reader(rank, 3, 5))) for rank in range(3)
     ]
     for name, value in expected.items():
         total = sum(part[name] for part in parts)
         np.testing.assert_allclose(total, value, rtol=1e-4, err_msg=name)
+
+
+def test_views_of_a_picture_are_averaged() -> None:
+    images = np.random.RandomState(0).randint(0, 256, [3, 10, 63, 63, 3])
+    model_fn = build_model_fn(tiny.config(), NUM_CLASSES, LocalRuntime("cpu"))
+    with tf.Graph().as_default(), tiny.session() as session:
+        views = tf.constant(images, tf.uint8)
+        found = model_fn({"image": views}, None, ModeKeys.PREDICT).predictions
+        tf.get_variable_scope().reuse_variables()
+        single = {"image": tf.reshape(views, [30, 63, 63, 3])}
+        each = model_fn(single, None, ModeKeys.PREDICT).predictions["probabilities"]
+        session.run(tf.global_variables_initializer())
+        averaged, separate = session.run([found["probabilities"], each])
+    expected = separate.reshape([3, 10, NUM_CLASSES]).mean(1)
+    np.testing.assert_allclose(averaged, expected, rtol=1e-4)
 
 
 def test_evaluation_sums_over_ranks(dataset: Dataset) -> None:

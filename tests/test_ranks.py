@@ -317,7 +317,9 @@ def long_job(folder: pathlib.Path, data_dir: str, **training: Any) -> List[str]:
 
 def test_a_killed_rank_ends_the_job(tmp_path: pathlib.Path, data_dir: str) -> None:
     words = long_job(tmp_path, data_dir, eval_every_epochs=0.0)
-    process = start(words, dict(os.environ), REPOSITORY)
+    (tmp_path / "temporary").mkdir()
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
+    process = start(words, environment, REPOSITORY)
     wait_for_step(tmp_path / "run", process)
     ranks = ranks_of(process.pid)
     assert set(ranks) == {0, 1}
@@ -327,6 +329,10 @@ def test_a_killed_rank_ends_the_job(tmp_path: pathlib.Path, data_dir: str) -> No
     assert time.monotonic() - killed_at < 20
     assert process.returncode == 5
     assert "rank 1 was killed by SIGKILL" in errors
+    assert os.listdir(environment["TMPDIR"]) == []
+    survivor = (tmp_path / "run" / "logs" / "rank_0.log").read_text()
+    assert "error: another rank has ended" in survivor
+    assert "Traceback" not in survivor
     assert not any(os.path.exists(f"/proc/{pid}") for pid in ranks.values())
 
 

@@ -23,7 +23,7 @@ case "$*" in
   "-c ") exit 0 ;;
 esac
 echo "$PWD|$PYTHONPATH|$*" >> "$STUB_LOG"
-[[ -z $STUB_FAILS || "$*" != *"$STUB_FAILS"* ]] || {{ echo "error: boom"; exit 1; }}
+[[ -z $STUB_FAILS || "$*" != *"$STUB_FAILS"* ]] || {{ echo "$STUB_SAYS"; exit 1; }}
 case "$*" in
   *addsitedir*) echo "import site" ;;
   *"pip --no-input list"*) echo "numpy==1.17.0" ;;
@@ -251,11 +251,15 @@ def test_a_broken_environment_is_made_anew(machine: Machine) -> None:
     assert len(machine.calls("-m venv")) == 1
 
 
-def test_a_failed_part_shows_its_errors_and_is_tried_again(machine: Machine) -> None:
+@pytest.mark.parametrize("says", ["no room", "error: no room" + "\nmore" * 30])
+def test_a_failed_part_shows_why_and_is_tried_again(
+    machine: Machine, says: str
+) -> None:
     machine.add_python(PYTHON_37)
-    done = machine.run("setup_env.sh", "--with-tests", STUB_FAILS=".[test]")
+    fault = {"STUB_FAILS": ".[test]", "STUB_SAYS": says}
+    done = machine.run("setup_env.sh", "--with-tests", **fault)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "error: boom" in done.stderr
+    assert "no room" in done.stderr
     assert "installing the test tools failed" in done.stderr
     machine.calls()
     assert machine.run("setup_env.sh", "--with-tests").returncode == 0
@@ -344,6 +348,9 @@ def test_run_1p_returns_the_exit_code(machine: Machine) -> None:
         (["--device=npu"], "missing", False),
         (["--device", "npu"], "missing", False),
         (["--device=cpu"], "there", True),
+        (["--dry_run"], "missing", False),
+        (["--help"], "missing", False),
+        (["--data_path=/my-help/-dry_run-device=npu"], "missing", True),
     ],
 )
 def test_run_8p_builds_horovod_where_ranks_need_it(

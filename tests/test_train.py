@@ -220,11 +220,13 @@ def test_evaluate_repeats_the_evaluations_of_training(
     story: Story, tmp_path: pathlib.Path
 ) -> None:
     words = ["evaluate", f"--model_dir={story.model_dir}"]
-    for step, more in ((60, []), (48, ["--checkpoint={}/model.ckpt-48"])):
+    checkpoint = f"--checkpoint={story.model_dir}/model.ckpt-48"
+    choices: List[Any] = [(60, []), (48, [checkpoint])]
+    for step, more in choices:
         path = pathlib.Path(story.model_dir, "eval", f"{step}.json")
         before = json.loads(path.read_text())
         path.unlink()
-        output = run_words(*words, *(word.format(story.model_dir) for word in more))
+        output = run_words(*words, *more)
         assert json.loads(path.read_text()) == before
         assert f"step {step}: accuracy {before['top_1_accuracy']:.4f}" in output
 

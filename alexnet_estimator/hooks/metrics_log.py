@@ -1,8 +1,12 @@
-"""One call per record: a JSON line for programs, scalars for TensorBoard."""
+"""One call per record: a JSON line for programs, scalars for TensorBoard.
+
+TensorBoard also gets pictures, texts and the graph.
+"""
 
 import json
 import math
 import os
+import textwrap
 import time
 from typing import Any, Dict, Optional
 
@@ -26,6 +30,7 @@ class MetricsLog:
         """
         self._path = os.path.join(model_dir, "metrics.jsonl") if is_chief else None
         self._events = tf.summary.FileWriter(model_dir) if is_chief else None
+        self._has_graph = False
 
     def write(self, event: str, step: int, **values: Any) -> None:
         """Append one record.
@@ -50,18 +55,34 @@ class MetricsLog:
             for name, value in values.items()
             if isinstance(value, (int, float)) and not isinstance(value, bool)
         ]
-        if scalars and self._events is not None:
-            self._events.add_summary(tf.Summary(value=scalars), step)
-            self._events.flush()
+        if scalars:
+            self._add(step, *scalars)
 
-    def write_image(self, tag: str, step: int, png: bytes) -> None:
-        """Show a picture (PNG bytes) in TensorBoard."""
-        if self._events is None:
+    def write_image(self, tag: str, step: int, png: Optional[bytes]) -> None:
+        """Show a picture (PNG bytes) in TensorBoard; None shows nothing."""
+        if png is not None:
+            image = tf.Summary.Image(encoded_image_string=png)
+            self._add(step, tf.Summary.Value(tag=tag, image=image))
+
+    def write_text(self, tag: str, step: int, text: str) -> None:
+        """Show a text in TensorBoard, its lines as they are."""
+        # Markdown takes lines that are indented by four as they are.
+        content = tf.make_tensor_proto(textwrap.indent(text, " " * 4), tf.string)
+        value = tf.Summary.Value(tag=tag, tensor=content)
+        value.metadata.plugin_data.plugin_name = "text"
+        self._add(step, value)
+
+    def write_graph(self, graph: tf.Graph) -> None:
+        """Show a graph in TensorBoard; of several, the first."""
+        if self._events is None or self._has_graph:
             return
-        image = tf.Summary.Image(encoded_image_string=png)
-        summary = tf.Summary(value=[tf.Summary.Value(tag=tag, image=image)])
-        self._events.add_summary(summary, step)
-        self._events.flush()
+        self._events.add_graph(graph)
+        self._has_graph = True
+
+    def _add(self, step: int, *values: tf.Summary.Value) -> None:
+        if self._events is not None:
+            self._events.add_summary(tf.Summary(value=values), step)
+            self._events.flush()
 
     def close(self) -> None:
         """Close the event file."""

@@ -72,11 +72,12 @@ def end_card(run: Run, result: Evaluation, secs: float) -> str:
 
 def describe_data(run: Run) -> str:
     """Name the data, its classes and its sizes."""
-    splits = run.dataset.splits
+    splits, num_bad = run.dataset.splits, run.dataset.num_bad_records
     return (
         f"{run.dataset.directory}: {run.dataset.num_classes} classes, "
         f"{splits['train'].num_images} images to train, "
         f"{splits['validation'].num_images} to evaluate"
+        + (f", {num_bad} damaged ones left out" if num_bad else "")
     )
 
 

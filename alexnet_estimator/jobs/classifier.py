@@ -19,6 +19,7 @@ from alexnet_estimator.runtime.base import Runtime, session_config
 SAVED_MODEL = "saved_model"
 # Files that travel with a SavedModel and that its graph does not read.
 ASSETS = "assets.extra"
+IMAGES = "images"
 PROBABILITIES = "probabilities"
 
 InputFn = Callable[[], tf.data.Dataset]
@@ -58,7 +59,7 @@ def open_classifier(
     """
     file = find_record(model_dir)
     config = config or load_resolved(file)
-    class_names, conversion = _read_record(file)
+    class_names, conversion = read_record(file)
     if os.path.basename(os.path.dirname(file)) == ASSETS:
         if checkpoint:
             raise ConfigError(f"{model_dir} is an exported model: it has no checkpoint")
@@ -97,7 +98,7 @@ def find_record(model_dir: str) -> str:
     return file
 
 
-def _read_record(file: str) -> Tuple[Tuple[str, ...], Dict[str, Any]]:
+def read_record(file: str) -> Tuple[Tuple[str, ...], Dict[str, Any]]:
     """Return the names of the classes and how pictures were converted."""
     try:
         with open(file, encoding="utf-8") as stream:
@@ -134,9 +135,12 @@ def _exported(folder: str, config: Config) -> PredictBatches:
     device = settle_device(config.runtime.device)
 
     def predict_batches(input_fn: InputFn) -> Iterator[np.ndarray]:
-        with loaded(folder, config.runtime.num_threads, device) as (session, signatures):
-            images = signatures["images"].inputs["images"].name
-            probabilities = signatures["images"].outputs[PROBABILITIES].name
+        with loaded(folder, config.runtime.num_threads, device) as (
+            session,
+            signatures,
+        ):
+            images = signatures[IMAGES].inputs["images"].name
+            probabilities = signatures[IMAGES].outputs[PROBABILITIES].name
             iterator = tf.data.make_initializable_iterator(input_fn())
             features = iterator.get_next()
             session.run(iterator.initializer)
@@ -172,6 +176,6 @@ def loaded(
             raise DataError(
                 f"cannot be loaded, export it again: {error}", folder
             ) from error
-        if "images" not in model.signature_def:
-            raise DataError("has no signature images: export it again", folder)
+        if IMAGES not in model.signature_def:
+            raise DataError(f"has no signature {IMAGES}: export it again", folder)
         yield session, model.signature_def

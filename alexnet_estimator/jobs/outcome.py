@@ -12,9 +12,10 @@ import tensorflow.compat.v1 as tf
 from PIL import Image
 
 from alexnet_estimator import checkpoints, inputs, report
+from alexnet_estimator.errors import DataError
+from alexnet_estimator.jobs.classifier import trained
 from alexnet_estimator.jobs.pictures import draw_conv1_kernels
-from alexnet_estimator.jobs.run import Run, explain_data_errors
-from alexnet_estimator.model_fn import build_model_fn
+from alexnet_estimator.jobs.run import Run
 from alexnet_estimator.records import pictures, tfrecord
 
 # Looked at for the most confident mistakes, in equal parts from all files.
@@ -44,6 +45,8 @@ def write_outcome(run: Run, step: int) -> Optional[str]:
     """
     try:
         checkpoint = checkpoints.path_of(run.model_dir, step)
+        if checkpoint is None:
+            raise DataError(f"no checkpoint of step {step}")
         _write(run, "conv1_kernels.png", draw_conv1_kernels(checkpoint))
         if not run.config.data.synthetic:
             samples = {"global_step": step, **find_samples(run, checkpoint)}
@@ -55,12 +58,12 @@ def write_outcome(run: Run, step: int) -> Optional[str]:
         return None
 
 
-def find_samples(run: Run, checkpoint: Optional[str]) -> Dict[str, Any]:
+def find_samples(run: Run, checkpoint: str) -> Dict[str, Any]:
     """Find the most confident mistakes and some right answers.
 
     Args:
         run: an opened run with real data.
-        checkpoint: path prefix; None: the newest.
+        checkpoint: path prefix.
 
     Returns:
         ``num_images`` that were looked at, ``num_mistakes`` among them, and
@@ -68,8 +71,7 @@ def find_samples(run: Run, checkpoint: Optional[str]) -> Dict[str, Any]:
         the likeliest first), ``file`` and ``jpeg`` (base64, small).
     """
     listed = list(_read_pictures(run))
-    with explain_data_errors(run):
-        probabilities = _predict(run, checkpoint)[: len(listed)]
+    probabilities = _predict(run, checkpoint, [picture.encoded for picture in listed])
     is_right = probabilities.argmax(axis=1) == [picture.label for picture in listed]
     by_confidence = np.argsort(-probabilities.max(axis=1), kind="stable")
     mistakes = [i for i in by_confidence if not is_right[i]][:NUM_SHOWN]
@@ -82,56 +84,37 @@ def find_samples(run: Run, checkpoint: Optional[str]) -> Dict[str, Any]:
 
 
 def _read_pictures(run: Run) -> Iterator[_Picture]:
-    """Read the first records of every file, as ``_predict`` does."""
-    for path in run.dataset.shard_paths("validation"):
-        for record in itertools.islice(
-            tfrecord.read_records(path), _num_images_per_file(run)
-        ):
+    """Read the first records of every file of the validation split."""
+    paths = run.dataset.shard_paths("validation")
+    num_per_file = -(-MAX_IMAGES // len(paths))
+    for path in paths:
+        for record in itertools.islice(tfrecord.read_records(path), num_per_file):
             features = tf.train.Example.FromString(record.data).features.feature
+            label = features["image/class/label"].int64_list.value[0]
             names = features["image/filename"].bytes_list.value
             yield _Picture(
-                features["image/class/label"].int64_list.value[0]
-                - run.dataset.label_offset,
+                label - run.dataset.label_offset,
                 features["image/encoded"].bytes_list.value[0],
                 os.fsdecode(names[0]) if names else "",
             )
 
 
-def _num_images_per_file(run: Run) -> int:
-    return -(-MAX_IMAGES // len(run.dataset.shard_paths("validation")))
-
-
-def _predict(run: Run, checkpoint: Optional[str]) -> np.ndarray:
-    """Return probabilities, float32 ``[n, num_classes]``; the last rows are filler."""
-    paths = run.dataset.shard_paths("validation")
-    batch_size = run.config.train.batch_size_per_rank
-    num_per_file = _num_images_per_file(run)
-
-    def decode(record: tf.Tensor) -> inputs.Features:
-        feature = tf.io.FixedLenFeature([], tf.string)
-        parsed = tf.io.parse_single_example(record, {"image/encoded": feature})
-        size = run.config.data.image_size
-        return {"image": inputs.decode_for_eval(parsed["image/encoded"], size)}
+def _predict(run: Run, checkpoint: str, encoded: List[bytes]) -> np.ndarray:
+    """Return probabilities, float32 ``[len(encoded), num_classes]``."""
+    config, num_classes = run.config, run.dataset.num_classes
+    batch_size = inputs.eval_batch_size(config.data, config.train.batch_size_per_rank)
+    # NPUs need shapes that do not change: the last batch is filled up.
+    num_filled = -(-len(encoded) // batch_size) * batch_size
 
     def batches() -> tf.data.Dataset:
-        files = tf.data.Dataset.from_tensor_slices([os.fsencode(p) for p in paths])
-        records = files.flat_map(
-            lambda path: tf.data.TFRecordDataset(path).take(num_per_file)
+        return inputs.picture_batches(
+            lambda: itertools.islice(itertools.cycle(encoded), num_filled),
+            config.data,
+            batch_size,
         )
-        # NPUs need shapes that do not change: the last batch is filled up.
-        filler = records.take(1).repeat(batch_size - 1)
-        images = records.concatenate(filler).map(decode, num_parallel_calls=2)
-        return images.batch(batch_size, drop_remainder=True)
 
-    model_fn = build_model_fn(run.config, run.dataset.num_classes, run.runtime)
-    estimator = run.runtime.make_estimator(model_fn, run.model_dir, run.config)
-    predictions = estimator.predict(
-        batches,
-        ["probabilities"],
-        checkpoint_path=checkpoint,
-        yield_single_examples=False,
-    )
-    return np.concatenate([batch["probabilities"] for batch in predictions])
+    predict_batches = trained(run.runtime, config, num_classes, checkpoint)
+    return np.concatenate(list(predict_batches(batches)))[: len(encoded)]
 
 
 def _sample(picture: _Picture, probabilities: np.ndarray) -> Dict[str, Any]:

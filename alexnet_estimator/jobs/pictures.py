@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from PIL import Image
 
-from alexnet_estimator import inputs
+from alexnet_estimator import inputs, report
+from alexnet_estimator.jobs.evaluate import Evaluation
 from alexnet_estimator.jobs.run import Run
 from alexnet_estimator.runtime.base import session_config
 
@@ -28,6 +29,13 @@ def draw_conv1_kernels(checkpoint: Optional[str], zoom: int = 4) -> bytes:
     span = np.maximum(kernels.max(axis=(0, 1, 2), keepdims=True) - low, 1e-12)
     tiles = np.transpose((kernels - low) / span * 255, [3, 0, 1, 2]).astype(np.uint8)
     return _draw_grid(tiles.repeat(zoom, axis=1).repeat(zoom, axis=2), gap=zoom)
+
+
+def draw_confusion(result: Evaluation) -> Optional[bytes]:
+    """Draw the confusion matrix of an evaluation; None without matplotlib."""
+    matrix = np.array(result["confusion_matrix"])
+    drawing = report.draw_confusion(matrix, result["class_names"])
+    return drawing.png if drawing else None
 
 
 def draw_input_samples(run: Run, step: int, num_images: int = 32) -> bytes:

@@ -18,13 +18,19 @@ from alexnet_estimator import inputs, records
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.optim import schedules
-from alexnet_estimator.records.dataset import Dataset
-from alexnet_estimator.records.manifest import check_files
-from alexnet_estimator.records.verify import verify
+from alexnet_estimator.records.dataset import Dataset, Shard
+from alexnet_estimator.records.verify import check_shards
 from alexnet_estimator.runtime import make_runtime
 from alexnet_estimator.runtime.base import Runtime
 
 RECORD_FILE = "config.json"
+# What TensorFlow raises for damaged records, for pictures that are none, and for files
+# that have gone.
+_RECORD_ERRORS = (
+    tf.errors.DataLossError,
+    tf.errors.InvalidArgumentError,
+    tf.errors.NotFoundError,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,11 +143,13 @@ def open_data(config: Config, model_dir: str) -> Dataset:
     if config.data.synthetic:
         return inputs.synthetic_dataset(config.data)
     cache = os.path.abspath(model_dir).rstrip(os.sep) + ".data"
-    dataset = records.open_dataset(
-        config.data.path, cache, config.convert, config.data.label_offset
+    return records.open_dataset(
+        config.data.path,
+        cache,
+        config.convert,
+        config.data.label_offset,
+        config.data.max_bad_records,
     )
-    check_files(dataset)
-    return dataset
 
 
 def make_model_dir(run: Run) -> None:
@@ -277,14 +285,33 @@ def explain_data_errors(run: Run) -> Iterator[None]:
 
     Raises:
         DataError: in place of TensorFlow's error, if a record is damaged.
+        RankError: another rank has ended.
     """
     try:
-        yield
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+        with run.runtime.noticing_lost_ranks():
+            yield
+    except _RECORD_ERRORS as error:
         if run.config.data.synthetic:
             raise
-        damages = verify(run.dataset.directory, run.dataset.label_offset)
+        # A damaged checksum shows without decoding, which takes much longer.
+        decode = isinstance(error, tf.errors.InvalidArgumentError)
+        checks = check_shards(run.dataset, _shards_of_rank(run), decode)
+        damages = [str(damage) for check in checks for damage in check.damages]
         if not damages:
             raise
-        lines = [f"{d.file}, record {d.record_index}: {d.reason}" for d in damages]
-        raise DataError(lines, f"damaged records in {run.dataset.directory}") from error
+        advice = (
+            "copy the data again, convert it again, or leave out up to N records with "
+            "--config.data.max_bad_records=N"
+        )
+        raise DataError([*damages, advice], run.dataset.directory) from error
+
+
+def _shards_of_rank(run: Run) -> List[Shard]:
+    """Return the files of all splits that this rank reads."""
+    rank, num_ranks = run.runtime.rank, run.runtime.num_ranks
+    shards: List[Shard] = []
+    for split in run.dataset.splits.values():
+        sizes = [(shard.file, shard.num_images) for shard in split.shards]
+        read = {part.path for part in inputs.slices_of_rank(sizes, rank, num_ranks)}
+        shards += [shard for shard in split.shards if shard.file in read]
+    return shards

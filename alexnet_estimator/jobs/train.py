@@ -103,7 +103,10 @@ class _Trainer:
         step = restored or 0
         self._history = _read_history(run, step)
         self._say(cards.start_card(run, restored, changes))
-        self._log.write("start", step, num_ranks=run.runtime.num_ranks)
+        num_bad = run.dataset.num_bad_records
+        self._log.write(
+            "start", step, num_ranks=run.runtime.num_ranks, num_bad_records=num_bad
+        )
         while step < run.total_steps and not self._is_good_enough():
             self._train_until(step, _next_evaluation(run, step))
             step = self._agree_on_step() or 0

@@ -1,8 +1,10 @@
 """The whole job of a launcher: rendezvous, environment, processes, exit code."""
 
+import contextlib
 import dataclasses
 import os
 import sys
+import tempfile
 from typing import Sequence
 
 from alexnet_estimator import rank_table
@@ -45,10 +47,16 @@ def run(
     if backend == "npu":
         topology = _for_hccl(topology, logs)
         return supervise(command, plan(topology, server_id, backend), logs)
-    with rendezvous.serve(topology, server_id, rendezvous_port) as port:
+    with contextlib.ExitStack() as stack:
+        port = stack.enter_context(
+            rendezvous.serve(topology, server_id, rendezvous_port)
+        )
         if len(topology.servers) > 1:
             rendezvous.meet(topology, server_id, port, _start_timeout_secs())
-        ranks = plan(topology, server_id, backend, port)
+        # A rank that is killed cannot remove its temporary files.
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="alexnet-"))
+        environ = {**os.environ, "TMPDIR": scratch}
+        ranks = plan(topology, server_id, backend, port, environ)
         code = supervise(command, ranks, logs)
     return code
 

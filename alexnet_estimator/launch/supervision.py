@@ -240,10 +240,11 @@ def _cause(failures: Sequence[End]) -> End:
     """Return the failure that explains the others.
 
     A rank's own report of a user's mistake does; the ranks that waited for it may
-    have ended before it.  Else it is the first.
+    have ended before it.  Else it is the first that does not just miss another.
     """
     reported = [end for end in failures if end.code in USER_ERRORS]
-    first = (reported or failures)[0]
+    others = [end for end in failures if end.code != EXIT_RANK_FAILED]
+    first = (reported or others or failures)[0]
     same = [end for end in reported if end.code == first.code]
     return next((end for end in same if end.process.is_shown), first)
 

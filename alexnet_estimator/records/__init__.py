@@ -5,14 +5,18 @@ import os
 
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.records import convert, manifest, sample
+from alexnet_estimator.records import clean_copies, convert, manifest, sample
 from alexnet_estimator.records.dataset import Dataset
 
 SAMPLE_PREFIX = "sample:"
 
 
 def open_dataset(
-    path: str, cache_directory: str, settings: Config, label_offset: int = 0
+    path: str,
+    cache_directory: str,
+    settings: Config,
+    label_offset: int = 0,
+    max_bad_records: int = 0,
 ) -> Dataset:
     """Open data in any form; pictures are converted first, once.
 
@@ -25,9 +29,10 @@ def open_dataset(
         cache_directory: where pictures are converted to.
         settings: the section ``convert`` of the configuration.
         label_offset: what the labels of foreign TFRecords have to be reduced by.
+        max_bad_records: damaged ones that may be left out; 0: records are not read.
 
     Raises:
-        DataError: nothing there, or nothing that can be used.
+        DataError: nothing there, nothing that can be used, or too much damage.
     """
     if not path:
         raise DataError("no data: give --data_path=FOLDER, or sample:mono_poly")
@@ -39,7 +44,9 @@ def open_dataset(
         path = cache
     dataset = manifest.load(path, label_offset)
     manifest.check_files(dataset)
-    return dataset
+    if max_bad_records == 0:
+        return dataset
+    return clean_copies.leave_out_damaged(dataset, cache_directory, max_bad_records)
 
 
 def _cache_of(path: str, cache_directory: str, settings: Config) -> str:

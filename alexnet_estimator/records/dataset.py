@@ -49,6 +49,7 @@ class Dataset:
         digest: SHA-256 (hex) of all of the above but the directory.
         label_offset: what the records' labels have to be reduced by.
         conversion: the options that ``convert`` used; empty for foreign data.
+        num_bad_records: damaged ones that have been left out of all of the above.
     """
 
     directory: str
@@ -59,6 +60,7 @@ class Dataset:
     digest: str
     label_offset: int = 0
     conversion: Dict[str, Any] = dataclasses.field(default_factory=dict)
+    num_bad_records: int = 0
 
     @property
     def num_classes(self) -> int:

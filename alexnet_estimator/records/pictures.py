@@ -1,16 +1,18 @@
 """From picture files of any kind to JPEGs that every reader can decode."""
 
 import io
-from typing import NamedTuple, Tuple
+from typing import NamedTuple, Sequence, Tuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from alexnet_estimator.records.dataset import Rgb
 
 # No others: some of Pillow's formats start programs (EPS) or are never photos.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
-_MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 1 << 26
+_TENSORFLOW_FORMATS = ("JPEG", "PNG", "GIF", "BMP")
+# Of a picture, also in training: a small file can declare a picture of any size.
+MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 1 << 26
 _MAX_JPEG_SIDE = 65500
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -64,23 +66,26 @@ def transcode(data: bytes, short_side: int, quality: int) -> Jpeg:
 
 
 def decode(data: bytes) -> np.ndarray:
-    """Decode a picture as it is.
+    """Decode a picture of a record as it is.
 
     Returns:
         uint8 ``[height, width, 3]``, RGB.
 
     Raises:
-        Exception: as ``transcode``.
+        Exception: as ``transcode``; also where training could not decode it.
     """
-    return np.asarray(_to_rgb(_open(data)))
+    return np.asarray(_to_rgb(_open(data, _TENSORFLOW_FORMATS)))
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: bytes, formats: Sequence[str] = _FORMATS) -> Image.Image:
     """Read the header, and refuse what would not fit into memory."""
-    image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    try:
+        image = Image.open(io.BytesIO(data), formats=formats)
+    except UnidentifiedImageError:  # Its message names a place in memory.
+        raise ValueError(f"not one of {', '.join(formats)}") from None
     width, height = image.size
-    if width * height > _MAX_PIXELS:
-        raise ValueError(f"{width} x {height} pixels, more than {_MAX_PIXELS}")
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{width} x {height} pixels, more than {MAX_PIXELS}")
     return image
 
 

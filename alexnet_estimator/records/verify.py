@@ -4,7 +4,7 @@ import collections
 import concurrent.futures
 import hashlib
 import os
-from typing import Counter, List, NamedTuple, Optional, Tuple
+from typing import Counter, List, NamedTuple, Optional, Sequence
 
 import tqdm
 
@@ -31,6 +31,13 @@ class Damage(NamedTuple):
     def __str__(self) -> str:
         record = "" if self.record_index is None else f" record {self.record_index}:"
         return f"{self.file}:{record} {self.reason}"
+
+
+class ShardCheck(NamedTuple):
+    """What was found in a file: damages, and how often each label (from 0) occurs."""
+
+    damages: List[Damage]
+    labels: Counter[int]
 
 
 def verify(
@@ -66,21 +73,9 @@ def _verify_split(
     split = dataset.splits[name]
     damages: List[Damage] = []
     labels: Counter[int] = collections.Counter()
-    # Decoding and hashing let other threads run meanwhile.
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        checks = pool.map(
-            lambda shard: _verify_shard(dataset, shard, decode), split.shards
-        )
-        bar = tqdm.tqdm(
-            checks,
-            desc=f"verifying {name}",
-            total=len(split.shards),
-            unit=" shards",
-            disable=None if show_progress else True,  # None: only on a terminal.
-        )
-        for shard_damages, shard_labels in bar:
-            damages.extend(shard_damages)
-            labels.update(shard_labels)
+    for check in check_shards(dataset, split.shards, decode, show_progress):
+        damages.extend(check.damages)
+        labels.update(check.labels)
     counts = tuple(labels[label] for label in range(dataset.num_classes))
     if not damages and counts != split.class_counts:
         reason = f"pictures by class are {counts} instead of {split.class_counts}"
@@ -88,10 +83,34 @@ def _verify_split(
     return damages
 
 
-def _verify_shard(
-    dataset: Dataset, shard: Shard, decode: bool
-) -> Tuple[List[Damage], Counter[int]]:
-    """Return the damages of a shard and how often each label occurs."""
+def check_shards(
+    dataset: Dataset,
+    shards: Sequence[Shard],
+    decode: bool = True,
+    show_progress: bool = True,
+) -> List[ShardCheck]:
+    """Read shards of a data set whole, several at a time.
+
+    Args:
+        dataset: that they belong to.
+        shards: in the order of the result.
+        decode: also decode every picture.
+        show_progress: a bar on stderr.
+    """
+    # Decoding and hashing let other threads run meanwhile.
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        checks = pool.map(lambda shard: _check_shard(dataset, shard, decode), shards)
+        bar = tqdm.tqdm(
+            checks,
+            desc="verifying",
+            total=len(shards),
+            unit=" shards",
+            disable=None if show_progress else True,  # None: only on a terminal.
+        )
+        return list(bar)
+
+
+def _check_shard(dataset: Dataset, shard: Shard, decode: bool) -> ShardCheck:
     path = os.path.join(dataset.directory, shard.file)
     damages: List[Damage] = []
     labels: Counter[int] = collections.Counter()
@@ -112,7 +131,7 @@ def _verify_shard(
             damages.append(Damage(shard.file, None, reason))
     except OSError as error:
         damages.append(Damage(shard.file, None, error.strerror or str(error)))
-    return damages, labels
+    return ShardCheck(damages, labels)
 
 
 def _check_record(dataset: Dataset, record: tfrecord.Record, decode: bool) -> int:

@@ -16,6 +16,8 @@ from alexnet_estimator.report.style import LIGHT, SERIES
 MAX_POINTS = 300
 # A confusion matrix of more classes is drawn without names and numbers.
 MAX_NAMED_CLASSES = 20
+# Rows of a confusion matrix that can be told apart in a picture.
+MAX_CELLS = 200
 _DASHES = ("-", "--", "-.", ":")
 _STYLE = {
     "axes.edgecolor": LIGHT["border"],
@@ -66,7 +68,7 @@ class Chart(NamedTuple):
         name: of its file.
         title: with the unit.
         lines: at least one, each with a finite value.
-        scale: matplotlib's name of the vertical scale, or ``from_0``.
+        scale: of the vertical axis: ``from_0``, ``linear``, ``log`` or ``log2``.
         restarts: steps at which the only run was started again.
     """
 
@@ -95,16 +97,16 @@ def plan_charts(runs: Sequence[History]) -> List[Chart]:
     if len(runs) == 1:
         restarts = tuple(start.step for start in runs[0].starts[1:])
     charts = [
-        Chart("loss", "Loss", _losses(runs)),
+        Chart("loss", "Loss", _losses(runs), "from_0"),
         Chart("accuracy", "Accuracy, %", _accuracies(runs)),
-        Chart("learning_rate", "Learning rate", _logged(runs, "learning_rate")),
-        Chart("images_per_sec", "Images/s", _logged(runs, "images_per_sec"), "from_0"),
-        Chart("gradient_norm", "Gradient norm", _logged(runs, "gradient_norm")),
+        _logged(runs, "learning_rate", "Learning rate"),
+        _logged(runs, "images_per_sec", "Images/s"),
+        _logged(runs, "gradient_norm", "Gradient norm"),
     ]
     scaled = [run for run in runs if (run.values("loss_scale")[1] > 1).any()]
     if scaled:
-        lines = _logged(runs, "loss_scale")
-        charts.insert(3, Chart("loss_scale", "Loss scale", lines, "log"))
+        chart = _logged(runs, "loss_scale", "Loss scale")
+        charts.insert(3, chart._replace(scale="log2"))
     return [
         _with_scale(chart._replace(lines=lines, restarts=restarts))
         for chart in charts
@@ -114,11 +116,12 @@ def plan_charts(runs: Sequence[History]) -> List[Chart]:
 
 
 def _with_scale(chart: Chart) -> Chart:
-    """Make a linear scale logarithmic where a linear one would show one peak only."""
+    """Choose a logarithmic scale where a linear one would show nothing but a peak."""
     values = np.concatenate([line.values for line in chart.lines])
     values = values[np.isfinite(values)]
     is_steep = values.min() > 0 and values.max() > 100 * np.median(values)
-    return chart._replace(scale="log") if is_steep else chart
+    is_linear = chart.scale in ("linear", "from_0")
+    return chart._replace(scale="log") if is_steep and is_linear else chart
 
 
 def _losses(runs: Sequence[History]) -> List[Line]:
@@ -126,9 +129,9 @@ def _losses(runs: Sequence[History]) -> List[Line]:
     for run, colour, dash in _with_colours(runs):
         is_alone = len(runs) == 1
         steps, values = run.values("loss")
-        label = "training" if is_alone else f"{run.name}, training"
+        label = "training" if is_alone else f"{run.name} (training)"
         lines.append(Line(label, steps, values, colour, dash, is_faint=not is_alone))
-        label = "validation" if is_alone else f"{run.name}, validation"
+        label = "validation" if is_alone else run.name
         colour = "vermilion" if is_alone else colour
         lines.append(_evaluated(run, "loss", label, colour, dash))
     return lines
@@ -161,11 +164,12 @@ def _evaluated(
     return Line(label, steps, values, colour, dash, marker="o")
 
 
-def _logged(runs: Sequence[History], name: str) -> List[Line]:
-    return [
+def _logged(runs: Sequence[History], name: str, title: str) -> Chart:
+    lines = [
         Line(run.name, *run.values(name), colour, dash)
         for run, colour, dash in _with_colours(runs)
     ]
+    return Chart(name, title, lines, "from_0")
 
 
 def _with_colours(runs: Sequence[History]) -> List[Tuple[History, str, str]]:
@@ -192,6 +196,11 @@ def describe(chart: Chart) -> str:
     return f"{chart.title} by step. " + ". ".join(texts) + "."
 
 
+def is_long(line: Line) -> bool:
+    """Tell whether a line is drawn as means with a band of extremes."""
+    return bool(np.isfinite(line.values).sum() > MAX_POINTS)
+
+
 def summarise(
     steps: np.ndarray, values: np.ndarray
 ) -> Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -204,8 +213,8 @@ def summarise(
     num_parts = min(MAX_POINTS, int(known.sum()))
     parts = np.array_split(values[known], num_parts)
     centres = [part.mean() for part in np.array_split(steps[known], num_parts)]
-    summary = np.array([[part.mean(), part.min(), part.max()] for part in parts])
-    return (np.array(centres), *summary.T)
+    means, lows, highs = np.array([[p.mean(), p.min(), p.max()] for p in parts]).T
+    return np.array(centres), means, lows, highs
 
 
 def draw(chart: Chart) -> Optional[Drawing]:
@@ -232,7 +241,8 @@ def draw_confusion(
         name: makes ids unique on a page.
     """
     matrix = np.asarray(matrix)
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    num_classes = len(class_names)
+    shares = _pool(matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1))
 
     def plot(axes: Any) -> None:
         from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgb
@@ -240,17 +250,28 @@ def draw_confusion(
         # From transparent, so that it fits any page; the root lets rare errors show.
         colour = to_rgb(LIGHT["sky"])
         colours = LinearSegmentedColormap.from_list("", [(*colour, 0), (*colour, 1)])
-        axes.imshow(shares, colours, norm=PowerNorm(0.5, 0, 1), interpolation="none")
+        sides = (-0.5, num_classes - 0.5, num_classes - 0.5, -0.5)
+        style = {"norm": PowerNorm(0.5, 0, 1), "interpolation": "none"}
+        axes.imshow(shares, colours, extent=sides, **style)
         axes.grid(False)
         axes.set(xlabel="answer", ylabel="true class")
-        if len(class_names) <= MAX_NAMED_CLASSES:
+        if num_classes <= MAX_NAMED_CLASSES:
             _name_classes(axes, matrix, class_names)
 
     description = (
-        f"Confusion matrix of {len(matrix)} classes and {matrix.sum()} images; the "
+        f"Confusion matrix of {num_classes} classes and {matrix.sum()} images; the "
         f"diagonal, which is right, holds {np.trace(matrix)} of them."
     )
     return _draw(plot, "Confusion matrix", name, description, 4.6)
+
+
+def _pool(shares: np.ndarray) -> np.ndarray:
+    """Take the largest of neighbours where single cells would be too small to see."""
+    factor = -(-len(shares) // MAX_CELLS)
+    missing = -len(shares) % factor
+    padded = np.pad(shares, (0, missing), mode="constant")
+    side = len(padded) // factor
+    return padded.reshape(side, factor, side, factor).max(axis=(1, 3))
 
 
 def _name_classes(axes: Any, matrix: np.ndarray, class_names: Sequence[str]) -> None:
@@ -267,14 +288,15 @@ def _name_classes(axes: Any, matrix: np.ndarray, class_names: Sequence[str]) -> 
 
 
 def _plain(text: str) -> str:
-    """Return text in which matplotlib finds no formula."""
-    return text.replace("\\", "/").replace("$", r"\$")
+    """Return text in which matplotlib finds no formula and nothing unprintable."""
+    printable = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return printable.replace("\\", "/").replace("$", r"\$")
 
 
 def _plot_line(axes: Any, line: Line) -> None:
     colour = LIGHT[line.colour]
     steps, means, lows, highs = summarise(line.steps, line.values)
-    if len(steps) < np.isfinite(line.values).sum():
+    if is_long(line):
         axes.fill_between(steps, lows, highs, color=colour, alpha=0.2, linewidth=0)
     axes.plot(
         steps,
@@ -290,16 +312,24 @@ def _plot_line(axes: Any, line: Line) -> None:
 
 
 def _scale_axes(axes: Any, chart: Chart) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
+    thousands = FuncFormatter(lambda value, _: f"{value:,.0f}")
     axes.set_xlabel("step", loc="right")
     axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+    axes.xaxis.set_major_formatter(thousands)
     if chart.scale == "log":
         axes.set_yscale("log")
         return
+    if chart.scale == "log2":
+        axes.set_yscale("log", base=2)
+        axes.yaxis.set_major_locator(LogLocator(2, numticks=6))
+        axes.yaxis.set_major_formatter(thousands)
+        return
     axes.yaxis.set_major_locator(MaxNLocator(5))
+    if max(axes.get_ylim()) >= 1000:
+        axes.yaxis.set_major_formatter(thousands)
     if chart.scale == "from_0":
         axes.set_ylim(bottom=0)
 

@@ -127,8 +127,10 @@ class History:
 
     @property
     def duration_secs(self) -> float:
-        """Return the wall time of all starts together."""
-        return sum(max(0.0, start.duration_secs) for start in self.starts)
+        """Return the wall time of all starts together, NaN where it is unknown."""
+        if not self.starts:
+            return math.nan
+        return sum(start.duration_secs for start in self.starts)
 
     def values(self, name: str) -> Tuple[np.ndarray, np.ndarray]:
         """Return steps and values of what was logged while training, float64."""

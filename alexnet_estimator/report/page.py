@@ -6,7 +6,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 import alexnet_estimator
 from alexnet_estimator.errors import ConfigError
-from alexnet_estimator.report import charts, sections, settings, text
+from alexnet_estimator.report import answers, charts, sections, settings, text
 from alexnet_estimator.report.charts import Chart, Drawing
 from alexnet_estimator.report.history import History, read_runs
 from alexnet_estimator.report.markup import Markup, details, element, join
@@ -100,9 +100,9 @@ def _page_of_one(run: History, drawn: Drawn, matrix: Optional[Drawing]) -> str:
 
 def _contents(run: History, matrix: Optional[Drawing]) -> Dict[str, Markup]:
     return {
-        "Classes": sections.confusion(run, matrix),
-        "Pictures": sections.samples(run),
-        "Kernels": sections.kernels(run),
+        "Classes": answers.classes(run.confusion, matrix),
+        "Pictures": answers.samples(run),
+        "Kernels": answers.kernels(run),
     }
 
 
@@ -127,11 +127,11 @@ def _winner(runs: Sequence[History]) -> str:
     """Say which run was best, where that can be said."""
     scored = [(run.best.top_1_accuracy, run) for run in runs if run.best]
     if not scored:
-        return "None has been evaluated yet."
+        return "None has been evaluated yet"
     accuracy, run = max(scored, key=lambda pair: pair[0])
     if len({each.record.get("data_digest") for _, each in scored}) > 1:
-        return "Evaluated on different data: accuracies cannot be compared."
-    return f"Best: {run.name}, {text.percent(accuracy)} recognised."
+        return "Evaluated on different data: accuracies cannot be compared"
+    return f"Best: {run.name}, {text.percent(accuracy)} recognised"
 
 
 def _folded(run: History, index: int) -> Markup:
@@ -145,19 +145,23 @@ def _folded(run: History, index: int) -> Markup:
         "Starts": sections.starts(run),
     }
     blocks = [join([element("h3", name), part]) for name, part in parts.items()]
-    status = element("p", sections.result(run), " ", sections.status(run))
-    return details(run.name, status, *blocks)
+    status = element("p", sections.status(run), class_="muted")
+    return details(f"{run.name}: {sections.result(run)}", status, *blocks)
 
 
 def _curves(drawn: Drawn) -> Markup:
     if not drawn:
         return element("p", "Nothing has been logged yet.")
-    advice = None
+    remarks = []
     if not all(drawing for _, drawing in drawn):
-        advice = "For curves, install matplotlib and run the verb report again."
-        advice = element("p", advice, class_="note")
+        remarks.append("For curves, install matplotlib and run the verb report again.")
+    if any(chart.restarts for chart, _ in drawn):
+        remarks.append("Dotted lines: restarts.")
+    if any(charts.is_long(line) for chart, _ in drawn for line in chart.lines):
+        remarks.append("Bands: from the lowest to the highest of neighbouring values.")
     figures = [sections.chart(chart, drawing) for chart, drawing in drawn]
-    return join([advice, element("div", *figures, class_="charts")])
+    note = element("p", " ".join(remarks), class_="muted") if remarks else None
+    return join([note, element("div", *figures, class_="charts")])
 
 
 def _document(title: str, header: Markup, parts: Dict[str, Markup]) -> str:

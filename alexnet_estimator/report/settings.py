@@ -6,7 +6,7 @@ from typing import Any, Dict, Sequence
 from alexnet_estimator.config import SCHEMA
 from alexnet_estimator.report.history import History, section
 from alexnet_estimator.report.markup import Markup, details, element, join, table
-from alexnet_estimator.report.text import plain
+from alexnet_estimator.report.text import UNKNOWN, plain
 
 
 def configuration(run: History) -> Markup:
@@ -39,26 +39,31 @@ def configuration(run: History) -> Markup:
 
 def differences(runs: Sequence[History]) -> Markup:
     """Show in what the runs differ: configuration, data, machine, versions."""
-    facts = [_facts(run) for run in runs]
+    # A run without a record would differ in everything.
+    known = [run for run in runs if run.record]
+    facts = [_facts(run) for run in known]
     names = sorted({name for each in facts for name in each})
     rows = [
-        (element("code", name), *(plain(each.get(name)) for each in facts))
+        (element("code", name), *(each.get(name, UNKNOWN) for each in facts))
         for name in names
-        if any(each.get(name) != facts[0].get(name) for each in facts)
+        if len({each.get(name) for each in facts}) > 1
     ]
     if not rows:
         return element("p", "None: configuration, data, machine and versions agree.")
-    header = ("", *(run.name for run in runs))
+    header = ("", *(run.name for run in known))
     return table("In what the runs differ", header, rows, "texts")
 
 
-def _facts(run: History) -> Dict[str, Any]:
+def _facts(run: History) -> Dict[str, str]:
     record = run.record
-    return {
+    values = {
         **_flatten(record.get("config")),
         **_flatten({"versions": record.get("versions")}),
-        **{name: record.get(name) for name in ("data_digest", "device", "num_ranks")},
+        "data_digest": plain(record.get("data_digest"))[:12],
+        "device": record.get("device"),
+        "num_ranks": record.get("num_ranks"),
     }
+    return {name: plain(value) for name, value in values.items()}
 
 
 def _flatten(groups: Any) -> Dict[str, Any]:

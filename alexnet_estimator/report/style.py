@@ -41,46 +41,58 @@ def _variables(colours: dict) -> str:
     return " ".join(f"--{name}: {value};" for name, value in colours.items())
 
 
-STYLE = (
-    f"""
+_COLOURS = f"""
 :root {{ color-scheme: light dark; {_variables(LIGHT)} }}
 @media (prefers-color-scheme: dark) {{ :root {{ {_variables(DARK)} }} }}
 """
-    + """
+_LAYOUT = """
 * { box-sizing: border-box; }
 body {
-  margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 76rem; background: var(--page);
-  color: var(--text); font: 1rem/1.5 system-ui, "Segoe UI", Roboto, sans-serif;
-  overflow-wrap: anywhere;
+  margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 76rem;
+  background: var(--page); color: var(--text);
+  font: 1rem/1.5 system-ui, "Segoe UI", Roboto, sans-serif; overflow-wrap: anywhere;
 }
-h1 { margin: 0; font-size: 1.05rem; font-weight: 600; color: var(--muted); }
+h1 { margin: 0; color: var(--muted); font-size: 1.05rem; font-weight: 600; }
 h2 {
   margin: 3rem 0 1rem; padding-bottom: .35rem; font-size: 1.25rem;
   border-bottom: 1px solid var(--border);
 }
 h3 { margin: 1.5rem 0 .5rem; font-size: 1rem; }
-p { margin: .5rem 0; max-width: 48rem; }
-a { color: var(--blue); }
+p { margin: .5rem 0; max-width: 54rem; }
+a, summary { color: var(--blue); }
+code { font: .88em ui-monospace, Menlo, Consolas, monospace; }
+nav { display: flex; flex-wrap: wrap; gap: .25rem 1.1rem; margin: 1.25rem 0; }
+details { margin: .75rem 0; }
+summary { padding: .3rem 0; cursor: pointer; }
+footer { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid var(--border); }
+footer, .muted, caption, figcaption { color: var(--muted); font-size: .875rem; }
 .result {
-  margin: .25rem 0 .5rem; max-width: 56rem; font-size: clamp(1.35rem, 4vw, 2rem);
-  font-weight: 650; line-height: 1.25; text-wrap: balance;
+  margin: .25rem 0 .5rem; max-width: 60rem; font-weight: 650; line-height: 1.25;
+  font-size: clamp(1.35rem, 4vw, 2rem); text-wrap: balance;
 }
-.muted, caption, figcaption, footer { color: var(--muted); font-size: .875rem; }
-.note { padding: .6rem .9rem; border-left: 4px solid var(--orange); background: var(--panel); }
-nav { display: flex; flex-wrap: wrap; gap: .25rem 1.1rem; margin: 1.25rem 0; font-size: .9rem; }
+.note {
+  padding: .6rem .9rem; border-left: 4px solid var(--orange); background: var(--panel);
+}
+
 .tiles, .charts, .samples { display: grid; gap: 1rem; margin: 1rem 0; }
-.tiles { grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .6rem; }
+.tiles { grid-template-columns: repeat(auto-fit, minmax(8.2rem, 1fr)); gap: .6rem; }
 .tiles div { padding: .7rem .9rem; border-radius: .5rem; background: var(--panel); }
 .tiles dt { color: var(--muted); font-size: .8rem; }
-.tiles dd { margin: 0; font-size: 1.2rem; font-weight: 600; }
-.charts { grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); gap: 2rem 1.5rem; }
-.samples { grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); }
+.tiles dd { margin: 0; font-size: 1.15rem; font-weight: 600; }
+
 figure { margin: 0; min-width: 0; }
+figure > svg, figure > img { display: block; width: 100%; height: auto; }
+.charts {
+  gap: 2rem 1.5rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr));
+}
 .charts figure { max-width: 30rem; }
 .charts h3 { margin: 0 0 .3rem; }
-figure svg, figure img { display: block; width: 100%; height: auto; }
 .charts svg { stroke-linejoin: round; stroke-linecap: butt; }
 .charts svg text { font-family: inherit !important; }
+.key { display: inline-flex; align-items: center; gap: .4em; margin-right: 1em; }
+.key svg { flex: none; width: 1.9em; height: .8em; }
+.samples { grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); }
 .samples img {
   aspect-ratio: 1; object-fit: contain; border-radius: .4rem; background: var(--panel);
 }
@@ -88,29 +100,31 @@ figure svg, figure img { display: block; width: 100%; height: auto; }
 .samples b { color: var(--text); }
 .kernels { max-width: 44rem; }
 .kernels img { image-rendering: pixelated; border-radius: .4rem; }
-.key { display: inline-flex; align-items: center; gap: .4em; margin-right: 1em; }
-.charts figure .key svg { display: inline; flex: none; width: 1.9em; height: .8em; }
+
+.columns { display: flex; flex-wrap: wrap; gap: .5rem 4rem; align-items: flex-start; }
+.columns > * { max-width: 100%; }
+.columns .charts { width: 27rem; max-width: 100%; }
 .scroll { overflow-x: auto; margin: .75rem 0; }
 .scroll:focus-visible { outline: 2px solid var(--blue); }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-caption { padding-bottom: .4rem; text-align: left; caption-side: top; }
-th, td { padding: .35rem .75rem; border-bottom: 1px solid var(--border); text-align: left; vertical-align: top; }
+table {
+  border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums;
+}
+caption { padding-bottom: .4rem; text-align: left; }
+th, td {
+  padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--border);
+  text-align: left; vertical-align: top;
+}
 thead th { color: var(--muted); font-weight: 600; white-space: nowrap; }
-tbody th { font-weight: 500; overflow-wrap: normal; min-width: 6rem; max-width: 22rem; }
-.numbers td, .numbers th:not(:first-child), .matrix td { text-align: right; white-space: nowrap; }
-.texts td { min-width: 6rem; }
-.matrix td, .matrix thead th { text-align: center; }
+tbody th { min-width: 6.5rem; max-width: 22rem; font-weight: 500; }
+th code { white-space: nowrap; }
+.numbers td, .numbers thead th:not(:first-child) { text-align: right; }
+.numbers td { white-space: nowrap; }
+.texts td { min-width: 5rem; }
 .matrix td { min-width: 3.4rem; border: 2px solid var(--page); }
-.matrix thead th { white-space: normal; max-width: 9rem; overflow-wrap: anywhere; }
-.matrix.many thead th:not(:first-child) { writing-mode: vertical-rl; text-align: right; max-height: 12rem; vertical-align: bottom; }
-.heat { background: var(--panel); position: relative; }
+.matrix td, .matrix thead th { padding: .35rem .5rem; text-align: center; }
+.matrix thead th { max-width: 9rem; white-space: normal; }
+.many thead th { max-height: 11rem; writing-mode: vertical-rl; text-align: end; }
 .best { font-weight: 700; }
-.bar { display: inline-block; height: .55em; margin-left: .6em; border-radius: 2px; background: var(--blue); vertical-align: baseline; }
-details { margin: .75rem 0; }
-summary { cursor: pointer; padding: .3rem 0; color: var(--blue); }
-.run > summary { font-size: 1.1rem; font-weight: 600; }
-code { font: .88em ui-monospace, Menlo, Consolas, monospace; }
-footer { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid var(--border); }
 @media print { body { max-width: none; } figure, tr { break-inside: avoid; } }
 """
-)
+STYLE = _COLOURS + _LAYOUT

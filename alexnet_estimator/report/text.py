@@ -4,34 +4,36 @@ import datetime
 import math
 from typing import Any
 
+UNKNOWN = "–"
+
 
 def percent(share: float, digits: int = 1) -> str:
-    """Return a share, e.g. ``98.1 %``; a dash where it is unknown."""
-    return f"{100 * share:.{digits}f}\u202f%" if math.isfinite(share) else "–"
+    """Return a share with a narrow space, e.g. ``98.1 %``."""
+    return f"{100 * share:.{digits}f}\u202f%" if math.isfinite(share) else UNKNOWN
 
 
-def decimal(value: float, digits: int = 4) -> str:
-    """Return a number, e.g. ``0.6931``; a dash where it is unknown."""
-    return f"{value:.{digits}f}" if math.isfinite(value) else "–"
+def decimal(value: float) -> str:
+    """Return a number, e.g. ``0.6931``."""
+    return f"{value:.4f}" if math.isfinite(value) else UNKNOWN
 
 
 def duration(secs: float) -> str:
-    """Return a duration, e.g. ``3 min 29 s``; a dash where it is unknown."""
+    """Return a duration, e.g. ``3 min 29 s``."""
     if not math.isfinite(secs):
-        return "–"
+        return UNKNOWN
     minutes, seconds = divmod(round(secs), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
-        return f"{hours} h {minutes:02d} min"
+        return f"{hours:,} h {minutes:02d} min"
     return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
 
 
 def time(secs: float) -> str:
-    """Return a time (seconds since 1970) in UTC; a dash where it is unknown."""
+    """Return a time (seconds since 1970) in UTC."""
     try:
         moment = datetime.datetime.fromtimestamp(secs, datetime.timezone.utc)
     except (ValueError, OverflowError, OSError):
-        return "–"
+        return UNKNOWN
     return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
@@ -41,4 +43,4 @@ def plain(value: Any) -> str:
         return "(" + ", ".join(map(plain, value)) + ")"
     if isinstance(value, float):
         return f"{value:g}"
-    return "–" if value is None else str(value) or "(empty)"
+    return UNKNOWN if value is None else str(value) or "(empty)"

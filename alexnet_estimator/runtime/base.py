@@ -5,8 +5,9 @@ package receives plain numbers (``rank``, ``num_ranks``), tensors and optimizers
 """
 
 import abc
+import contextlib
 import os
-from typing import Callable, List, Sequence
+from typing import Callable, Iterator, List, Sequence
 
 import tensorflow.compat.v1 as tf
 
@@ -78,6 +79,11 @@ class Runtime(abc.ABC):
     def start_hooks(self) -> List[tf.train.SessionRunHook]:
         """Return the hooks that give every rank the weights of rank 0."""
         return []
+
+    @contextlib.contextmanager
+    def noticing_lost_ranks(self) -> Iterator[None]:
+        """Raise RankError where an error only means that another rank has ended."""
+        yield
 
     def agree_on(self, value: int, what: str) -> None:
         """Check that all ranks hold the same number, from 0 to 2 ** 20.

@@ -5,13 +5,15 @@ work in a temporary folder and receive every variable from rank 0: weights, slot
 averages, loss scale and global step.
 """
 
+import contextlib
 import tempfile
-from typing import List, Sequence
+from typing import Iterator, List, Sequence
 
 import horovod.tensorflow as hvd
 import tensorflow.compat.v1 as tf
 
 from alexnet_estimator.config import Config
+from alexnet_estimator.errors import RankError
 from alexnet_estimator.optim.loss_scale import ScaledOptimizer, scale_loss
 from alexnet_estimator.runtime.base import ModelFn, Runtime, session_config
 from alexnet_estimator.runtime.local import host_estimator
@@ -59,8 +61,19 @@ class HorovodRuntime(Runtime):
 
     def sum_over_ranks(self, values: Sequence[float]) -> List[float]:
         """Return element-wise sums over all ranks (float64)."""
-        totals = self._session.run(self._totals, {self._values: values})
+        with self.noticing_lost_ranks():
+            totals = self._session.run(self._totals, {self._values: values})
         return [float(total) for total in totals]
+
+    @contextlib.contextmanager
+    def noticing_lost_ranks(self) -> Iterator[None]:
+        """Raise RankError where an error only means that another rank has ended."""
+        try:
+            yield
+        except tf.errors.UnknownError as error:
+            if "Horovod" not in str(error):
+                raise
+            raise RankError("another rank has ended: see its log") from error
 
     def start_hooks(self) -> List[tf.train.SessionRunHook]:
         """Return the hook that sends all variables of rank 0 to the others."""

@@ -1,0 +1,335 @@
+"""Export: every format says what the checkpoint says, or nothing is exported."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+from typing import Any, Callable, List, Set
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from alexnet_estimator.config import Config, load_resolved
+from alexnet_estimator.errors import ConfigError, DataError
+from alexnet_estimator.jobs import export as job
+from alexnet_estimator.jobs import serving
+from alexnet_estimator.jobs.classifier import open_classifier
+from alexnet_estimator.jobs.predict import classify, find_sources, predict
+from alexnet_estimator.records import examples, manifest, tfrecord
+from tests import tiny, training
+
+CLASS_NAMES = ("apple", "ocean", "tree")
+# Of what serves, and of nothing else.
+SERVING_OPS = {
+    *("Placeholder", "Const", "Identity", "NoOp", "Pack", "Shape", "StridedSlice"),
+    *("Cast", "Sub", "RealDiv", "Conv2D", "BiasAdd", "Relu", "LRN", "MaxPool", "Split"),
+    *("ConcatV2", "Reshape", "MatMul", "Softmax"),
+}
+
+
+def _run_folder(folder: Any, data_dir: str, **optim: float) -> str:
+    model_dir = os.path.join(str(folder), "run")
+    optim = {"learning_rate": 0.02, **optim}
+    training.run_job(data_dir, model_dir, optim=optim, train={"steps": 10})
+    return model_dir
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> str:
+    """Return a run with averaged weights that differ from the last ones."""
+    return _run_folder(tmp_path_factory.mktemp("export"), data_dir, ema_decay=0.9)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory, model_dir: str) -> str:
+    """Return a folder with a SavedModel and a frozen graph."""
+    output = str(tmp_path_factory.mktemp("exported") / "model")
+    result = job.export(_config(model_dir), model_dir, output)
+    assert result == (output, 10, 11, result.max_difference)
+    assert result.max_difference <= job.MAX_DIFFERENCE
+    return output
+
+
+@pytest.fixture(scope="module")
+def held_out(data_dir: str) -> List[bytes]:
+    """Return the pictures of the validation split, encoded."""
+    shards = manifest.load(data_dir).shard_paths("validation")
+    records = (record for shard in shards for record in tfrecord.read_records(shard))
+    return [examples.parse(record.data)[0] for record in records]
+
+
+@pytest.fixture
+def tampered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write exports whose last bias is not the checkpoint's."""
+    restore = serving._restore
+
+    def tamper(model: Any, images: Any, session: tf.Session) -> Any:
+        result = restore(model, images, session)
+        (bias,) = [v for v in tf.trainable_variables() if v.op.name.endswith("fc8/bias")]
+        bias.load(session.run(bias) + [0.001, 0.0, 0.0], session)
+        return result
+
+    monkeypatch.setattr(serving, "_restore", tamper)
+
+
+def _config(model_dir: str) -> Config:
+    return load_resolved(os.path.join(model_dir, "config.json"))
+
+
+def _photos(data_dir: str) -> str:
+    return os.path.join(os.path.dirname(data_dir), "pictures")
+
+
+def _probabilities(folder: str, photos: str) -> np.ndarray:
+    """Return what the model of a run or of an export says about a folder."""
+
+    def refuse(reject: Any) -> None:
+        raise AssertionError(reject)
+
+    found = find_sources([photos])
+    predictions = classify(open_classifier(folder), found, refuse)
+    return np.stack([prediction.probabilities for prediction in predictions])
+
+
+def _ops(graph: tf.GraphDef) -> Set[str]:
+    return {node.op for node in graph.node}
+
+
+def _dtypes(graph: tf.GraphDef) -> Set[int]:
+    return {
+        value.type
+        for node in graph.node
+        for value in node.attr.values()
+        if value.WhichOneof("value") == "type"
+    }
+
+
+def test_saved_model_predicts_as_the_checkpoint(
+    model_dir: str, exported: str, data_dir: str, tmp_path: Any
+) -> None:
+    of_run = _probabilities(model_dir, _photos(data_dir))
+    of_export = _probabilities(exported, _photos(data_dir))
+    assert of_run.shape == (60, 3) and np.ptp(of_run, axis=0).min() > 0.01
+    np.testing.assert_allclose(of_export, of_run, atol=1e-4)
+    # A SavedModel that was taken out of its folder is a model, too.
+    alone = shutil.copytree(os.path.join(exported, "saved_model"), str(tmp_path / "m"))
+    summary = predict(
+        open_classifier(str(alone)), [_photos(data_dir)], str(tmp_path / "out.csv")
+    )
+    assert summary.num_images == 60
+
+
+def test_signatures_agree(exported: str, held_out: List[bytes]) -> None:
+    folder = os.path.join(exported, "saved_model")
+    by_bytes = serving.run_saved_model(folder, "serving_default", held_out)
+    images = np.stack([_decode(picture) for picture in held_out])
+    by_images = serving.run_saved_model(folder, "images", images)
+    for outputs in (by_bytes, by_images):
+        index = outputs["probabilities"].argmax(axis=1)
+        np.testing.assert_array_equal(outputs["class_index"], index)
+        names = [CLASS_NAMES[i].encode() for i in index]
+        assert list(outputs["class_name"]) == names
+    np.testing.assert_allclose(
+        by_bytes["probabilities"], by_images["probabilities"], atol=1e-6
+    )
+    # PNG files as well, and one picture alone.
+    png = tiny.encode(tiny.noise(0))
+    crop = tiny.noise(0)[4:67, 4:67]
+    np.testing.assert_allclose(
+        serving.run_saved_model(folder, "serving_default", [png])["probabilities"],
+        serving.run_saved_model(folder, "images", [crop])["probabilities"],
+        atol=1e-6,
+    )
+
+
+def _decode(picture: bytes) -> np.ndarray:
+    """Decode as evaluation does, with the code for evaluation."""
+    from alexnet_estimator import inputs
+
+    with tf.Graph().as_default(), tiny.session() as session:
+        return session.run(inputs.decode_for_eval(tf.constant(picture), 63))
+
+
+def test_frozen_graph_predicts_as_the_checkpoint(
+    model_dir: str, exported: str, held_out: List[bytes]
+) -> None:
+    images = np.stack([_decode(picture) for picture in held_out])
+    probabilities = serving.run_frozen(os.path.join(exported, "model.pb"), images)
+    folder = os.path.join(exported, "saved_model")
+    expected = serving.run_saved_model(folder, "images", images)["probabilities"]
+    np.testing.assert_allclose(probabilities, expected, atol=1e-4)
+
+
+def test_graphs_are_for_serving_and_float32(exported: str, model_dir: str) -> None:
+    frozen = tf.GraphDef.FromString(pathlib.Path(exported, "model.pb").read_bytes())
+    assert _ops(frozen) - SERVING_OPS == set()
+    assert tf.float16.as_datatype_enum not in _dtypes(frozen)
+    inputs = [node for node in frozen.node if node.op == "Placeholder"]
+    assert [node.name for node in inputs] == ["images"]
+    (output,) = [node for node in frozen.node if node.name == "probabilities"]
+    assert output.op == "Softmax"
+    with serving.loaded(os.path.join(exported, "saved_model")) as (session, _):
+        names = {v.op.name for v in tf.global_variables()}
+        # No momentum; no name of what trains.
+        assert {name.split("/")[0] for name in names} == {"alexnet", "global_step"}
+        ops = {op.type for op in session.graph.get_operations()}
+    assert not [op for op in ops if "Random" in op or op.startswith("Apply")]
+
+
+def test_averaged_weights_are_exported(exported: str, model_dir: str) -> None:
+    frozen = tf.GraphDef.FromString(pathlib.Path(exported, "model.pb").read_bytes())
+    (node,) = [node for node in frozen.node if node.name == "alexnet/fc8/kernel"]
+    kernel = tf.make_ndarray(node.attr["value"].tensor)
+    stored = training.variables(model_dir)
+    averages = stored["alexnet/fc8/kernel/ExponentialMovingAverage"]
+    np.testing.assert_array_equal(kernel, averages)
+    assert not np.allclose(kernel, stored["alexnet/fc8/kernel"], atol=1e-4)
+
+
+def test_mixed_precision_is_exported_as_float32(model_dir: str, tmp_path: Any) -> None:
+    config = _config(model_dir)
+    config.precision.mode = "allow_mix_precision"
+    config.data.use_ten_crop = True
+    output = tmp_path / "model"
+    job.export(config, model_dir, str(output), ["frozen"], batch_size=4)
+    frozen = tf.GraphDef.FromString((output / "model.pb").read_bytes())
+    assert tf.float16.as_datatype_enum not in _dtypes(frozen)
+    (images,) = [node for node in frozen.node if node.op == "Placeholder"]
+    shape = [dim.size for dim in images.attr["shape"].shape.dim]
+    assert shape == [4, 63, 63, 3]
+    assert config.precision.mode == "allow_mix_precision"
+    assert sorted(os.listdir(output)) == ["class_names.txt", "model.pb", "to_om.sh"]
+
+
+def test_onnx_predicts_as_the_checkpoint(
+    model_dir: str, held_out: List[bytes], tmp_path: Any
+) -> None:
+    pytest.importorskip("tf2onnx", reason="the extra onnx is not installed")
+    pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    output = str(tmp_path / "model")
+    job.export(_config(model_dir), model_dir, output, ["frozen", "onnx"])
+    images = np.stack([_decode(picture) for picture in held_out])
+    np.testing.assert_allclose(
+        serving.run_onnx(os.path.join(output, "model.onnx"), images),
+        serving.run_frozen(os.path.join(output, "model.pb"), images),
+        atol=1e-4,
+    )
+
+
+@pytest.mark.parametrize("name", list(job.FORMATS))
+def test_other_weights_are_not_exported(
+    model_dir: str, tmp_path: Any, tampered: None, name: str
+) -> None:
+    if name == "onnx":
+        pytest.importorskip("tf2onnx", reason="the extra onnx is not installed")
+        pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    with pytest.raises(DataError, match="differs from the checkpoint's") as caught:
+        job.export(_config(model_dir), model_dir, str(tmp_path / "model"), [name])
+    assert "nothing was exported" in caught.value.message()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("value", [0.34, np.nan])
+def test_difference_and_nan_are_refused(value: float) -> None:
+    expected = np.full([2, 3], 1 / 3, np.float32)
+    trial = job._Trial([], np.zeros([2, 63, 63, 3], np.uint8), expected)
+    assert job._compare("same", expected + 1e-6, trial) < job.MAX_DIFFERENCE
+    with pytest.raises(DataError):
+        job._compare("other", np.where(expected > 0, value, 0), trial)
+
+
+def test_class_names_go_with_every_format(exported: str) -> None:
+    text = "\n".join(CLASS_NAMES) + "\n"
+    for folder in (exported, os.path.join(exported, "saved_model", "assets.extra")):
+        assert pathlib.Path(folder, "class_names.txt").read_text() == text
+    classifier = open_classifier(exported)
+    assert classifier.class_names == CLASS_NAMES
+    # Pictures are prepared as those of the run, wherever it was; its paths stay there.
+    assert classifier.conversion["short_side"] == 32
+    assert classifier.config.data.path == ""
+
+
+def test_damaged_exports_are_refused(
+    exported: str, data_dir: str, tmp_path: Any
+) -> None:
+    def damage(change: Callable[[pathlib.Path], None]) -> str:
+        copy = tmp_path / change.__name__
+        shutil.copytree(exported, copy)
+        change(copy / "saved_model")
+        return str(copy)
+
+    def no_assets(folder: pathlib.Path) -> None:
+        shutil.rmtree(folder / "assets.extra")
+
+    def no_variables(folder: pathlib.Path) -> None:
+        shutil.rmtree(folder / "variables")
+
+    def cut_graph(folder: pathlib.Path) -> None:
+        data = (folder / "saved_model.pb").read_bytes()
+        (folder / "saved_model.pb").write_bytes(data[: len(data) // 2])
+
+    with pytest.raises(DataError, match="assets.extra/config.json"):
+        open_classifier(damage(no_assets))
+    for change in (no_variables, cut_graph):
+        classifier = open_classifier(damage(change))
+        with pytest.raises(DataError, match="cannot be loaded"):
+            predict(classifier, [_photos(data_dir)], str(tmp_path / "out.csv"))
+    assert not (tmp_path / "out.csv").exists()
+    with pytest.raises(ConfigError, match="no checkpoint"):
+        open_classifier(exported, checkpoint="model.ckpt-10")
+
+
+def test_wrong_arguments_are_refused(
+    model_dir: str, exported: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, file = _config(model_dir), tmp_path / "file"
+    file.write_text("")
+    for output, formats, batch_size, message in (
+        (exported, ["frozen"], None, "exists"),
+        (str(file), ["frozen"], None, "exists"),
+        (str(file / "model"), ["frozen"], None, "cannot be made"),
+        (str(tmp_path / "new"), ["tflite"], None, "no format 'tflite'"),
+        (str(tmp_path / "new"), [], None, "no format ''"),
+        (str(tmp_path / "new"), ["frozen"], 0, "batch size is 0"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            job.export(config, model_dir, output, formats, batch_size)
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    with pytest.raises(ConfigError, match=r"alexnet-estimator\[onnx\]"):
+        job.export(config, model_dir, str(tmp_path / "new"), ["onnx"])
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_run_on_made_up_data_needs_no_pictures(model_dir: str, tmp_path: Any) -> None:
+    config = _config(model_dir)
+    config.data.path, config.data.synthetic = "", True
+    result = job.export(config, model_dir, str(tmp_path / "model"), ["frozen"])
+    assert result.num_pictures == 2
+
+
+def test_the_atc_script(exported: str, tmp_path: Any) -> None:
+    """Run it with an ``atc`` that only shows what it is given."""
+    atc = tmp_path / "atc"
+    atc.write_text('#!/bin/sh\nls model.pb\nprintf "%s\\n" "$@"\n')
+    atc.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    for chip, arguments in (("Ascend310", []), ("Ascend910A", ["Ascend910A"])):
+        shown = subprocess.run(
+            ["sh", os.path.join(exported, "to_om.sh"), *arguments],
+            stdout=subprocess.PIPE,
+            env=environment,
+            check=True,
+        )
+        assert shown.stdout.decode().splitlines() == [
+            "model.pb",
+            "--framework=3",
+            "--model=model.pb",
+            "--output=model",
+            "--input_format=NHWC",
+            "--input_shape=images:1,63,63,3",
+            "--out_nodes=probabilities:0",
+            "--output_type=FP32",
+            f"--soc_version={chip}",
+        ]
