@@ -5,19 +5,24 @@ import os
 import pathlib
 import re
 import shutil
-from typing import Dict, List, Optional
+import sys
+import time
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from alexnet_estimator.errors import ConfigError, DataError, DivergedError
+from alexnet_estimator.records.files import write_text
 
 PREFIX = "model.ckpt-"
+RETRY_SECS = 5.0
 _SAVING = ".saving"
+_POINTER = "checkpoint"
 
 
 def save(session: tf.Session, saver: tf.train.Saver, model_dir: str, step: int) -> str:
-    """Save the session's variables as the newest checkpoint.
+    """Save the session's variables as the newest checkpoint; try twice.
 
     The files are written into a temporary folder, read back, and moved only if they are
     complete and finite; then the ``checkpoint`` file points at them.
@@ -29,6 +34,17 @@ def save(session: tf.Session, saver: tf.train.Saver, model_dir: str, step: int) 
         DivergedError: a variable is not finite; the previous checkpoint stays newest.
         DataError: the files could not be written or read back.
     """
+    try:
+        return _try_to_save(session, saver, model_dir, step)
+    except DataError as error:
+        print(f"warning: {error}; trying once more", file=sys.stderr, flush=True)
+    time.sleep(RETRY_SECS)
+    return _try_to_save(session, saver, model_dir, step)
+
+
+def _try_to_save(
+    session: tf.Session, saver: tf.train.Saver, model_dir: str, step: int
+) -> str:
     temporary = pathlib.Path(model_dir, _SAVING)
     shutil.rmtree(str(temporary), ignore_errors=True)
     name = f"{PREFIX}{step}"
@@ -45,9 +61,10 @@ def save(session: tf.Session, saver: tf.train.Saver, model_dir: str, step: int) 
             )
         return _publish(temporary, model_dir, name)
     except (OSError, ValueError, tf.errors.OpError) as error:
+        reason = getattr(error, "message", error)  # TensorFlow's without its traces.
         free_mib = shutil.disk_usage(model_dir).free >> 20
         raise DataError(
-            f"cannot save step {step} in {model_dir} ({free_mib} MiB free): {error}; "
+            f"cannot save step {step} in {model_dir} ({free_mib} MiB free): {reason}; "
             f"the last good checkpoint is {latest(model_dir) or 'none'}"
         ) from error
     finally:
@@ -68,9 +85,9 @@ def point_at(model_dir: str, name: str) -> None:
     """Make the ``checkpoint`` file name this checkpoint the newest, atomically."""
     others = [os.path.basename(path) for path in list_checkpoints(model_dir)]
     others = [other for other in others if other != name]
-    tf.train.update_checkpoint_state(
-        model_dir, name, all_model_checkpoint_paths=others + [name]
-    )
+    lines = [f'model_checkpoint_path: "{name}"']
+    lines += [f'all_model_checkpoint_paths: "{other}"' for other in [*others, name]]
+    write_text(os.path.join(model_dir, _POINTER), "\n".join(lines) + "\n")
 
 
 def list_checkpoints(model_dir: str) -> List[str]:
@@ -103,48 +120,72 @@ def find_problem(prefix: str) -> Optional[str]:
     try:
         variable = _find_not_finite(prefix)
     except (tf.errors.OpError, ValueError) as error:
-        return f"unreadable ({error})"
+        return f"unreadable ({getattr(error, 'message', error)})"
     return f"{variable} has values that are not finite" if variable else None
 
 
 def _find_not_finite(prefix: str) -> Optional[str]:
-    """Read a checkpoint whole; return a variable that is not finite, or None."""
+    """Read a checkpoint whole; return a variable that is not finite, or None.
+
+    Raises:
+        OpError, ValueError: it cannot be read.
+    """
     reader = tf.train.load_checkpoint(prefix)
-    for name, dtype in reader.get_variable_to_dtype_map().items():
+    dtypes = reader.get_variable_to_dtype_map()
+    # Before memory is taken: an index from elsewhere can declare any shape.
+    declared_bytes = sum(
+        math.prod(shape) * dtypes[name].size
+        for name, shape in reader.get_variable_to_shape_map().items()
+    )
+    stored_bytes = sum(map(os.path.getsize, _data_files(prefix)))
+    if declared_bytes > stored_bytes:
+        raise ValueError(f"{declared_bytes} bytes declared, {stored_bytes} stored")
+    for name, dtype in dtypes.items():
         value = reader.get_tensor(name)
         if dtype.is_floating and not np.isfinite(value).all():
             return name
     return None
 
 
-def newest_valid(model_dir: str) -> Optional[str]:
+def newest_valid(model_dir: str) -> Tuple[Optional[str], Dict[str, str]]:
     """Return the newest checkpoint that can be trusted; None in a new folder.
 
-    Damaged ones that are newer than a valid one are moved to ``quarantine/`` with a
-    warning, and ``checkpoint`` points at the one returned.
+    Damaged ones that are newer than a valid one are moved to ``quarantine/``, and
+    ``checkpoint`` points at the one returned.
+
+    Returns:
+        Its path prefix, and what is wrong with each one that has been moved.
 
     Raises:
-        DataError: there are checkpoints, and none of them is valid.  They stay where
-            they are, so that no later run starts from scratch unasked.
+        DataError: there are or have been checkpoints, and none of them is valid.  They
+            stay where they are, so that no later run starts from scratch unasked.
     """
     problems: Dict[str, str] = {}
-    for prefix in reversed(list_checkpoints(model_dir)):
+    listed = set(list_checkpoints(model_dir)) | set(_announced(model_dir))
+    for prefix in sorted(listed, key=_sort_key, reverse=True):
         problem = find_problem(prefix)
         if problem is None:
             _quarantine(problems)
             point_at(model_dir, os.path.basename(prefix))
-            return prefix
+            return prefix, problems
         problems[prefix] = problem
-    if problems:
+    pointer = os.path.join(model_dir, _POINTER)
+    if problems or os.path.exists(pointer):
         lines = [f"{prefix}: {problem}" for prefix, problem in problems.items()]
-        raise DataError(
-            lines + ["train in a new --model_dir, or restore a backup"],
-            f"{model_dir} has no valid checkpoint",
+        advice = (
+            f"restore a backup, train in a new --model_dir, or delete {pointer} and "
+            f"{PREFIX}* to start from scratch"
         )
-    pointer = os.path.join(model_dir, "checkpoint")
-    if os.path.exists(pointer):  # It names files that are not there.
-        os.remove(pointer)
-    return None
+        raise DataError([*lines, advice], f"{model_dir} has no valid checkpoint")
+    return None, {}
+
+
+def _announced(model_dir: str) -> List[str]:
+    """Return the checkpoint of this folder that ``checkpoint`` names, there or not."""
+    state = tf.train.get_checkpoint_state(model_dir)
+    name = os.path.basename(state.model_checkpoint_path) if state else ""
+    prefix = os.path.join(model_dir, name)
+    return [prefix] if step_of(prefix) is not None else []
 
 
 def restoring_scaffold(checkpoint: Optional[str]) -> Optional[tf.train.Scaffold]:

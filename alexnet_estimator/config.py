@@ -307,7 +307,7 @@ def load_config_file(path: str) -> Config:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        config = module.get_config()  # type: ignore[attr-defined]
+        config = module.get_config()
     except ConfigError:
         raise
     except Exception as error:  # The file is the user's code: any error may come.

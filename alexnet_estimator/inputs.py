@@ -283,7 +283,9 @@ def _as_dataset(slices: Sequence[Slice]) -> tf.data.Dataset:
 def _read(slices: tf.data.Dataset, data: Config) -> tf.data.Dataset:
     """Return the records (string scalars) of slices, several files at a time."""
 
-    def read_slice(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor):
+    def read_slice(
+        path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor
+    ) -> tf.data.Dataset:
         records = tf.data.TFRecordDataset(path, buffer_size=1 << 20)
         return records.skip(skip).take(take)
 
@@ -385,21 +387,22 @@ def _crop(encoded: tf.Tensor, position: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def _declared_sides(encoded: tf.Tensor) -> tf.Tensor:
-    """Return the sides, int32 [2], that the header of a PNG or GIF declares.
+    """Return the sides, int64 [2], that the header of a PNG or GIF declares.
 
     A BMP has zeros there: it cannot be larger than its file.
     """
-    is_png = tf.equal(tf.strings.substr(encoded, 0, 4), b"\x89PNG")
-
-    def read_png() -> tf.Tensor:
-        sides = tf.strings.substr(encoded, 16, 8)
-        return tf.io.decode_raw(sides, tf.int32, little_endian=False)
-
-    def read_other() -> tf.Tensor:
-        sides = tf.strings.substr(encoded, 6, 4)
-        return tf.cast(tf.io.decode_raw(sides, tf.uint16), tf.int32)
-
-    return tf.cond(is_png, read_png, read_other)
+    # Not tf.strings.substr: TF 1.15 crashes where it reports that a string is short.
+    content = tf.io.decode_raw(encoded, tf.uint8)
+    header = tf.concat([content, tf.zeros([24], tf.uint8)], axis=0)[:24]
+    header = tf.cast(header, tf.int64)
+    is_png = tf.reduce_all(tf.equal(header[:4], np.array(list(b"\x89PNG"))))
+    big_endian = tf.reshape(header[16:24], [2, 4]) * [1 << 24, 1 << 16, 1 << 8, 1]
+    little_endian = tf.reshape(header[6:10], [2, 2]) * [1, 1 << 8]
+    return tf.cond(
+        is_png,
+        lambda: tf.reduce_sum(big_endian, axis=1),
+        lambda: tf.reduce_sum(little_endian, axis=1),
+    )
 
 
 def _bounded(sides: tf.Tensor) -> tf.Tensor:

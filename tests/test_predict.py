@@ -6,7 +6,7 @@ import json
 import os
 import pathlib
 import shutil
-from typing import Any, Dict, Iterator, List, NamedTuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 import numpy as np
 import pytest
@@ -289,14 +289,15 @@ def test_nothing_to_classify(fake: _Fake, tmp_path: Any) -> None:
     (tmp_path / "text" / "a.doc").write_text("")
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
     output = tmp_path / "out.csv"
-    for sources, message in (
+    cases: List[Tuple[List[str], str]] = [
         (["empty"], "no pictures; files seen: none"),
         (["empty", "text"], "1 .doc"),
         (["gone"], "no such file"),
         (["gone.txt"], "cannot be read"),
         (["bad.jpg"], "none of 1 pictures can be read"),
         ([], "no pictures"),
-    ):
+    ]
+    for sources, message in cases:
         paths = [str(tmp_path / source) for source in sources]
         with pytest.raises(DataError, match=message) as caught:
             job.predict(fake.classifier(), paths, str(output))

@@ -176,17 +176,13 @@ def test_tensorboard_finds_scalars_and_kernels(story: Story) -> None:
 
 
 def test_resuming_continues_the_schedule(story: Story) -> None:
-    plans = [
-        schedules.LearningRatePlan("cosine", 0.01, total_steps=total)
-        for total in (40, 60)
-    ]
-    num_seen = {0: 0, 1: 0}
+    num_seen = {40: 0, 60: 0}
     for record in metrics(story.model_dir, "train"):
-        start = int(record["step"] > 40)
-        num_seen[start] += 1
         # The record of step n is about the update that led to it.
-        rate = schedules.learning_rate(record["step"] - 1.0, plans[start])
-        assert record["learning_rate"] == pytest.approx(float(rate), rel=1e-4)
+        step, total = record["step"] - 1, 40 if record["step"] <= 40 else 60
+        num_seen[total] += 1
+        rate = 0.01 * (1 + math.cos(math.pi * step / total)) / 2
+        assert record["learning_rate"] == pytest.approx(rate, rel=1e-4)
     assert min(num_seen.values()) >= 8
 
 

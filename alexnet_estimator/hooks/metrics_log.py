@@ -6,6 +6,7 @@ TensorBoard also gets pictures, texts and the graph.
 import json
 import math
 import os
+import struct
 import textwrap
 import time
 from typing import Any, Dict, Optional
@@ -60,9 +61,12 @@ class MetricsLog:
 
     def write_image(self, tag: str, step: int, png: Optional[bytes]) -> None:
         """Show a picture (PNG bytes) in TensorBoard; None shows nothing."""
-        if png is not None:
-            image = tf.Summary.Image(encoded_image_string=png)
-            self._add(step, tf.Summary.Value(tag=tag, image=image))
+        if png is None:
+            return
+        # A PNG starts with a signature of 8 bytes, and its first chunk with the size.
+        width, height = struct.unpack(">II", png[16:24])
+        image = tf.Summary.Image(encoded_image_string=png, width=width, height=height)
+        self._add(step, tf.Summary.Value(tag=tag, image=image))
 
     def write_text(self, tag: str, step: int, text: str) -> None:
         """Show a text in TensorBoard, its lines as they are."""

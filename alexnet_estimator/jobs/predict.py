@@ -192,7 +192,7 @@ def find_sources(sources: Sequence[str]) -> List[Found]:
         DataError: a source does not exist, or there are no pictures.
     """
     found: List[Found] = []
-    problems = []
+    problems: List[str] = []
     for source in sources:
         if not source.lower().endswith(_LIST_SUFFIX) or os.path.isdir(source):
             found += _find(source, problems)

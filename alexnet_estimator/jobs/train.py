@@ -63,7 +63,8 @@ def train(run: Run) -> Evaluation:
         agree_on_run(run)
         log = MetricsLog(run.model_dir, run.runtime.is_chief)
         stack.callback(log.close)
-        return _Trainer(run, log, request).train(changes)
+        result = _Trainer(run, log, request).train(changes)
+    return result
 
 
 def agree_on_run(run: Run) -> None:
