@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 import time
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -19,6 +19,7 @@ PREFIX = "model.ckpt-"
 RETRY_SECS = 5.0
 _SAVING = ".saving"
 _POINTER = "checkpoint"
+_BEST = "best.json"
 
 
 def save(session: tf.Session, saver: tf.train.Saver, model_dir: str, step: int) -> str:
@@ -117,6 +118,8 @@ def latest(model_dir: str) -> Optional[str]:
 
 def find_problem(prefix: str) -> Optional[str]:
     """Read a checkpoint whole; return what is wrong with it, or None."""
+    if not os.path.exists(prefix + ".index"):
+        return "its index is not there"
     try:
         variable = _find_not_finite(prefix)
     except (tf.errors.OpError, ValueError) as error:
@@ -134,12 +137,12 @@ def _find_not_finite(prefix: str) -> Optional[str]:
     dtypes = reader.get_variable_to_dtype_map()
     # Before memory is taken: an index from elsewhere can declare any shape.
     declared_bytes = sum(
-        math.prod(shape) * dtypes[name].size
+        np.prod(shape, dtype=np.float64) * dtypes[name].size
         for name, shape in reader.get_variable_to_shape_map().items()
     )
     stored_bytes = sum(map(os.path.getsize, _data_files(prefix)))
     if declared_bytes > stored_bytes:
-        raise ValueError(f"{declared_bytes} bytes declared, {stored_bytes} stored")
+        raise ValueError(f"{declared_bytes:.0f} bytes declared, {stored_bytes} stored")
     for name, dtype in dtypes.items():
         value = reader.get_tensor(name)
         if dtype.is_floating and not np.isfinite(value).all():
@@ -147,14 +150,26 @@ def _find_not_finite(prefix: str) -> Optional[str]:
     return None
 
 
-def newest_valid(model_dir: str) -> Tuple[Optional[str], Dict[str, str]]:
+def warn_of_damage(prefix: str, problem: str) -> None:
+    """Say on stderr that a checkpoint has been put aside."""
+    print(
+        f"warning: damaged, moved to quarantine/: {prefix}: {problem}",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def newest_valid(
+    model_dir: str, on_damage: Callable[[str, str], None] = warn_of_damage
+) -> Optional[str]:
     """Return the newest checkpoint that can be trusted; None in a new folder.
 
     Damaged ones that are newer than a valid one are moved to ``quarantine/``, and
     ``checkpoint`` points at the one returned.
 
-    Returns:
-        Its path prefix, and what is wrong with each one that has been moved.
+    Args:
+        model_dir: of the run.
+        on_damage: called with path prefix and problem of each one that was moved.
 
     Raises:
         DataError: there are or have been checkpoints, and none of them is valid.  They
@@ -165,9 +180,9 @@ def newest_valid(model_dir: str) -> Tuple[Optional[str], Dict[str, str]]:
     for prefix in sorted(listed, key=_sort_key, reverse=True):
         problem = find_problem(prefix)
         if problem is None:
-            _quarantine(problems)
+            _quarantine(problems, on_damage)
             point_at(model_dir, os.path.basename(prefix))
-            return prefix, problems
+            return prefix
         problems[prefix] = problem
     pointer = os.path.join(model_dir, _POINTER)
     if problems or os.path.exists(pointer):
@@ -177,15 +192,18 @@ def newest_valid(model_dir: str) -> Tuple[Optional[str], Dict[str, str]]:
             f"{PREFIX}* to start from scratch"
         )
         raise DataError([*lines, advice], f"{model_dir} has no valid checkpoint")
-    return None, {}
+    return None
 
 
 def _announced(model_dir: str) -> List[str]:
     """Return the checkpoint of this folder that ``checkpoint`` names, there or not."""
-    state = tf.train.get_checkpoint_state(model_dir)
-    name = os.path.basename(state.model_checkpoint_path) if state else ""
-    prefix = os.path.join(model_dir, name)
-    return [prefix] if step_of(prefix) is not None else []
+    pointer = pathlib.Path(model_dir, _POINTER)
+    if not pointer.is_file():
+        return []
+    pattern = rb'^model_checkpoint_path: "(?:.*/)?(model\.ckpt-\d+)"'
+    match = re.search(pattern, pointer.read_bytes(), re.MULTILINE)
+    # Spelt as in list_checkpoints.
+    return [str(pointer.with_name(match.group(1).decode()))] if match else []
 
 
 def restoring_scaffold(checkpoint: Optional[str]) -> Optional[tf.train.Scaffold]:
@@ -229,13 +247,15 @@ def restoring_scaffold(checkpoint: Optional[str]) -> Optional[tf.train.Scaffold]
     )
 
 
-def _quarantine(problems: Dict[str, str]) -> None:
+def _quarantine(
+    problems: Dict[str, str], on_damage: Callable[[str, str], None]
+) -> None:
     for prefix, problem in problems.items():
         folder = pathlib.Path(prefix).parent / "quarantine"
         folder.mkdir(exist_ok=True)
         for file in pathlib.Path(prefix).parent.glob(os.path.basename(prefix) + ".*"):
             os.replace(str(file), str(folder / file.name))
-        tf.logging.warning("moved to quarantine/: %s: %s", prefix, problem)
+        on_damage(prefix, problem)
 
 
 def delete_old(model_dir: str, num_to_keep: int) -> None:
@@ -253,24 +273,39 @@ def delete_old(model_dir: str, num_to_keep: int) -> None:
 
 def note_best(model_dir: str, step: int, accuracy: float) -> None:
     """Record the checkpoint of ``step`` as the best if it is more accurate."""
-    file = pathlib.Path(model_dir, "best.json")
-    best = json.loads(file.read_text()) if file.exists() else {"top_1_accuracy": -1.0}
-    if accuracy <= best["top_1_accuracy"]:
+    if best_of(model_dir) and accuracy <= _read_best(model_dir)["top_1_accuracy"]:
         return
     record = {"checkpoint": f"{PREFIX}{step}", "step": step, "top_1_accuracy": accuracy}
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(record) + "\n")
-    os.replace(str(temporary), str(file))
+    write_text(os.path.join(model_dir, _BEST), json.dumps(record) + "\n")
 
 
 def best_of(model_dir: str) -> Optional[str]:
     """Return the path prefix of the most accurate checkpoint, if it is still there."""
-    file = pathlib.Path(model_dir, "best.json")
-    if not file.exists():
+    record = _read_best(model_dir)
+    if not record:
         return None
     # Spelt as in list_checkpoints.
-    prefix = str(file.with_name(json.loads(file.read_text())["checkpoint"]))
+    prefix = str(pathlib.Path(model_dir, f"{PREFIX}{record['step']}"))
     return prefix if os.path.exists(prefix + ".index") else None
+
+
+def _read_best(model_dir: str) -> Dict[str, Any]:
+    """Return what ``best.json`` says, empty where it is not there.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    file = pathlib.Path(model_dir, _BEST)
+    if not file.exists():
+        return {}
+    try:
+        record = json.loads(file.read_text())
+        return {
+            "step": int(record["step"]),
+            "top_1_accuracy": float(record["top_1_accuracy"]),
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"damaged ({error!r}): delete it", str(file)) from error
 
 
 def _data_files(prefix: str) -> List[str]:

@@ -188,11 +188,62 @@ def test_a_new_folder_has_no_checkpoint(tmp_path: pathlib.Path) -> None:
     assert checkpoints.newest_valid(str(tmp_path / "absent")) is None
     assert checkpoints.newest_valid(str(tmp_path)) is None
     assert checkpoints.latest(str(tmp_path)) is None
-    # Left behind where the checkpoints were deleted: TensorFlow would follow it.
+
+
+@pytest.mark.parametrize("content", [b'model_checkpoint_path: "model.ckpt-5"\n', b""])
+def test_checkpoints_that_have_gone_are_an_error(
+    tmp_path: pathlib.Path, content: bytes
+) -> None:
     pointer = tmp_path / "checkpoint"
-    pointer.write_text('model_checkpoint_path: "model.ckpt-5"\n')
+    pointer.write_bytes(content)
+    for _ in range(2):
+        with pytest.raises(DataError, match=f"delete {pointer}"):
+            checkpoints.newest_valid(str(tmp_path))
+    pointer.unlink()
     assert checkpoints.newest_valid(str(tmp_path)) is None
-    assert tf.train.get_checkpoint_state(str(tmp_path)) is None
+
+
+def test_a_deleted_index_does_not_go_unnoticed(
+    model_dir: pathlib.Path, capsys: pytest.CaptureFixture
+) -> None:
+    os.remove(path_of(model_dir, 100) + ".index")
+    assert checkpoints.newest_valid(str(model_dir)) == path_of(model_dir, 10)
+    assert [file for file in files_in(model_dir) if "-100." in file] == [
+        "quarantine/model.ckpt-100.data-00000-of-00001"
+    ]
+    warning = capsys.readouterr().err
+    assert path_of(model_dir, 100) in warning and "index is not there" in warning
+
+
+@pytest.mark.parametrize("place", ["../elsewhere/", "{}/elsewhere/"])
+def test_the_checkpoint_file_does_not_lead_out_of_its_folder(
+    model_dir: pathlib.Path, writer: Writer, place: str
+) -> None:
+    elsewhere = model_dir.parent / "elsewhere"
+    writer.save(elsewhere, 555)
+    name = place.format(model_dir.parent) + "model.ckpt-555"
+    pointer = model_dir / "checkpoint"
+    pointer.write_text(f'model_checkpoint_path: "{name}"\n')
+    assert checkpoints.newest_valid(str(model_dir)) == path_of(model_dir, 100)
+    assert "elsewhere" not in pointer.read_text()
+    assert len(files_in(elsewhere)) == 3
+
+
+def test_a_shape_that_the_files_cannot_hold_takes_no_memory(
+    model_dir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Reader:
+        """Of a checkpoint whose index declares 4 TB."""
+
+        def get_variable_to_dtype_map(self) -> Any:
+            return {"weight": tf.float32}
+
+        def get_variable_to_shape_map(self) -> Any:
+            return {"weight": [1 << 20, 1 << 20]}
+
+    monkeypatch.setattr(tf.train, "load_checkpoint", lambda prefix: Reader())
+    problem = checkpoints.find_problem(path_of(model_dir, 100))
+    assert problem and "4398046511104 bytes declared, 200004 stored" in problem
 
 
 def test_half_written_files_are_no_checkpoints(
@@ -211,8 +262,9 @@ def test_half_written_files_are_no_checkpoints(
 
 
 @pytest.fixture
-def full_disk() -> Iterator[None]:
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let no file grow beyond 100 kB, half of a checkpoint."""
+    monkeypatch.setattr(checkpoints, "RETRY_SECS", 0)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     yield
@@ -232,6 +284,27 @@ def test_a_full_disk_keeps_the_previous_checkpoint(
     assert checkpoints.newest_valid(str(model_dir)) == path_of(model_dir, 100)
 
 
+def test_saving_is_tried_twice(
+    model_dir: pathlib.Path,
+    writer: Writer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    save, num_calls = tf.train.Saver.save, [0]
+
+    def fail_once(*arguments: Any, **options: Any) -> str:
+        num_calls[0] += 1
+        if num_calls[0] == 1:
+            raise OSError(5, "Input/output error")
+        return save(*arguments, **options)
+
+    monkeypatch.setattr(checkpoints, "RETRY_SECS", 0)
+    monkeypatch.setattr(tf.train.Saver, "save", fail_once)
+    writer.save(model_dir, 101)
+    assert checkpoints.newest_valid(str(model_dir)) == path_of(model_dir, 101)
+    assert "Input/output error" in capsys.readouterr().err
+
+
 def test_what_cannot_be_read_back_is_not_published(
     model_dir: pathlib.Path, writer: Writer, monkeypatch: Any
 ) -> None:
@@ -243,6 +316,7 @@ def test_what_cannot_be_read_back_is_not_published(
         return path
 
     before = files_in(model_dir)
+    monkeypatch.setattr(checkpoints, "RETRY_SECS", 0)
     monkeypatch.setattr(tf.train.Saver, "save", save_badly)
     with pytest.raises(DataError, match="cannot save step 101"):
         writer.save(model_dir, 101)
@@ -291,3 +365,14 @@ def test_the_best_has_the_highest_accuracy(model_dir: pathlib.Path) -> None:
     }
     os.remove(path_of(model_dir, 100) + ".index")
     assert checkpoints.best_of(folder) is None
+    # What is lost is the best no more.
+    checkpoints.note_best(folder, 10, 0.4)
+    assert checkpoints.best_of(folder) == path_of(model_dir, 10)
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"step": "../x"}', "[" * 9999])
+def test_a_damaged_best_is_an_error(model_dir: pathlib.Path, content: str) -> None:
+    (model_dir / "best.json").write_text(content)
+    with pytest.raises(DataError, match="best.json: damaged"):
+        checkpoints.delete_old(str(model_dir), 1)
+    assert steps_in(model_dir) == [9, 10, 100]

@@ -15,8 +15,10 @@ import pytest
 from alexnet_estimator import __main__ as cli
 from alexnet_estimator import config as config_lib
 from alexnet_estimator import rank_table, records
-from alexnet_estimator.config import SCHEMA, Config
+from alexnet_estimator.command_line import FLAG_TABLE
+from alexnet_estimator.config import Config
 from alexnet_estimator.jobs import dry_run as dry_run_job
+from alexnet_estimator.schema import SCHEMA
 from tests import pictures
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
@@ -346,17 +348,17 @@ def test_one_command_line_leaves_nothing_for_the_next(planned: Any) -> None:
 
 
 def test_flags_fit_the_schema_and_the_verbs() -> None:
-    for flag in cli.FLAG_TABLE.values():
+    assert len(FLAG_TABLE) < 40
+    for flag in FLAG_TABLE.values():
         section, _, name = flag.field.partition(".")
         assert not flag.field or name in SCHEMA[section]
-    used = {name for verb in cli.VERBS.values() for name in verb.flags}
-    assert used == set(cli.FLAG_TABLE)
+        assert flag.verbs and set(flag.verbs.split()) <= set(cli.VERBS)
 
 
 def test_help(run: Any) -> None:
     whole = run("--help")
     assert whole.code == 0 == run().code
-    for name in [*cli.FLAG_TABLE, *cli.VERBS, "--data_dir", "--epochs"]:
+    for name in [*FLAG_TABLE, *cli.VERBS, "--data_dir", "--epochs"]:
         assert name in whole.out
     of_verify = run("verify", "--help").out
     assert "--data_path" in of_verify and "--train_steps" not in of_verify

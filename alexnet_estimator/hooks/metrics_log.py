@@ -3,13 +3,16 @@
 TensorBoard also gets pictures, texts and the graph.
 """
 
+import contextlib
+import errno
 import json
 import math
 import os
 import struct
+import sys
 import textwrap
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Iterator, Optional
 
 import tensorflow.compat.v1 as tf
 
@@ -20,6 +23,9 @@ class MetricsLog:
     Each line is an object with ``event``, ``step``, ``time_secs`` (since 1970) and
     named values; names carry their unit.  Numbers that are not finite become null,
     because JSON has none.
+
+    Where a record cannot be written, say because the disk is full, it is lost: a run
+    is worth more than its log.
     """
 
     def __init__(self, model_dir: str, is_chief: bool):
@@ -31,7 +37,7 @@ class MetricsLog:
         """
         self._path = os.path.join(model_dir, "metrics.jsonl") if is_chief else None
         self._events = tf.summary.FileWriter(model_dir) if is_chief else None
-        self._has_graph = False
+        self._has_graph = self._has_warned = False
 
     def write(self, event: str, step: int, **values: Any) -> None:
         """Append one record.
@@ -46,8 +52,8 @@ class MetricsLog:
         record: Dict[str, Any] = {"event": event, "step": step}
         record["time_secs"] = round(time.time(), 3)
         record.update({name: _json_value(value) for name, value in values.items()})
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        with self._warning_once():
+            _append_line(self._path, json.dumps(record, ensure_ascii=False))
         self._write_summary(event, step, values)
 
     def _write_summary(self, event: str, step: int, values: Dict[str, Any]) -> None:
@@ -80,18 +86,41 @@ class MetricsLog:
         """Show a graph in TensorBoard; of several, the first."""
         if self._events is None or self._has_graph:
             return
-        self._events.add_graph(graph)
+        with self._warning_once():
+            self._events.add_graph(graph)
         self._has_graph = True
 
     def _add(self, step: int, *values: tf.Summary.Value) -> None:
         if self._events is not None:
-            self._events.add_summary(tf.Summary(value=values), step)
-            self._events.flush()
+            with self._warning_once():
+                self._events.add_summary(tf.Summary(value=values), step)
+                self._events.flush()
 
     def close(self) -> None:
         """Close the event file."""
         if self._events is not None:
-            self._events.close()
+            with self._warning_once():
+                self._events.close()
+
+    @contextlib.contextmanager
+    def _warning_once(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, tf.errors.OpError) as error:
+            if not self._has_warned:
+                text = f"warning: records are lost, training goes on: {error}"
+                print(text, file=sys.stderr, flush=True)
+            self._has_warned = True
+
+
+def _append_line(path: str, line: str) -> None:
+    """Append a line to a UTF-8 file, whole or not at all."""
+    content = (line + "\n").encode("utf-8")
+    with open(path, "ab", buffering=0) as file:
+        start = file.tell()
+        if file.write(content) < len(content):  # The disk is full.
+            file.truncate(start)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
 
 def _json_value(value: Any) -> Any:

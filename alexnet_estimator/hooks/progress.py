@@ -1,5 +1,6 @@
 """Progress for people (a bar or plain lines) and records for programs."""
 
+import contextlib
 import sys
 import time
 from typing import Any, Optional
@@ -122,11 +123,10 @@ class ProgressHook(tf.train.SessionRunHook):
             self._bar.n = step
             self._bar.set_postfix_str(text)
         else:
-            print(
+            say(
                 f"step {step}/{self._plan.total_steps}  "
                 f"epoch {step / self._plan.steps_per_epoch:.2f}  {text}  "
-                f"lr {seen['learning_rate']:.3g}  {format_secs(eta_secs)} left",
-                flush=True,
+                f"lr {seen['learning_rate']:.3g}  {format_secs(eta_secs)} left"
             )
 
 
@@ -144,6 +144,12 @@ class ProgressPlan:
         self.steps_per_epoch = steps_per_epoch
         self.global_batch_size = global_batch_size
         self.log_every_steps = log_every_steps
+
+
+def say(text: str) -> None:
+    """Print a line for people; that a disk or a pipe takes no more ends no training."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
 
 
 def format_secs(secs: float) -> str:

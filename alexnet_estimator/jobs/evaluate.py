@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import sys
 from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from alexnet_estimator import checkpoints, inputs
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.jobs.run import Run, explain_data_errors, fitting_record
 from alexnet_estimator.model_fn import build_model_fn
+from alexnet_estimator.records.files import write_text
 
 Evaluation = Dict[str, Any]
 
@@ -55,6 +57,7 @@ def find_checkpoint(model_dir: str, wanted: Optional[str] = None) -> str:
         if problem is None:
             return prefix
         problems.append(f"{prefix}: {problem}")
+        print(f"warning: passed over {problems[-1]}", file=sys.stderr, flush=True)
     advice = "write FOLDER/model.ckpt-STEP" if wanted else "train first"
     raise DataError([*problems, f"no valid checkpoint: {advice}"], model_dir)
 
@@ -120,14 +123,11 @@ def summarise(sums: Dict[str, Any], run: Run) -> Evaluation:
 
 def write_evaluation(model_dir: str, result: Evaluation) -> str:
     """Write ``eval/<step>.json`` atomically; return its path."""
-    folder = pathlib.Path(model_dir, "eval")
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{result['global_step']}.json"
-    temporary = file.with_suffix(".tmp")
-    text = json.dumps(result, ensure_ascii=False)
-    temporary.write_text(text + "\n", encoding="utf-8")
-    os.replace(str(temporary), str(file))
-    return str(file)
+    folder = os.path.join(model_dir, "eval")
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, f"{result['global_step']}.json")
+    write_text(path, json.dumps(result, ensure_ascii=False) + "\n")
+    return path
 
 
 def read_evaluations(model_dir: str) -> List[Evaluation]:

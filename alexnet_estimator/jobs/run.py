@@ -2,11 +2,13 @@
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
 import pathlib
 import platform
+import shutil
 import sys
 from typing import Any, Dict, Iterator, List, Optional
 
@@ -19,6 +21,7 @@ from alexnet_estimator.config import Config
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.optim import schedules
 from alexnet_estimator.records.dataset import Dataset, Shard
+from alexnet_estimator.records.files import write_text
 from alexnet_estimator.records.verify import check_shards
 from alexnet_estimator.runtime import make_runtime
 from alexnet_estimator.runtime.base import Runtime
@@ -173,7 +176,6 @@ def record_run(run: Run) -> List[str]:
     Raises:
         ConfigError: see ``fitting_record``.
     """
-    file = pathlib.Path(run.model_dir, RECORD_FILE)
     record = {
         "config": run.config.to_dict(),
         "class_names": run.dataset.class_names,
@@ -185,10 +187,8 @@ def record_run(run: Run) -> List[str]:
     }
     stored = fitting_record(run, is_training=True)
     changes = _changed_fields(stored["config"], record["config"]) if stored else []
-    temporary = file.with_suffix(".json.tmp")
     text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False)
-    temporary.write_text(text + "\n", encoding="utf-8")
-    os.replace(str(temporary), str(file))
+    write_text(os.path.join(run.model_dir, RECORD_FILE), text + "\n")
     return changes
 
 
@@ -277,6 +277,26 @@ def code_digest() -> str:
     for file in sorted(folder.rglob("*.py")):
         digest.update(str(file.relative_to(folder)).encode() + file.read_bytes())
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def explain_full_disk(model_dir: str) -> Iterator[None]:
+    """Name the file that does not fit on the disk, and the room that is left.
+
+    Raises:
+        DataError: in place of an OSError that says so.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        free_mib = shutil.disk_usage(model_dir).free >> 20
+        raise DataError(
+            f"cannot write {error.filename or 'a file'} ({free_mib} MiB free): "
+            f"{error.strerror}; make room and run the same command again",
+            model_dir,
+        ) from error
 
 
 @contextlib.contextmanager

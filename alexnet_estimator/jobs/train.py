@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import time
-from typing import List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import tensorflow.compat.v1 as tf
 
@@ -13,7 +13,7 @@ from alexnet_estimator.errors import StopRequested
 from alexnet_estimator.hooks.guard import FiniteGuard
 from alexnet_estimator.hooks.heartbeat import Heartbeat, HeartbeatHook
 from alexnet_estimator.hooks.metrics_log import MetricsLog
-from alexnet_estimator.hooks.progress import ProgressHook, ProgressPlan, StepClock
+from alexnet_estimator.hooks.progress import ProgressHook, ProgressPlan, StepClock, say
 from alexnet_estimator.hooks.saving import SaveHook
 from alexnet_estimator.hooks.step_tensors import StepTensors
 from alexnet_estimator.hooks.stopping import AgreedStop, StopRequest
@@ -30,6 +30,7 @@ from alexnet_estimator.jobs.run import (
     Run,
     code_digest,
     explain_data_errors,
+    explain_full_disk,
     make_model_dir,
     record_run,
 )
@@ -51,9 +52,12 @@ def train(run: Run) -> Evaluation:
         The last evaluation, see ``evaluate``.
 
     Raises:
+        DataError: data or checkpoints are damaged, or the disk is full.
+        DivergedError: loss, gradients or weights are not finite any more.
         StopRequested: some rank was asked to stop; the last step is saved.
     """
     with contextlib.ExitStack() as stack:
+        stack.enter_context(explain_full_disk(run.model_dir))
         request = stack.enter_context(StopRequest().listening())
         make_model_dir(run)
         changes: List[str] = []
@@ -92,6 +96,7 @@ class _Trainer:
         self._start_secs = time.monotonic()
         self._heartbeat = Heartbeat(run.runtime.heartbeat_path)
         self._history: List[Tuple[float, float]] = []
+        self._damages: Dict[str, str] = {}
 
     def train(self, changes: Sequence[str]) -> Evaluation:
         """Train from the agreed step to the end; return the last evaluation.
@@ -108,9 +113,11 @@ class _Trainer:
         self._log.write(
             "start", step, num_ranks=run.runtime.num_ranks, num_bad_records=num_bad
         )
+        self._log_damages(step)
         while step < run.total_steps and not self._is_good_enough():
             self._train_until(step, _next_evaluation(run, step))
             step = self._agree_on_step() or 0
+            self._log_damages(step)
             self._stop_if_agreed(step)
             result = self._evaluate(step)
         if step == (restored or 0):
@@ -124,10 +131,20 @@ class _Trainer:
         """Return the step of rank 0's newest checkpoint, on all ranks; None: new."""
         step = 0
         if self._run.runtime.is_chief:
-            newest = checkpoints.newest_valid(self._run.model_dir)
+            newest = checkpoints.newest_valid(self._run.model_dir, self._note_damage)
             step = -1 if newest is None else checkpoints.step_of(newest) or 0
         agreed = int(self._run.runtime.sum_over_ranks([step])[0])
         return None if agreed < 0 else agreed
+
+    def _note_damage(self, checkpoint: str, problem: str) -> None:
+        checkpoints.warn_of_damage(checkpoint, problem)
+        self._damages[checkpoint] = problem
+
+    def _log_damages(self, step: int) -> None:
+        """Record the checkpoints that were passed over in favour of this step's."""
+        for checkpoint, problem in self._damages.items():
+            self._log.write("quarantine", step, checkpoint=checkpoint, problem=problem)
+        self._damages.clear()
 
     def _is_good_enough(self) -> bool:
         target = self._run.config.train.target_accuracy
@@ -213,7 +230,7 @@ class _Trainer:
 
     def _say(self, text: str) -> None:
         if self._run.runtime.is_chief:
-            print(text, flush=True)
+            say(text)
 
 
 def _next_evaluation(run: Run, step: int) -> int:

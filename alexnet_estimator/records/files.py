@@ -9,15 +9,25 @@ from absl import logging
 
 
 def write_text(path: str, text: str) -> None:
-    """Write a UTF-8 file so that readers see the old or the new one, whole."""
+    """Write a UTF-8 file so that readers see the old or the new one, whole.
+
+    Raises:
+        OSError: with the path; the old file is still there.
+    """
     directory, name = os.path.split(path)
     partial = os.path.join(directory, f".{name}.tmp")
-    with open(partial, "wb") as file:
-        # Names of files need not be Unicode: they come back as they were.
-        file.write(text.encode("utf-8", "surrogateescape"))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with open(partial, "wb") as file:
+            # Names of files need not be Unicode: they come back as they were.
+            file.write(text.encode("utf-8", "surrogateescape"))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        if os.path.isfile(partial):
+            os.remove(partial)
+        error.filename = path
+        raise
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from typing import Any, List, Optional, Sequence
 import numpy as np
 
 from alexnet_estimator.report import scores, text
-from alexnet_estimator.report.charts import MAX_NAMED_CLASSES, Drawing
+from alexnet_estimator.report.drawings import MAX_NAMED_CLASSES, Drawing
 from alexnet_estimator.report.history import Confusion, History, Sample
 from alexnet_estimator.report.markup import Markup, details, element, join, table
 

@@ -7,7 +7,13 @@ from typing import Dict, List, Optional, Sequence, Tuple
 import alexnet_estimator
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.report import answers, charts, sections, settings, text
-from alexnet_estimator.report.charts import Chart, Drawing
+from alexnet_estimator.report.charts import Chart
+from alexnet_estimator.report.drawings import (
+    MAX_NAMED_CLASSES,
+    Drawing,
+    draw_chart,
+    draw_confusion,
+)
 from alexnet_estimator.report.history import History, read_runs
 from alexnet_estimator.report.markup import Markup, details, element, join
 from alexnet_estimator.report.style import STYLE
@@ -41,7 +47,7 @@ def write_report(model_dirs: Sequence[str], output: Optional[str] = None) -> str
     if output is None and len(runs) == 1:
         output = os.path.join(model_dirs[0], FILE_NAME)
     output = output or COMPARISON_FILE_NAME
-    drawn: Drawn = [(chart, charts.draw(chart)) for chart in charts.plan_charts(runs)]
+    drawn: Drawn = [(chart, draw_chart(chart)) for chart in charts.plan_charts(runs)]
     if len(runs) == 1:
         matrix = _draw_confusion(runs[0])
         page = _page_of_one(runs[0], drawn, matrix)
@@ -75,7 +81,7 @@ def _write(path: str, content: bytes) -> None:
 def _draw_confusion(run: History, name: str = "confusion") -> Optional[Drawing]:
     if run.confusion is None:
         return None
-    return charts.draw_confusion(run.confusion.matrix, run.class_names, name)
+    return draw_confusion(run.confusion.matrix, run.class_names, name)
 
 
 def _page_of_one(run: History, drawn: Drawn, matrix: Optional[Drawing]) -> str:
@@ -136,7 +142,7 @@ def _winner(runs: Sequence[History]) -> str:
 
 def _folded(run: History, index: int) -> Markup:
     drawing = None
-    if len(run.class_names) > charts.MAX_NAMED_CLASSES:
+    if len(run.class_names) > MAX_NAMED_CLASSES:
         drawing = _draw_confusion(run, f"confusion-{index}")
     parts = {
         "Evaluations": sections.evaluations(run),

@@ -6,7 +6,8 @@ from typing import Any, List, Optional, Sequence, Tuple
 import numpy as np
 
 from alexnet_estimator.report import scores, text
-from alexnet_estimator.report.charts import Chart, Drawing, Line, describe
+from alexnet_estimator.report.charts import Chart, Line, describe
+from alexnet_estimator.report.drawings import Drawing
 from alexnet_estimator.report.history import Evaluation, History, Start, section
 from alexnet_estimator.report.markup import Markup, details, element, join, table
 

@@ -3,10 +3,10 @@
 import json
 from typing import Any, Dict, Sequence
 
-from alexnet_estimator.config import SCHEMA
 from alexnet_estimator.report.history import History, section
 from alexnet_estimator.report.markup import Markup, details, element, join, table
 from alexnet_estimator.report.text import UNKNOWN, plain
+from alexnet_estimator.schema import SCHEMA
 
 
 def configuration(run: History) -> Markup:
