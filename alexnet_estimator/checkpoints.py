@@ -304,7 +304,7 @@ def _read_best(model_dir: str) -> Dict[str, Any]:
             "step": int(record["step"]),
             "top_1_accuracy": float(record["top_1_accuracy"]),
         }
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"damaged ({error!r}): delete it", str(file)) from error
 
 

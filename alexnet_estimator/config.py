@@ -18,7 +18,7 @@ from typing import Any, Iterable, List, Mapping, Tuple
 from ml_collections import ConfigDict as Config
 
 from alexnet_estimator.errors import ConfigError
-from alexnet_estimator.schema import PRECISION_ALIASES, SCHEMA
+from alexnet_estimator.schema import MAX_NUMBER, PRECISION_ALIASES, SCHEMA
 
 
 def default_config() -> Config:
@@ -96,12 +96,12 @@ def load_resolved(path: str) -> Config:
     if file.stat().st_size > 1 << 20:
         raise ConfigError("larger than 1 MiB: not a configuration", path)
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+        record = _tuples_for_lists(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, RecursionError) as error:  # Recursion: "[[[[[..."
         raise ConfigError(f"not JSON: {error}", path) from error
     if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
         raise ConfigError('no {"config": {...}} in it', path)
-    return config_from(_tuples_for_lists(record["config"]))
+    return config_from(record["config"])
 
 
 def apply_overrides(config: Config, overrides: Iterable[Tuple[str, str]]) -> None:
@@ -212,7 +212,7 @@ def _assign(config: Config, name: str, value: Any) -> List[str]:
     if field_name not in SCHEMA.get(section, {}):
         return [_unknown_field(name)]
     expected = type(SCHEMA[section][field_name].default)
-    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+    if expected is float and type(value) is int and abs(value) < MAX_NUMBER:
         value = float(value)
     if type(value) is not expected:
         return [f"{name} is {value!r}: must be of type {expected.__name__}"]

@@ -7,6 +7,8 @@ import dataclasses
 import math
 from typing import Any, Callable, Dict
 
+MAX_NUMBER = 2.0**63
+
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
@@ -25,11 +27,11 @@ def _one_of(*choices: Any) -> Rule:
 
 
 def _at_least(low: float) -> Rule:
-    return Rule(f"at least {low}", lambda v: math.isfinite(v) and v >= low)
+    return Rule(f"at least {low}", lambda v: _is_number(v) and v >= low)
 
 
 def _above(low: float) -> Rule:
-    return Rule(f"above {low}", lambda v: math.isfinite(v) and v > low)
+    return Rule(f"above {low}", lambda v: _is_number(v) and v > low)
 
 
 def _between(low: float, high: float) -> Rule:
@@ -73,7 +75,8 @@ def _loss_scale() -> Rule:
 
 def _is_number(value: Any) -> bool:
     is_real = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_real and math.isfinite(value)
+    # Whole numbers that no float or int64 can hold are none here, nor are NaN and Inf.
+    return is_real and abs(value) < MAX_NUMBER
 
 
 def _parse_number(text: str) -> float:

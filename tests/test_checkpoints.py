@@ -370,7 +370,9 @@ def test_the_best_has_the_highest_accuracy(model_dir: pathlib.Path) -> None:
     assert checkpoints.best_of(folder) == path_of(model_dir, 10)
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"step": "../x"}', "[" * 9999])
+@pytest.mark.parametrize(
+    "content", ["", "{}", '{"step": "../x", "top_1_accuracy": 1}', "[" * 9999], ids=len
+)
 def test_a_damaged_best_is_an_error(model_dir: pathlib.Path, content: str) -> None:
     (model_dir / "best.json").write_text(content)
     with pytest.raises(DataError, match="best.json: damaged"):

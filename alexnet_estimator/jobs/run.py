@@ -220,7 +220,7 @@ def fitting_record(run: Run, is_training: bool) -> Dict[str, Any]:
         record = json.loads(file.read_text(encoding="utf-8"))
         problems = _find_misfits(record["config"], run.config, is_training)
         names = list(record["class_names"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigError(
             f"damaged ({error!r}): restore it, or use another --model_dir", str(file)
         ) from error

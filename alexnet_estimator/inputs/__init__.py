@@ -1,0 +1,32 @@
+"""From records to batches: sharded by rank, augmented, reproducible at every step."""
+
+from alexnet_estimator.inputs.batches import (
+    Features,
+    eval_batches,
+    normalise,
+    picture_batches,
+    train_batches,
+)
+from alexnet_estimator.inputs.pictures import decode_for_eval, eval_batch_size
+from alexnet_estimator.inputs.shards import (
+    Reader,
+    Slice,
+    num_eval_steps,
+    slices_of_rank,
+)
+from alexnet_estimator.inputs.synthetic import synthetic_dataset
+
+__all__ = [
+    "Features",
+    "Reader",
+    "Slice",
+    "decode_for_eval",
+    "eval_batch_size",
+    "eval_batches",
+    "normalise",
+    "num_eval_steps",
+    "picture_batches",
+    "slices_of_rank",
+    "synthetic_dataset",
+    "train_batches",
+]

@@ -1,0 +1,198 @@
+"""From records to batches: sharded by rank, augmented, reproducible at every step.
+
+What a rank reads at a step is a function of (seed, rank, step) alone: shuffling is
+seeded by the epoch and augmentation by the position of the image, so that an
+interrupted run continues with the images that it would have seen.
+
+A training batch is ``({"image": uint8 [batch, size, size, 3], RGB}, int32 [batch])``;
+with colour noise there is also ``"colour_offset"``, float32 [batch, 3].  An evaluation
+batch has ``"weight"`` as well, float32 [batch]: 1 for an image, 0 for padding.  With
+``data.use_ten_crop`` the images of evaluation and prediction are uint8
+[batch, 10, size, size, 3]: the views of each picture.
+"""
+
+from typing import Callable, Dict, Iterator, Sequence, Tuple
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from alexnet_estimator.config import Config
+from alexnet_estimator.errors import DataError
+from alexnet_estimator.inputs.pictures import (
+    crop,
+    decode_for_eval,
+    decode_views,
+    views_shape,
+)
+from alexnet_estimator.inputs.shards import (
+    Reader,
+    as_dataset,
+    mix,
+    num_eval_steps,
+    parse,
+    read,
+    shuffled_records,
+    slices_of,
+)
+from alexnet_estimator.inputs.synthetic import synthetic_batches, with_weights
+from alexnet_estimator.records.dataset import Dataset
+
+MAX_EPOCHS = 1 << 31
+Features = Dict[str, tf.Tensor]
+
+
+def train_batches(
+    dataset: Dataset, data: Config, reader: Reader, start_step: int
+) -> tf.data.Dataset:
+    """Return endless training batches from a global step on.
+
+    Args:
+        dataset: what ``records`` opened, or ``synthetic_dataset``.
+        data: the configuration's ``data`` section.
+        reader: this rank.
+        start_step: the global step of the first batch.
+
+    Raises:
+        DataError: there are fewer images than ranks.
+    """
+    if data.synthetic:
+        return synthetic_batches(dataset, data, reader)
+    num_images = dataset.splits["train"].num_images
+    if num_images < reader.num_ranks:
+        raise DataError(
+            f"{num_images} training images for {reader.num_ranks} ranks: every rank "
+            "needs one, use fewer ranks",
+            dataset.directory,
+        )
+    slices = slices_of(dataset, "train", reader)
+    first_image = start_step * reader.batch_size
+    epoch, position = divmod(first_image, sum(part.take for part in slices))
+    seed = mix(reader.seed, reader.rank)
+
+    def read_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        return shuffled_records(slices, data, seed, epoch)
+
+    def decode(index: tf.Tensor, record: tf.Tensor) -> Tuple[Features, tf.Tensor]:
+        return _training_example(record, [seed, index], dataset, data)
+
+    return (
+        tf.data.Dataset.range(epoch, MAX_EPOCHS)
+        .flat_map(read_epoch)
+        .skip(position)
+        .apply(tf.data.experimental.enumerate_dataset(first_image))
+        .map(decode, num_parallel_calls=_decode_threads(data))
+        .batch(reader.batch_size, drop_remainder=True)
+        .prefetch(data.prefetch_batches)
+    )
+
+
+def eval_batches(
+    dataset: Dataset, data: Config, reader: Reader, split_name: str = "validation"
+) -> tf.data.Dataset:
+    """Return batches that hold every image of this rank's part exactly once.
+
+    The last ones are filled up with black images of weight 0, so that shapes are static
+    and all ranks make the same number of steps.
+    """
+    num_images = dataset.splits[split_name].num_images
+    num_steps = num_eval_steps(num_images, reader)
+    slices = slices_of(dataset, split_name, reader)
+    num_padding = num_steps * reader.batch_size - sum(part.take for part in slices)
+    if data.synthetic:
+        batches = synthetic_batches(dataset, data, reader)
+        return with_weights(batches, num_steps, num_padding, reader.batch_size)
+    image = np.zeros(views_shape(data), np.uint8)
+    padding = {"image": image, "weight": np.float32(0)}
+
+    def decode(record: tf.Tensor) -> Tuple[Features, tf.Tensor]:
+        encoded, label = parse(record, dataset.label_offset)
+        return {
+            "image": decode_views(encoded, data),
+            "weight": tf.constant(1.0),
+        }, label
+
+    images = read(as_dataset(slices), data).map(
+        decode, num_parallel_calls=_decode_threads(data)
+    )
+    if num_padding:
+        filler = tf.data.Dataset.from_tensors((padding, np.int32(0)))
+        images = images.concatenate(filler.repeat(num_padding))
+    return images.batch(reader.batch_size, drop_remainder=True).prefetch(
+        data.prefetch_batches
+    )
+
+
+def picture_batches(
+    read_pictures: Callable[[], Iterator[bytes]], data: Config, batch_size: int
+) -> tf.data.Dataset:
+    """Return batches ``{"image"}`` of pictures without labels, as evaluation sees them.
+
+    Args:
+        read_pictures: yields encoded pictures; a last batch that is not full is left
+            out.
+        data: the configuration's ``data`` section.
+        batch_size: pictures in a batch.
+    """
+
+    def decode(encoded: tf.Tensor) -> Features:
+        return {"image": decode_views(encoded, data)}
+
+    return (
+        tf.data.Dataset.from_generator(read_pictures, tf.string, [])
+        .map(decode, num_parallel_calls=_decode_threads(data))
+        .batch(batch_size, drop_remainder=True)
+        .prefetch(data.prefetch_batches)
+    )
+
+
+def normalise(features: Features, mean_rgb: Sequence[float], data: Config) -> tf.Tensor:
+    """Turn a batch's images into the model's input, on the device that computes.
+
+    Returns:
+        float32 [batch, size, size, 3]: mean subtracted, divided by ``pixel_scale``, in
+        ``channel_order``.  The views of a picture follow each other.
+    """
+    images = tf.cast(features["image"], tf.float32)
+    if images.shape.ndims == 5:
+        images = tf.reshape(images, [-1, *images.shape.as_list()[2:]])
+    pixels = images - tf.constant(mean_rgb, tf.float32)
+    if "colour_offset" in features:
+        pixels += features["colour_offset"][:, tf.newaxis, tf.newaxis, :]
+    if data.channel_order == "bgr":
+        pixels = tf.reverse(pixels, axis=[3])
+    return pixels / data.pixel_scale
+
+
+def _training_example(
+    record: tf.Tensor, seed: list, dataset: Dataset, data: Config
+) -> Tuple[Features, tf.Tensor]:
+    """Decode and augment one record; ``seed`` is this image's own (2 integers)."""
+    encoded, label = parse(record, dataset.label_offset)
+    if not data.use_augmentation:
+        return {"image": decode_for_eval(encoded, data.image_size)}, label
+    # Three independent numbers: where the crop is (y, x), and whether to flip.
+    random = tf.random.stateless_uniform([3], seed)
+    image = crop(encoded, random[:2], data.image_size)
+    image = tf.cond(random[2] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
+    features = {"image": image}
+    if data.colour_noise_std > 0:
+        features["colour_offset"] = _colour_offset(seed, dataset, data)
+    return features, label
+
+
+def _colour_offset(seed: list, dataset: Dataset, data: Config) -> tf.Tensor:
+    """Return multiples of the principal components of RGB (section 4.1), float32 [3].
+
+    Each component is multiplied by its eigenvalue (of colours in [0, 255], as in the
+    paper's reference: the standard deviation along it) and a normal number.
+    """
+    variances, components = np.linalg.eigh(np.array(dataset.rgb_covariance))
+    deviations = np.sqrt(np.maximum(variances, 0)) * data.colour_noise_std
+    # Not the seed of crop and flip: equal seeds give related numbers.
+    normal = tf.random.stateless_normal([3], [-1 - seed[0], seed[1]])
+    weighted = normal * tf.constant(deviations, tf.float32)
+    return tf.linalg.matvec(tf.constant(components, tf.float32), weighted)
+
+
+def _decode_threads(data: Config) -> int:
+    return data.decode_threads or tf.data.experimental.AUTOTUNE

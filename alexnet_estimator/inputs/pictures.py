@@ -1,0 +1,132 @@
+"""Decoding and cropping of one picture, in the graph."""
+
+from typing import List
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from alexnet_estimator.config import Config
+from alexnet_estimator.records.pictures import MAX_PIXELS
+
+# The part of the picture's short side that a crop covers: the paper's 227 of 256.
+CROP_FRACTION = 227 / 256
+# Of crops between top and bottom, left and right: the corners and the centre.
+_CROP_POSITIONS = ((0, 0), (0, 0.9999), (0.9999, 0), (0.9999, 0.9999), (0.5, 0.5))
+_NUM_VIEWS = 10
+
+
+def decode_for_eval(encoded: tf.Tensor, size: int) -> tf.Tensor:
+    """Decode one picture's bytes (string scalar) as evaluation does.
+
+    Returns:
+        uint8 [size, size, 3], the central crop.
+    """
+    return crop(encoded, tf.constant([0.5, 0.5]), size)
+
+
+def decode_views(encoded: tf.Tensor, data: Config) -> tf.Tensor:
+    """Decode one picture's bytes for evaluation or prediction.
+
+    Returns:
+        uint8 of ``views_shape``: the central crop, or with ``use_ten_crop`` those of
+        the corners and the centre, and their mirror images (section 4.1).
+    """
+    if not data.use_ten_crop:
+        return decode_for_eval(encoded, data.image_size)
+    crops = [
+        crop(encoded, tf.constant(position, tf.float32), data.image_size)
+        for position in _CROP_POSITIONS
+    ]
+    return tf.stack(crops + [tf.reverse(crop, [1]) for crop in crops])
+
+
+def views_shape(data: Config) -> List[int]:
+    """Return the shape of what ``decode_views`` returns."""
+    views = [_NUM_VIEWS] if data.use_ten_crop else []
+    return [*views, data.image_size, data.image_size, 3]
+
+
+def eval_batch_size(data: Config, batch_size: int) -> int:
+    """Return the pictures in a batch that has ``batch_size`` images, views included."""
+    if not data.use_ten_crop:
+        return batch_size
+    return max(1, batch_size // _NUM_VIEWS)
+
+
+def crop(encoded: tf.Tensor, position: tf.Tensor, size: int) -> tf.Tensor:
+    """Cut a square out of an encoded picture, decoding no more than needed.
+
+    Args:
+        encoded: string scalar, JPEG (or PNG, GIF, BMP in records from elsewhere).
+        position: float32 [2] in [0, 1): where between top and bottom, left and right.
+        size: of the result.
+
+    Returns:
+        uint8 [size, size, 3].  The square's side is ``CROP_FRACTION`` of the picture's
+        short side; it is resized only where that is not ``size``.
+    """
+    is_jpeg = tf.io.is_jpeg(encoded)
+
+    def cut_jpeg() -> tf.Tensor:
+        window = _window(_bounded(tf.io.extract_jpeg_shape(encoded)[:2]), position)
+        # The fast DCT differs from the exact one by a grey level or two.
+        return tf.io.decode_and_crop_jpeg(
+            encoded, window, channels=3, dct_method="INTEGER_FAST"
+        )
+
+    def cut_other() -> tf.Tensor:
+        with tf.control_dependencies([_bounded(_declared_sides(encoded))]):
+            checked = tf.identity(encoded)
+        picture = tf.io.decode_image(checked, channels=3, expand_animations=False)
+        top, left, side, _ = tf.unstack(_window(tf.shape(picture)[:2], position))
+        return picture[top : top + side, left : left + side]
+
+    image = tf.cond(is_jpeg, cut_jpeg, cut_other)
+    fits = tf.equal(tf.shape(image)[0], size)
+    image = tf.cond(fits, lambda: image, lambda: _resize(image, size))
+    image.set_shape([size, size, 3])
+    return image
+
+
+def _declared_sides(encoded: tf.Tensor) -> tf.Tensor:
+    """Return the sides, int64 [2], that the header of a PNG or GIF declares.
+
+    A BMP has zeros there: it cannot be larger than its file.
+    """
+    # Not tf.strings.substr: TF 1.15 crashes where it reports that a string is short.
+    content = tf.io.decode_raw(encoded, tf.uint8)
+    header = tf.concat([content, tf.zeros([24], tf.uint8)], axis=0)[:24]
+    header = tf.cast(header, tf.int64)
+    is_png = tf.reduce_all(tf.equal(header[:4], np.array(list(b"\x89PNG"))))
+    big_endian = tf.reshape(header[16:24], [2, 4]) * [1 << 24, 1 << 16, 1 << 8, 1]
+    little_endian = tf.reshape(header[6:10], [2, 2]) * [1, 1 << 8]
+    return tf.cond(
+        is_png,
+        lambda: tf.reduce_sum(big_endian, axis=1),
+        lambda: tf.reduce_sum(little_endian, axis=1),
+    )
+
+
+def _bounded(sides: tf.Tensor) -> tf.Tensor:
+    """Return a picture's sides; fail where it would not fit into memory."""
+    num_pixels = tf.reduce_prod(tf.cast(sides, tf.int64))
+    check = tf.debugging.assert_less_equal(
+        num_pixels, np.int64(MAX_PIXELS), message="too many pixels"
+    )
+    with tf.control_dependencies([check]):
+        return tf.identity(sides)
+
+
+def _window(sides: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+    """Return the crop window (top, left, side, side), int32 [4]."""
+    free_side = tf.cast(tf.reduce_min(sides), tf.float32) * CROP_FRACTION
+    side = tf.cast(tf.round(free_side), tf.int32)
+    room = tf.cast(sides - side + 1, tf.float32)
+    top_left = tf.cast(tf.floor(position * room), tf.int32)
+    return tf.concat([top_left, [side, side]], axis=0)
+
+
+def _resize(image: tf.Tensor, size: int) -> tf.Tensor:
+    """Resize to ``size``; averaging areas, which leaves no aliases when shrinking."""
+    resized = tf.image.resize_area(image[tf.newaxis], [size, size])[0]
+    return tf.cast(tf.round(resized), tf.uint8)

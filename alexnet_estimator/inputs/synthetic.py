@@ -1,0 +1,49 @@
+"""Made-up pictures with the signature of real ones."""
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from alexnet_estimator.config import Config
+from alexnet_estimator.inputs.shards import Reader, mix
+from alexnet_estimator.records.dataset import Dataset, Shard, Split
+
+NUM_SYNTHETIC_IMAGES = 10_000
+
+
+def synthetic_dataset(data: Config) -> Dataset:
+    """Return the description of made-up data, in the form of a real one's."""
+    counts = [NUM_SYNTHETIC_IMAGES // data.synthetic_classes] * data.synthetic_classes
+    counts[0] += NUM_SYNTHETIC_IMAGES - sum(counts)
+    shard = Shard(file="synthetic", num_images=sum(counts), num_bytes=0, sha256="")
+    split = Split(shards=(shard,), class_counts=tuple(counts))
+    return Dataset(
+        directory="synthetic",
+        class_names=tuple(str(label) for label in range(data.synthetic_classes)),
+        splits={"train": split, "validation": split},
+        mean_rgb=(127.5, 127.5, 127.5),
+        rgb_covariance=((0.0,) * 3,) * 3,
+        digest="synthetic",
+    )
+
+
+def synthetic_batches(
+    dataset: Dataset, data: Config, reader: Reader
+) -> tf.data.Dataset:
+    """Return one made-up batch again and again."""
+    generator = np.random.RandomState(mix(reader.seed, reader.rank))
+    shape = [reader.batch_size, data.image_size, data.image_size, 3]
+    features = {"image": generator.randint(0, 256, shape).astype(np.uint8)}
+    labels = generator.randint(0, dataset.num_classes, shape[:1]).astype(np.int32)
+    return tf.data.Dataset.from_tensors((features, labels)).repeat()
+
+
+def with_weights(
+    batches: tf.data.Dataset, num_steps: int, num_padding: int, batch_size: int
+) -> tf.data.Dataset:
+    """Return the first batches; the last ``num_padding`` images have weight 0."""
+    weights = np.ones([num_steps * batch_size], np.float32)
+    weights[len(weights) - num_padding :] = 0
+    weights = tf.data.Dataset.from_tensor_slices(weights.reshape([-1, batch_size]))
+    return tf.data.Dataset.zip((batches, weights)).map(
+        lambda batch, weight: (dict(batch[0], weight=weight), batch[1])
+    )

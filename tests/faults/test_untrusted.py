@@ -1,0 +1,87 @@
+"""Files from strangers: refused with one message, whatever is in them."""
+
+import json
+import os
+import pathlib
+import re
+import tempfile
+from typing import Any, Dict
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from alexnet_estimator.config import load_config_file, validate
+from alexnet_estimator.errors import ConfigError
+from alexnet_estimator.schema import SCHEMA
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+
+numbers = st.integers() | st.floats() | st.just(10**400)
+anything = st.recursive(
+    st.none() | st.booleans() | numbers | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@st.composite
+def records(draw: Any) -> Dict[str, Any]:
+    """Return fields that exist, most with values of any kind."""
+    sections: Dict[str, Any] = {}
+    for _ in range(draw(st.integers(1, 4))):
+        section = draw(st.sampled_from(sorted(SCHEMA)))
+        name = draw(st.sampled_from(sorted(SCHEMA[section])))
+        fields = sections.setdefault(section, {})
+        default = SCHEMA[section][name].default
+        alike = {int: st.integers() | st.just(10**400), float: numbers, str: st.text()}
+        kinds = alike.get(type(default), st.lists(numbers | st.text(), max_size=9))
+        fields[name] = draw(kinds | st.just(default) | anything)
+    return sections
+
+
+def load(content: bytes) -> None:
+    """Load a file as a configuration and check it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "config.json")
+        pathlib.Path(path).write_bytes(content)
+        try:
+            validate(load_config_file(path))
+        except ConfigError as error:
+            assert error.message()
+
+
+@settings(deadline=None, max_examples=300)
+@given(records())
+def test_any_values_of_known_fields_load_or_are_refused(record: Any) -> None:
+    load(json.dumps({"config": record}).encode())
+
+
+@settings(deadline=None, max_examples=100)
+@given(anything | st.fixed_dictionaries({"config": anything}))
+def test_any_json_loads_or_is_refused(value: Any) -> None:
+    load(json.dumps(value).encode())
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@given(st.binary(max_size=200))
+def test_any_bytes_load_or_are_refused(content: bytes) -> None:
+    load(content)
+
+
+@pytest.mark.parametrize("content", [b"[" * 10**5, b'{"config": ' * 10**4, b" " * 2**21], ids=len)
+def test_deep_and_large_files_are_refused(
+    content: bytes, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(ConfigError, match="config.json: (not JSON|larger than 1 MiB)"):
+        load_config_file(str(tmp_path / "config.json"))
+
+
+def test_nothing_is_unpickled() -> None:
+    """A pickle runs the code of who made it; np.load could read one, and so on."""
+    pattern = re.compile(r"\b(pickle|marshal|shelve|allow_pickle|joblib|yaml\.load)\b")
+    files = sorted((REPOSITORY / "alexnet_estimator").rglob("*.py"))
+    assert len(files) > 50
+    assert [f.name for f in files if pattern.search(f.read_text("utf-8"))] == []

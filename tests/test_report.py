@@ -1,0 +1,501 @@
+"""The report: what it says, that it is whole and safe, and readable in a browser."""
+
+import html.parser
+import json
+import math
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alexnet_estimator.errors import ConfigError
+from alexnet_estimator.report import charts, drawings, scores, write_report
+from alexnet_estimator.report.history import History, read_runs
+from alexnet_estimator.report.style import LIGHT
+from tests import run_folder
+from tests.run_folder import START, train, write_run
+
+HOSTILE = (
+    "<script>document.title='owned'</script>",
+    '"><img src=x onerror="document.title=1">',
+    "</style></title><i>&amp;",
+    r"$\frac{1}{0}$",
+    "猫\x00",
+    "_under",
+)
+MATRIX = [[90, 10], [5, 45]]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+BROWSER_FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-background-networking "
+    "--disable-component-update --disable-sync --allow-file-access-from-files "
+    "--virtual-time-budget=10000 --dump-dom"
+).split()
+# Opens the page given after # at three widths and writes down what it finds.
+PROBE = """<!DOCTYPE html><body><script>
+const found = [];
+for (const width of [360, 800, 1400]) {
+  const frame = document.createElement("iframe");
+  frame.style.width = width + "px";
+  frame.onload = () => {
+    const page = frame.contentDocument;
+    const svgs = [...page.querySelectorAll("figure > svg")];
+    found.push({
+      title: page.title,
+      width: width,
+      overflow: page.documentElement.scrollWidth - width,
+      charts: svgs.filter((svg) => svg.getBoundingClientRect().height > 100).length,
+      images: [...page.images].map((image) => image.naturalWidth),
+    });
+    if (found.length == 3) document.body.textContent = JSON.stringify(found);
+  };
+  frame.src = location.hash.slice(1);
+  document.body.append(frame);
+}
+</script></body>
+"""
+
+
+class Tag(NamedTuple):
+    """A start tag, and the tags that it stands in."""
+
+    name: str
+    attributes: Dict[str, Optional[str]]
+    parents: Tuple[str, ...]
+
+
+class Page(html.parser.HTMLParser):
+    """A page taken apart; tags that do not match raise."""
+
+    def __init__(self, path: str):
+        super().__init__()
+        self.tags: List[Tag] = []
+        self.source = pathlib.Path(path).read_text(encoding="utf-8")
+        self._texts: List[str] = []
+        self._open: List[str] = []
+        self.feed(self.source)
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: List[Tuple[str, Optional[str]]]) -> None:
+        self.tags.append(Tag(tag, dict(attrs), tuple(self._open)))
+        if tag not in ("meta", "img"):
+            self._open.append(tag)
+
+    def handle_startendtag(
+        self, tag: str, attrs: List[Tuple[str, Optional[str]]]
+    ) -> None:
+        self.tags.append(Tag(tag, dict(attrs), tuple(self._open)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self._open and "svg" not in self._open:
+            self._texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(self._texts)
+
+    def all(self, name: str) -> List[Tag]:
+        return [tag for tag in self.tags if tag.name == name]
+
+
+def report(*model_dirs: str, output: Optional[str] = None) -> Page:
+    return Page(write_report(model_dirs, output))
+
+
+def read(model_dir: str) -> History:
+    return read_runs([model_dir])[0]
+
+
+def write_full_run(folder: pathlib.Path, names: Sequence[str] = HOSTILE) -> str:
+    """Write a run that fills every section."""
+    matrix = (np.eye(len(names), dtype=int) * 7 + 1).tolist()
+    again = {**START, "changes": ["<i>x</i>"]}
+    counts = {"train": [9] * len(names), "validation": [8] * len(names)}
+    write_run(
+        folder,
+        names,
+        matrix,
+        [START, train(10, loss_scale=4.0), again, train(20)],
+        class_counts=counts,
+        versions={"tensorflow": "<i>1.15"},
+    )
+    mistake = {"label": 0, "answers": [[1, 0.9], [2, 0.05]], "file": HOSTILE[0]}
+    right = {"label": 1, "answers": [[1, 0.8], [0, 0.1]]}
+    run_folder.write_samples(folder, [mistake, right])
+    Image.new("RGB", (9, 9)).save(folder / "conv1_kernels.png")
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def full_page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Write the report of a run whose names try to break out."""
+    folder = tmp_path_factory.mktemp("full")
+    return write_report([write_full_run(folder / "<i>run & co")])
+
+
+def test_it_says_what_came_out(tmp_path: pathlib.Path) -> None:
+    page = report(write_run(tmp_path / "run", matrix=MATRIX))
+    assert (
+        "90.0\u202f% of 150 unseen pictures recognised, against 66.7\u202f% for always "
+        "answering “cat”"
+    ) in page.text
+    assert "84.2\u202f% to 93.8\u202f%" in page.text  # Wilson's interval of 135 / 150.
+    assert "Finished at step 20 (2020-09-13 12:26:43 UTC)" in page.text
+
+
+def test_it_does_not_praise_what_chance_explains(tmp_path: pathlib.Path) -> None:
+    page = report(write_run(tmp_path / "run", matrix=[[75, 25], [21, 29]]))
+    expected = "69.3\u202f% of 150 unseen pictures recognised: not clearly better than"
+    assert expected in page.text
+
+
+@pytest.mark.parametrize(
+    "event, words",
+    [
+        ({"event": "stop"}, "Stopped on request at step 20"),
+        ({"event": "train", "step": 30}, "Not finished: still training, or interr"),
+    ],
+)
+def test_it_says_how_the_run_ended(
+    tmp_path: pathlib.Path, event: Dict[str, Any], words: str
+) -> None:
+    model_dir = write_run(tmp_path / "run", events=[START, train(20), event])
+    assert words in report(model_dir).text
+
+
+def test_every_section_is_filled(full_page: str) -> None:
+    page = Page(full_page)
+    assert len(page.all("h3")) == 7  # Five charts, mistakes, right answers.
+    assert "None in this folder" not in page.text
+    for words in (
+        "61.54\u202f% 100.00\u202f%",  # 48 of 78, and the top 5.
+        "in truth <script>",
+        "a.jpg",
+        "54: <script>document.title='owned'</script> 9, ",
+        "changes: (<i>x</i>)",
+    ):
+        assert words in page.text
+
+
+def test_names_are_shown_as_they_are(full_page: str) -> None:
+    page = Page(full_page)
+    for name in (*HOSTILE, "<i>run & co", "<i>1.15"):
+        assert name in page.text
+    assert not [tag for tag in page.tags if tag.name in ("script", "i", "link")]
+    names = [name for tag in page.tags for name in tag.attributes]
+    assert not [name for name in names if name.startswith("on")]
+    policies = [tag.attributes.get("content") or "" for tag in page.all("meta")]
+    assert any("default-src 'none'" in policy for policy in policies)
+
+
+def test_it_needs_nothing_else(full_page: str) -> None:
+    page = Page(full_page)
+    for tag in page.tags:
+        for name in ("src", "href", "xlink:href", "srcset", "data"):
+            assert (tag.attributes.get(name) or "#")[:5] in ("data:", "#") or (
+                tag.attributes[name] or ""
+            ).startswith("#")
+    assert "@import" not in page.source
+    assert not re.search(r"url\((?!#)", page.source)
+
+
+def test_it_is_accessible(full_page: str) -> None:
+    page = Page(full_page)
+    assert page.all("html")[0].attributes["lang"] == "en"
+    assert len(page.all("img")) == 3
+    assert all(tag.attributes.get("alt") for tag in page.all("img"))
+    drawn = [tag for tag in page.all("svg") if tag.parents[-1] == "figure"]
+    assert len(drawn) == 5
+    assert all(tag.attributes["role"] == "img" for tag in drawn)
+    assert all("by step" in (tag.attributes["aria-label"] or "") for tag in drawn)
+    tables = page.all("table")
+    assert len(tables) >= 6 and len(page.all("caption")) == len(tables)
+    assert all(tag.attributes.get("scope") for tag in page.all("th"))
+    ids = [tag.attributes["id"] for tag in page.tags if "id" in tag.attributes]
+    assert len(set(ids)) == len(ids)
+
+
+def test_pictures_of_the_curves_lie_beside_it(full_page: str) -> None:
+    folder = pathlib.Path(full_page).parent
+    names = sorted(file.name for file in (folder / "report").iterdir())
+    assert names == [
+        "accuracy.png",
+        "confusion.png",
+        "images_per_sec.png",
+        "learning_rate.png",
+        "loss.png",
+        "loss_scale.png",
+    ]
+    with Image.open(folder / "report" / "loss.png") as image:
+        assert image.size[0] > 900
+    assert not list(folder.rglob("*.tmp"))
+
+
+def test_the_first_of_equally_good_evaluations_is_the_best(
+    tmp_path: pathlib.Path,
+) -> None:
+    model_dir = write_run(tmp_path / "run", matrix=MATRIX)
+    for step, matrix in ((5, [[50, 50], [50, 0]]), (15, MATRIX)):
+        run_folder.write_evaluation(tmp_path / "run", step, matrix, ("cat", "dog"))
+    best = read(model_dir).best
+    assert best is not None and best.step == 15
+    assert "Best at step 15" in report(model_dir).text
+
+
+def test_steps_that_were_trained_again_count_once(tmp_path: pathlib.Path) -> None:
+    events = [START, train(10, loss=1.0), train(20, loss=9.0)]
+    events += [{**START, "step": 10}, train(20, loss=0.5)]
+    run = read(write_run(tmp_path / "run", events=events))
+    steps, losses = run.values("loss")
+    assert (steps.tolist(), losses.tolist()) == ([10, 20], [1.0, 0.5])
+    assert [(start.step, start.last_step) for start in run.starts] == [
+        (0, 20),
+        (10, 20),
+    ]
+
+
+def test_the_log_stands_in_for_lost_evaluations(tmp_path: pathlib.Path) -> None:
+    event = {"event": "evaluation", "step": 10, "top_1_accuracy": 0.25, "loss": None}
+    page = report(
+        write_run(tmp_path / "run", events=[START, {**event, "num_images": 8}])
+    )
+    assert "25.0\u202f% of 8 unseen pictures recognised" in page.text
+    assert "No confusion matrix" in page.text
+
+
+def test_nothing_that_is_damaged_stops_it(tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "run"
+    (folder / "eval").mkdir(parents=True)
+    (folder / "config.json").write_text('{"config": [1')
+    (folder / "metrics.jsonl").write_bytes(
+        b'{"event": "start", "step": 0, "time_secs": "x"}\n'
+        b"\xff\xfe\nnull\n[1]\n" + b"[" * 100000 + b"\n"
+        b'{"event": "train", "step": "10"}\n'
+        b'{"event": "train", "step": 10, "loss": NaN, "learning_rate": Infinity}\n'
+        b'{"event": "train", "step": 20, "loss": 0.5, "loss_scale": '
+        + b"9" * 400
+        + b"}\n"
+        b'{"event": "train", "step": 30, "lo'
+    )
+    (folder / "eval" / "30.json").write_text(
+        '{"top_1_accuracy": NaN, "class_names": 3}'
+    )
+    (folder / "eval" / "40.json").write_text('{"glob')
+    (folder / "eval" / "40.samples.json").write_text("?")
+    (folder / "samples.json").write_text('{"pictures": [5, {"label": 0}]}')
+    (folder / "conv1_kernels.png").write_text("<svg onload=x>")
+    page = report(str(folder))
+    for words in ("config.json cannot", "6 lines of metrics", "40.json cannot"):
+        assert words in page.text
+    assert "Not evaluated yet" in page.text
+    losses = read(str(folder)).values("loss")[1]
+    assert math.isnan(losses[0]) and losses[1] == 0.5
+
+
+def test_samples_with_a_foreign_picture_or_label_are_left_out(
+    tmp_path: pathlib.Path,
+) -> None:
+    model_dir = write_run(tmp_path / "run", matrix=MATRIX)
+    good = {"label": 0, "answers": [[1, 0.9]]}
+    bad: List[Dict[str, Any]] = [{"jpeg": '"><b>'}, {"label": 2}, {"answers": []}]
+    bad += [{"answers": [[-1, 0.5]]}, {"label": True}]
+    run_folder.write_samples(
+        tmp_path / "run", [good, *({**good, **change} for change in bad)]
+    )
+    run = read(model_dir)
+    assert len(run.samples) == 1 and run.notes
+
+
+@pytest.mark.parametrize("extra", ["1.json", "config"])
+def test_a_folder_without_a_run_is_refused(tmp_path: pathlib.Path, extra: str) -> None:
+    (tmp_path / extra).write_text("{}")
+    with pytest.raises(ConfigError) as caught:
+        write_report([str(tmp_path), str(tmp_path / "missing")])
+    assert len(caught.value.problems) == 2
+
+
+def test_a_page_that_cannot_be_written_is_the_users_mistake(
+    tmp_path: pathlib.Path,
+) -> None:
+    model_dir = write_run(tmp_path / "run")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError):
+        write_report([model_dir], str(tmp_path / "file" / "report.html"))
+
+
+def test_the_configuration_names_what_differs_from_the_defaults(
+    tmp_path: pathlib.Path,
+) -> None:
+    changes = {"optim": {"momentum": 0.75, "gone": 1}, "data": {"mean_rgb": []}}
+    page = report(write_run(tmp_path / "run", config=changes))
+    changed, same = page.text.split("fields are the defaults", 1)
+    assert re.search(r"optim\.momentum\s+0\.75\s+0\.9\s+beta1", changed)
+    assert "optim.gone" in changed and "no such field now" in changed
+    assert "data.mean_rgb" in same and "data.mean_rgb" not in changed
+
+
+def test_runs_are_compared(tmp_path: pathlib.Path) -> None:
+    better = write_run(tmp_path / "a" / "run", matrix=MATRIX, data_digest="d")
+    changes = {"optim": {"momentum": 0.75}}
+    worse = write_run(
+        tmp_path / "b" / "run",
+        matrix=[[50, 50], [25, 25]],
+        config=changes,
+        data_digest="d",
+    )
+    page = report(better, worse, output=str(tmp_path / "both.html"))
+    assert f"Best: {better}, 90.0" in page.text
+    differences = page.text.split("In what the runs differ")[1].split("Each run")[0]
+    assert re.search(r"optim\.momentum\s+0\.9\s+0\.75", differences)
+    assert "optim.weight_decay" not in differences
+    assert (tmp_path / "both" / "loss.png").exists()
+    ids = [tag.attributes["id"] for tag in page.tags if "id" in tag.attributes]
+    assert len(set(ids)) == len(ids)
+
+
+def test_no_winner_where_the_data_differ(tmp_path: pathlib.Path) -> None:
+    runs = [
+        write_run(tmp_path / name, matrix=MATRIX, data_digest=name) for name in "ab"
+    ]
+    page = report(*runs, output=str(tmp_path / "both.html"))
+    assert "accuracies cannot be compared" in page.text
+    assert "Best:" not in page.text
+
+
+def test_many_classes_stay_readable(tmp_path: pathlib.Path) -> None:
+    names = [f"class {label}" for label in range(1000)]
+    matrix = (9 * np.eye(1000, dtype=int)).tolist()
+    matrix[7][7], matrix[7][8] = 3, 6
+    model_dir = write_run(tmp_path / "run", names, matrix)
+    page = report(model_dir)
+    lowest = page.text.split("The classes of lowest recall")[1].split("All 1,000")[0]
+    assert re.search(r"class 7\s+9\s+33\.3\u202f%\s+100\.0\u202f%", lowest)
+    assert len(re.findall(r"class \d", lowest)) == 15
+    assert re.search(r"class 7 → class 8\s+6\s+66\.7", page.text)
+    assert len(page.source) < 2_000_000
+    assert any(
+        "1000 classes" in (t.attributes.get("aria-label") or "") for t in page.tags
+    )
+
+
+def test_without_matplotlib_the_curves_are_words(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    page = report(write_run(tmp_path / "run", matrix=MATRIX))
+    assert "install matplotlib" in page.text
+    assert "training: 0.1 at step 10, 0.05 at step 20" in page.text
+    assert not (tmp_path / "run" / "report").exists()
+
+
+def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
+    code = "import sys, alexnet_estimator.report\nprint(sorted(sys.modules))"
+    loaded = subprocess.check_output([sys.executable, "-c", code]).decode()
+    assert "'numpy'" in loaded
+    assert "'tensorflow'" not in loaded and "'matplotlib'" not in loaded
+
+
+def test_long_curves_keep_mean_and_extremes() -> None:
+    steps, values = np.arange(3000.0), np.zeros(3000)
+    values[1234], values[5] = 70.0, math.nan
+    centres, means, lows, highs = charts.summarise(steps, values)
+    assert len(centres) == charts.MAX_POINTS
+    assert highs.max() == 70 and lows.max() == 0
+    part = int(highs.argmax())
+    assert means[part] == pytest.approx(7) and abs(centres[part] - 1234) < 10
+
+
+def test_charts_are_drawn_for_what_was_logged(tmp_path: pathlib.Path) -> None:
+    plain = read(write_run(tmp_path / "plain"))
+    assert [chart.name for chart in charts.plan_charts([plain])] == [
+        "loss",
+        "learning_rate",
+        "images_per_sec",
+    ]
+    events = [START, train(10, loss_scale=8.0), {**START, "step": 10}, train(20)]
+    scaled = read(write_run(tmp_path / "scaled", events=events))
+    by_name = {chart.name: chart for chart in charts.plan_charts([scaled])}
+    assert by_name["loss_scale"].scale == "log2"
+    assert by_name["loss"].restarts == (10,)
+
+
+def test_a_peak_does_not_hide_the_rest(tmp_path: pathlib.Path) -> None:
+    losses = [5000.0, 2.0, 1.5, 1.0]
+    events = [START, *(train(i + 1, loss=loss) for i, loss in enumerate(losses))]
+    run = read(write_run(tmp_path / "run", events=events))
+    assert charts.plan_charts([run])[0].scale == "log"
+
+
+def test_drawings_take_the_colours_of_the_page() -> None:
+    line = charts.Line("a $ b", np.array([1.0, 2.0]), np.array([1.0, 3.0]), "blue")
+    drawing = drawings.draw_chart(charts.Chart("x", "X", [line]))
+    assert drawing is not None
+    assert "var(--blue)" in drawing.svg and "var(--muted)" in drawing.svg
+    assert not [value for value in LIGHT.values() if value in drawing.svg]
+    assert drawing.png.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("num_classes", [2, 6, 25, 401])
+def test_confusions_of_any_size_are_drawn(num_classes: int) -> None:
+    names = [HOSTILE[label % 6] for label in range(num_classes)]
+    drawing = drawings.draw_confusion(np.eye(num_classes, dtype=int), names)
+    assert drawing is not None and drawing.png.startswith(b"\x89PNG")
+
+
+def test_rare_confusions_survive_the_drawing() -> None:
+    shares = np.zeros([401, 401])
+    shares[400, 3] = 0.5
+    pooled = drawings._pool(shares)
+    assert pooled.shape == (134, 134) and pooled[133, 1] == 0.5
+
+
+def test_scores_are_those_of_the_definitions() -> None:
+    matrix = np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]])
+    first, second, empty = scores.class_scores(matrix)
+    assert (first.recall, first.precision) == (6 / 8, 6 / 7)
+    assert (second.num_images, second.num_answers) == (4, 5)
+    assert math.isnan(empty.recall) and math.isnan(empty.precision)
+    assert scores.majority(matrix) == (0, 8 / 12)
+    pairs = scores.confused_pairs(matrix, 9)
+    assert pairs == [(0, 1, 2), (1, 0, 1)]
+    # Wilson's interval of 81 in 263, as in Newcombe 1998, table I.
+    low, high = scores.wilson_interval(81 / 263, 263)
+    assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
+
+
+def find_browser() -> Optional[str]:
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+@pytest.mark.skipif(not find_browser(), reason=f"none of {', '.join(BROWSERS)} found")
+def test_a_browser_shows_it_at_every_width(
+    full_page: str, tmp_path: pathlib.Path
+) -> None:
+    probe = tmp_path / "probe.html"
+    probe.write_text(PROBE)
+    browser, address = find_browser(), pathlib.Path(full_page).as_uri()
+    assert browser is not None
+    words = [browser, *BROWSER_FLAGS, f"--user-data-dir={tmp_path / 'profile'}"]
+    output = subprocess.check_output(
+        [*words, f"{probe.as_uri()}#{address}"], stderr=subprocess.DEVNULL, timeout=120
+    ).decode()
+    match = re.search(r"\[\{.*\}\]", output)
+    assert match is not None, output
+    found = json.loads(html.unescape(match.group()))
+    assert sorted(view["width"] for view in found) == [360, 800, 1400]
+    for view in found:
+        assert (
+            view["title"] == f"AlexNet: {os.path.basename(os.path.dirname(full_page))}"
+        )
+        assert view["overflow"] <= 0, f"{view['width']} pixels: scrolls sideways"
+        assert view["charts"] == 5
+        assert view["images"] == [8, 8, 9]
