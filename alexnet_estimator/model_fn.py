@@ -1,6 +1,5 @@
 """The model function: logits -> predictions, metrics, or one training step."""
 
-import math
 from typing import Callable, List, NamedTuple, Optional, Tuple
 
 import tensorflow.compat.v1 as tf
@@ -99,9 +98,7 @@ def cross_entropy(
 
 
 def _average_views(logits: tf.Tensor, num_views: int) -> tf.Tensor:
-    """Return the logarithm of the mean of the views' probabilities (section 4.1).
-
-    Its softmax is that mean, so it takes the place of logits.
+    """Return logits whose softmax is the mean of the views' probabilities (section 4.1).
 
     Args:
         logits: float32 [batch * num_views, num_classes].
@@ -109,7 +106,7 @@ def _average_views(logits: tf.Tensor, num_views: int) -> tf.Tensor:
     """
     shape = [-1, num_views, int(logits.shape[1])]
     log_probabilities = tf.reshape(tf.nn.log_softmax(logits), shape)
-    return tf.reduce_logsumexp(log_probabilities, axis=1) - math.log(num_views)
+    return tf.reduce_logsumexp(log_probabilities, axis=1)
 
 
 def _make_dropout(config: Config, runtime: Runtime) -> Callable[..., tf.Tensor]:

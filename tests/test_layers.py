@@ -24,13 +24,13 @@ FLOORS = {
     "records": 2,
     "model": 2,
     "optim": 2,
-    "checkpoints": 2,
+    "checkpoints": 3,
     "inputs": 3,
-    "hooks": 3,
+    "hooks": 4,
     "runtime": 3,
-    "model_fn": 4,
-    "jobs": 5,
-    "__main__": 6,
+    "model_fn": 5,
+    "jobs": 6,
+    "__main__": 7,
 }
 WITHOUT_TENSORFLOW = (
     "errors",

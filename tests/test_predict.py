@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -131,14 +132,20 @@ def _refuse(picture: job.Reject) -> None:
     raise AssertionError(picture)
 
 
-def test_ten_crops_are_averaged_the_same_way(run: Trained, tmp_path: Any) -> None:
+def test_ten_crops_are_averaged_the_same_way(
+    run: Trained, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model_dir = str(tmp_path / "run")
     shutil.copytree(run.model_dir, model_dir)
     config = _config(model_dir, use_ten_crop=True)
     classifier = open_classifier(model_dir, config)
     output = str(tmp_path / "out.csv")
     job.predict(classifier, run.held_out, output, top_k=3)
+    read = mock.Mock(side_effect=inputs.eval_batches)
+    monkeypatch.setattr(inputs, "eval_batches", read)
     evaluation = evaluate(open_run(config, model_dir))
+    # Of 8 images; ten times as many could be more than the memory holds.
+    assert read.call_args[0][2].batch_size == 1
     assert evaluation["num_images"] == 11
     assert _confusion(_read_csv(output)) == evaluation["confusion_matrix"]
     assert evaluation["loss"] != run.evaluation["loss"]

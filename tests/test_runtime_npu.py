@@ -18,7 +18,7 @@ import tensorflow.compat.v1 as tf
 
 from alexnet_estimator.config import Config, config_from, validate
 from alexnet_estimator.errors import ConfigError
-from alexnet_estimator.runtime import make_runtime, npu
+from alexnet_estimator.runtime import make_runtime, npu, npu_options
 from alexnet_estimator.runtime.npu_environment import read_rank
 from tests import npu_double
 from tests.npu_double import NEW, OLD, clean_environment, rank_environment, write_table
@@ -392,11 +392,11 @@ def test_overflow_dump_is_a_mode_of_its_own(
     release: str, tmp_path: pathlib.Path
 ) -> None:
     settings = {"dump_path": str(tmp_path), "dump_mode": "overflow"}
-    options = npu._debugging_options(make_config(npu=settings).npu)
+    options = npu_options._debugging_options(make_config(npu=settings).npu)
     arguments = options["dump_config"].arguments
     assert arguments["enable_dump_debug"] and not arguments["enable_dump"]
     settings["dump_mode"] = "all"
-    options = npu._debugging_options(make_config(npu=settings).npu)
+    options = npu_options._debugging_options(make_config(npu=settings).npu)
     arguments = options["dump_config"].arguments
     assert arguments["enable_dump"] and arguments["dump_mode"] == "all"
 

@@ -14,11 +14,9 @@ log act up to N - 1 steps late.
 import atexit
 import glob
 import importlib.util
-import inspect
-import json
 import os
 import tempfile
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, List, Mapping, Optional, Sequence
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -28,19 +26,13 @@ from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.optim.loss_scale import ScaledOptimizer, resolve_loss_scale
 from alexnet_estimator.runtime.base import ModelFn, Runtime, session_config
 from alexnet_estimator.runtime.npu_environment import read_rank
+from alexnet_estimator.runtime.npu_options import accepted_options, find_problems
 
 INSTALL_HINT = (
     "use an Ascend Hub image for training with TensorFlow 1.15, or install CANN "
     "(toolkit, kernels, TFPlugin), and run `source "
     "/usr/local/Ascend/ascend-toolkit/set_env.sh` and TFPlugin's set_env.sh in this "
     "shell; or use --device=cpu"
-)
-# What releases before 2023 hand to a compiler that knows no other mode.
-OLD_PRECISION_MODES = (
-    "allow_fp32_to_fp16",
-    "force_fp16",
-    "must_keep_origin_dtype",
-    "allow_mix_precision",
 )
 VALUES_PER_GATHER = 64
 
@@ -67,13 +59,13 @@ class NpuRuntime(Runtime):
             ConfigError: npu_bridge is missing, or all that is wrong with the
                 environment or with the options for this release of npu_bridge.
         """
-        problems = _option_problems(config, _import_npu_bridge())
+        problems = find_problems(config, _import_npu_bridge())
         if problems:
             raise ConfigError(problems, "configuration")
         self.rank, self.num_ranks = read_rank(environ)
         self.steps_per_call = config.npu.iterations_per_loop
         self._config = config
-        self._options = _accepted_options(config.npu)
+        self._options = accepted_options(config.npu)
         self._group: Optional[_Group] = None
         # NPUEstimator wants both of one that is alone, too; the first is any name.
         os.environ.setdefault("JOB_ID", "alexnet_estimator")
@@ -271,114 +263,6 @@ def _import_npu_bridge() -> Any:
             + INSTALL_HINT
         ) from error
     return NPURunConfig
-
-
-def _option_problems(config: Config, run_config_class: Any) -> List[str]:
-    """Return what the device would refuse only after minutes, or never mention."""
-    npu, mode = config.npu, config.precision.mode
-    problems = []
-    is_old = "precision_mode_v2" not in inspect.signature(run_config_class).parameters
-    if is_old and mode not in OLD_PRECISION_MODES:
-        problems.append(
-            f"precision.mode is {mode}: the installed npu_bridge is of before 2023, "
-            f"which knows {', '.join(OLD_PRECISION_MODES)}"
-        )
-    if npu.modify_mixlist and mode != "allow_mix_precision":
-        problems.append(
-            f"npu.modify_mixlist needs precision.mode allow_mix_precision, not {mode}"
-        )
-    if npu.modify_mixlist and not os.path.isfile(npu.modify_mixlist):
-        problems.append(f"npu.modify_mixlist is {npu.modify_mixlist}: no such file")
-    if npu.dump_path and not os.path.isdir(npu.dump_path):
-        problems.append(f"npu.dump_path is {npu.dump_path}: no such folder; make it")
-    if npu.dump_steps and (not npu.dump_path or npu.dump_mode == "overflow"):
-        problems.append(
-            f"npu.dump_steps is {npu.dump_steps}: it needs npu.dump_path, and has no "
-            "meaning for npu.dump_mode overflow"
-        )
-    if npu.profiling_options and not _is_json(npu.profiling_options):
-        problems.append(f"npu.profiling_options is {npu.profiling_options}: not JSON")
-    return problems
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _accepted_options(npu: Config) -> Dict[str, Any]:
-    """Return the arguments of NPURunConfig that this release knows of those chosen."""
-    from npu_bridge.estimator.npu.npu_config import NPURunConfig
-
-    chosen = {**_chosen_options(npu), **_debugging_options(npu)}
-    return _accepted_by(NPURunConfig, chosen)
-
-
-def _chosen_options(npu: Config) -> Dict[str, Any]:
-    """Return the arguments of NPURunConfig that the user has set."""
-    switches = ("hcom_parallel", "enable_data_pre_proc", "variable_format_optimize")
-    options: Dict[str, Any] = {
-        name: npu[name] == "on" for name in switches if npu[name] != "auto"
-    }
-    if npu.deterministic != "auto":
-        options["deterministic"] = int(npu.deterministic == "on")
-    if npu.high_precision_ops:
-        options["op_select_implmode"] = "high_precision"
-        options["optypelist_for_implmode"] = ",".join(npu.high_precision_ops)
-    values = {
-        "hccl_timeout": npu.hccl_timeout_secs,
-        "op_execute_timeout": npu.op_execute_timeout_secs,
-        "modify_mixlist": npu.modify_mixlist,
-        "aoe_mode": npu.aoe_mode,
-        "auto_tune_mode": npu.auto_tune_mode,
-    }
-    is_set = {name: value not in (0, "", "auto") for name, value in values.items()}
-    return {**options, **{name: values[name] for name in values if is_set[name]}}
-
-
-def _debugging_options(npu: Config) -> Dict[str, Any]:
-    """Return profiling and dump, which have classes of their own."""
-    from npu_bridge.estimator.npu.npu_config import DumpConfig, ProfilingConfig
-
-    options: Dict[str, Any] = {}
-    if npu.profiling_options:
-        profiling = _accepted_by(
-            ProfilingConfig, {"profiling_options": npu.profiling_options}
-        )
-        if profiling:
-            options["profiling_config"] = ProfilingConfig(
-                enable_profiling=True, **profiling
-            )
-    if npu.dump_path and npu.dump_mode == "overflow":
-        options["dump_config"] = DumpConfig(
-            enable_dump_debug=True, dump_path=npu.dump_path, dump_debug_mode="all"
-        )
-    elif npu.dump_path:
-        options["dump_config"] = DumpConfig(
-            enable_dump=True,
-            dump_path=npu.dump_path,
-            dump_step=npu.dump_steps or None,
-            dump_mode=npu.dump_mode,
-        )
-    return options
-
-
-def _accepted_by(
-    function: Callable[..., Any], options: Mapping[str, Any]
-) -> Dict[str, Any]:
-    """Drop options that the installed release does not know, and say so."""
-    known = inspect.signature(function).parameters
-    for name in options:
-        if name not in known:
-            tf.logging.warning(
-                "the installed npu_bridge has no option %s: %r has no effect",
-                name,
-                options[name],
-            )
-    return {name: value for name, value in options.items() if name in known}
 
 
 def _make_manager(kind: str, precision: Config) -> Any:

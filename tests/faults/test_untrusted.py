@@ -35,7 +35,11 @@ def records(draw: Any) -> Dict[str, Any]:
         name = draw(st.sampled_from(sorted(SCHEMA[section])))
         fields = sections.setdefault(section, {})
         default = SCHEMA[section][name].default
-        alike = {int: st.integers() | st.just(10**400), float: numbers, str: st.text()}
+        alike = {
+            int: st.integers() | st.just(10**400),
+            float: numbers,
+            str: st.text(),
+        }
         kinds = alike.get(type(default), st.lists(numbers | st.text(), max_size=9))
         fields[name] = draw(kinds | st.just(default) | anything)
     return sections
@@ -70,7 +74,9 @@ def test_any_bytes_load_or_are_refused(content: bytes) -> None:
     load(content)
 
 
-@pytest.mark.parametrize("content", [b"[" * 10**5, b'{"config": ' * 10**4, b" " * 2**21], ids=len)
+@pytest.mark.parametrize(
+    "content", [b"[" * 10**5, b'{"config": ' * 10**4, b" " * 2**21], ids=len
+)
 def test_deep_and_large_files_are_refused(
     content: bytes, tmp_path: pathlib.Path
 ) -> None:
