@@ -98,7 +98,7 @@ def cross_entropy(
 
 
 def _average_views(logits: tf.Tensor, num_views: int) -> tf.Tensor:
-    """Return logits whose softmax is the mean of the views' probabilities (section 4.1).
+    """Return logits whose softmax is the mean of that of the views (section 4.1).
 
     Args:
         logits: float32 [batch * num_views, num_classes].

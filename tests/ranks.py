@@ -6,7 +6,10 @@ Run as a program, it is a rank that leaves all of its variables behind:
 
 import os
 import pathlib
+import signal
 import sys
+import threading
+import time
 from typing import Any, Dict, List, Optional
 from unittest import mock
 
@@ -21,6 +24,7 @@ from alexnet_estimator.launch import job
 from alexnet_estimator.rank_table import Device, Topology
 
 SERVER = "127.0.0.1"
+LIMIT_SECS = 150
 
 
 def run_ranks(
@@ -38,7 +42,7 @@ def run_ranks(
         weights_dir: gets what ``read_weights`` reads.
 
     Returns:
-        The launcher's exit code.
+        The launcher's exit code; 5 where the ranks hang.
     """
     devices = [
         Device(rank, rank, f"10.0.0.{rank}", SERVER) for rank in range(num_ranks)
@@ -48,8 +52,19 @@ def run_ranks(
     if weights_dir is not None:
         command = [sys.executable, "-m", "tests.ranks", str(weights_dir)]
     words = [*words, f"--model_dir={model_dir}"]
+    limit = threading.Timer(LIMIT_SECS, _end_launcher)
+    limit.start()
     with mock.patch.object(job, "COMMAND", command):
-        return launch.run(words, topology, SERVER, "horovod", str(model_dir))
+        code = launch.run(words, topology, SERVER, "horovod", str(model_dir))
+    limit.cancel()
+    return code
+
+
+def _end_launcher() -> None:
+    """Ask the launcher, which is this process, to stop, and then to stop at once."""
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
 
 
 def read_weights(weights_dir: pathlib.Path, rank: int) -> Dict[str, np.ndarray]:

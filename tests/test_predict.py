@@ -373,7 +373,7 @@ def test_the_newest_valid_checkpoint_is_used_and_nothing_changed(
     job.predict(open_classifier(model_dir), run.held_out, output)
     assert _confusion(_read_csv(output)) == run.evaluation["confusion_matrix"]
     assert sorted(os.listdir(model_dir)) == before
-    with pytest.raises(DataError, match="unreadable"):
+    with pytest.raises(DataError, match="no valid checkpoint"):
         open_classifier(model_dir, checkpoint=str(tmp_path / "model.ckpt-30"))
 
 

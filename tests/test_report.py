@@ -297,8 +297,10 @@ def test_nothing_that_is_damaged_stops_it(tmp_path: pathlib.Path) -> None:
     for words in ("config.json cannot", "6 lines of metrics", "40.json cannot"):
         assert words in page.text
     assert "Not evaluated yet" in page.text
-    losses = read(str(folder)).values("loss")[1]
+    run = read(str(folder))
+    losses = run.values("loss")[1]
     assert math.isnan(losses[0]) and losses[1] == 0.5
+    assert np.isnan(run.values("learning_rate")[1]).all()
 
 
 def test_samples_with_a_foreign_picture_or_label_are_left_out(
@@ -374,13 +376,13 @@ def test_no_winner_where_the_data_differ(tmp_path: pathlib.Path) -> None:
 def test_many_classes_stay_readable(tmp_path: pathlib.Path) -> None:
     names = [f"class {label}" for label in range(1000)]
     matrix = (9 * np.eye(1000, dtype=int)).tolist()
-    matrix[7][7], matrix[7][8] = 3, 6
+    matrix[700][700], matrix[700][8] = 3, 6
     model_dir = write_run(tmp_path / "run", names, matrix)
     page = report(model_dir)
     lowest = page.text.split("The classes of lowest recall")[1].split("All 1,000")[0]
-    assert re.search(r"class 7\s+9\s+33\.3\u202f%\s+100\.0\u202f%", lowest)
+    assert re.search(r"class 700\s+9\s+33\.3\u202f%\s+100\.0\u202f%", lowest)
     assert len(re.findall(r"class \d", lowest)) == 15
-    assert re.search(r"class 7 → class 8\s+6\s+66\.7", page.text)
+    assert re.search(r"class 700 → class 8\s+6\s+66\.7", page.text)
     assert len(page.source) < 2_000_000
     assert any(
         "1000 classes" in (t.attributes.get("aria-label") or "") for t in page.tags

@@ -71,7 +71,7 @@ def write_saved_model(model: Model, folder: str) -> None:
             "class_index": index,
             "class_name": tf.gather(names, index),
         }
-        builder = tf.saved_model.Builder(folder)
+        builder = tf.saved_model.builder.SavedModelBuilder(folder)
         builder.add_meta_graph_and_variables(
             session,
             [tf.saved_model.tag_constants.SERVING],

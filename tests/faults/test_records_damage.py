@@ -84,9 +84,14 @@ def swap_in_bomb(path: str, record_index: int) -> None:
 
 
 def swap_in_png_bomb(path: str, record_index: int) -> None:
+    def chunk(content: bytes) -> bytes:
+        size, checksum = len(content) - 4, zlib.crc32(content)
+        return struct.pack(">I", size) + content + struct.pack(">I", checksum)
+
     header = b"IHDR" + struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
-    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
-    replace_picture(path, record_index, b"\x89PNG\r\n\x1a\n" + chunk)
+    chunks = [chunk(header), chunk(b"IDAT" + zlib.compress(bytes(9)))]
+    png = b"\x89PNG\r\n\x1a\n" + b"".join(chunks) + chunk(b"IEND")
+    replace_picture(path, record_index, png)
 
 
 def swap_in_text(path: str, record_index: int) -> None:
@@ -197,8 +202,8 @@ def test_short_and_missing_files_are_found_before_training(
 
 
 def damage_three(data: Dataset) -> None:
-    flip_data(data.shard_paths("train")[0], 3)
     swap_in_text(data.shard_paths("train")[0], 5)
+    flip_data(data.shard_paths("train")[0], 3)
     swap_in_bomb(data.shard_paths("validation")[0], 10)
 
 

@@ -1,0 +1,126 @@
+"""What training leaves for people, from a model that was really trained."""
+
+import base64
+import io
+import json
+import pathlib
+from typing import Any, Dict
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alexnet_estimator import inputs
+from alexnet_estimator.jobs import outcome, pictures
+from alexnet_estimator.jobs.run import Run
+from alexnet_estimator.jobs.train import train
+from tests import tiny
+from tests.conftest import CLASS_NAMES
+from tests.training import evaluation, open_job
+
+STEP = 4
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> Run:
+    """Train a few steps."""
+    model_dir = tmp_path_factory.mktemp("outcome") / "run"
+    run = open_job(data_dir, model_dir, train={"steps": STEP})
+    train(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def samples(job: Run) -> Dict[str, Any]:
+    """Write the outcome anew; return what samples.json holds."""
+    file = pathlib.Path(job.model_dir, "samples.json")
+    if file.exists():
+        file.unlink()
+    path = outcome.write_outcome(job, STEP)
+    assert path == f"{job.model_dir}/report.html"
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def test_samples_are_what_the_evaluation_counted(
+    job: Run, samples: Dict[str, Any]
+) -> None:
+    # All of the 11 pictures are shown, though they fill no whole number of batches.
+    matrix = np.zeros([3, 3], int)
+    for picture in samples["pictures"]:
+        matrix[picture["label"], picture["answers"][0][0]] += 1
+    assert matrix.tolist() == evaluation(job.model_dir, STEP)["confusion_matrix"]
+    counts = [samples[name] for name in ("global_step", "num_images", "num_mistakes")]
+    assert counts == [STEP, 11, 11 - np.trace(matrix)]
+
+
+def test_mistakes_come_first_the_most_confident_ahead(samples: Dict[str, Any]) -> None:
+    pairs = [
+        (picture["answers"][0][0] == picture["label"], picture["answers"][0][1])
+        for picture in samples["pictures"]
+    ]
+    mistakes = [probability for is_right, probability in pairs if not is_right]
+    assert mistakes and mistakes == sorted(mistakes, reverse=True)
+    assert [is_right for is_right, _ in pairs] == sorted(
+        is_right for is_right, _ in pairs
+    )
+
+
+def test_a_sample_is_the_picture_of_its_file(samples: Dict[str, Any]) -> None:
+    for picture in samples["pictures"]:
+        assert picture["file"].split("/")[0] == CLASS_NAMES[picture["label"]]
+        jpeg = io.BytesIO(base64.b64decode(picture["jpeg"]))
+        with Image.open(jpeg) as image:
+            # The converted pictures are 32 pixels high.
+            assert image.format == "JPEG" and image.size[1] == 32
+            colour = np.asarray(image).mean(axis=(0, 1))
+        # Drawn red, blue and green, see tests.pictures.
+        assert colour.argmax() == (0, 2, 1)[picture["label"]]
+
+
+def test_no_more_pictures_are_read_than_wanted(
+    job: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcome, "MAX_IMAGES", 3)
+    monkeypatch.setattr(outcome, "NUM_SHOWN", 1)
+    found = outcome.find_samples(job, f"{job.model_dir}/model.ckpt-{STEP}")
+    assert found["num_images"] == 3 and 1 <= len(found["pictures"]) <= 2
+
+
+def test_the_report_shows_it(job: Run, samples: Dict[str, Any]) -> None:
+    page = pathlib.Path(job.model_dir, "report.html").read_text(encoding="utf-8")
+    assert samples["pictures"][0]["jpeg"] in page
+    kernels = pathlib.Path(job.model_dir, "conv1_kernels.png").read_bytes()
+    assert base64.b64encode(kernels).decode() in page
+
+
+def test_what_goes_wrong_is_a_warning(job: Run, samples: Dict[str, Any]) -> None:
+    assert outcome.write_outcome(job, 999) is None
+
+
+def test_made_up_data_has_no_samples(job: Run, data_dir: str) -> None:
+    made_up = {"synthetic": True, "synthetic_classes": 3, "path": ""}
+    synthetic = open_job(data_dir, job.model_dir, data=made_up)
+    file = pathlib.Path(job.model_dir, "samples.json")
+    content = file.read_bytes()
+    file.unlink()
+    assert outcome.write_outcome(synthetic, STEP) is not None
+    assert not file.exists()
+    file.write_bytes(content)
+
+
+def test_input_samples_are_the_batch_of_the_step(job: Run) -> None:
+    png = pictures.draw_input_samples(job, step=3)
+    canvas = np.asarray(Image.open(io.BytesIO(png)))
+    side, gap = tiny.IMAGE_SIZE, 4
+    assert canvas.shape == (2 * (side + gap) + gap, 4 * (side + gap) + gap, 3)
+    (features, _), *_ = tiny.read(
+        lambda: inputs.train_batches(job.dataset, job.config.data, job.reader, 3), 1
+    )
+    for index, image in enumerate(features["image"]):
+        top, left = (gap + place * (side + gap) for place in divmod(index, 4))
+        assert (canvas[top : top + side, left : left + side] == image).all()
+
+
+def test_the_confusion_matrix_is_a_picture(job: Run) -> None:
+    png = pictures.draw_confusion(evaluation(job.model_dir, STEP))
+    assert png is not None and png.startswith(b"\x89PNG")
