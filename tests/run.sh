@@ -12,6 +12,7 @@ if (($# == 0)); then
   "$python" -m flake8
   "$python" -m mypy
   PATH="${python%/*}:$PATH" shellcheck launch/*.sh tests/run.sh .ci/run
-  set -- --numprocesses=2
+  # Whole files, so that their jobs are run once.
+  set -- --numprocesses=2 --dist=loadfile
 fi
 exec "$python" -m pytest "$@"

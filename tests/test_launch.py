@@ -250,6 +250,13 @@ def test_a_user_error_explains_the_crash_that_it_caused(
     assert captured.err.startswith("rank 0 failed with exit code 3;")
 
 
+def test_a_rank_that_misses_another_is_not_blamed(
+    tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert supervise(tmp_path, "if rank: leave(5)\ntime.sleep(0.2)\nleave(1)") == 5
+    assert capfd.readouterr().err.startswith("rank 0 failed with exit code 1;")
+
+
 @pytest.mark.parametrize("codes", [(2, 2), (0, 2)])
 def test_a_user_error_is_shown_once(
     tmp_path: pathlib.Path,

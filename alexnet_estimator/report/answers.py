@@ -52,7 +52,7 @@ def _matrix(matrix: np.ndarray, names: Sequence[str]) -> Markup:
         for label, name in enumerate(names)
     ]
     class_ = "matrix many" if len(names) > 6 else "matrix"
-    return table("Confusion matrix, true classes in rows", ("", *names), rows, class_)
+    return table("Confusion matrix", ("true class", *names), rows, class_)
 
 
 def _heat(count: int, share: float) -> Markup:

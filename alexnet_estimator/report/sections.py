@@ -164,10 +164,10 @@ def evaluations(run: History) -> Markup:
     recent = run.evaluations[-MAX_EVALUATIONS:]
     if best and best not in recent:
         recent = [best, *recent]
-    header = ["step", "accuracy", "top 5", "loss", "images", ""]
+    header = ["step", "accuracy", "top 5", "loss", "images", "note"]
     if len(run.class_names) <= 5:
         header.remove("top 5")
-    caption = "Every picture of the validation split counts once"
+    caption = "On the whole validation split"
     shown = table(caption, header, [_evaluation(e, run) for e in recent])
     if len(recent) >= len(run.evaluations):
         return shown
@@ -209,7 +209,7 @@ def data_and_environment(run: History) -> Markup:
         *sorted(section(record.get("versions")).items()),
     ]
     known = [(name, text.plain(value)) for name, value in rows if value is not None]
-    return table("Beside the configuration", ("", ""), known, "texts")
+    return table("Beside the configuration", ("what", "value"), known, "texts")
 
 
 def _counts(counts: Any, names: Sequence[str]) -> Optional[str]:
@@ -241,7 +241,7 @@ def starts(run: History) -> Markup:
         )
         for start in run.starts
     ]
-    header = ("started", "from step", "to step", "time", "ranks", "end", "")
+    header = ("started", "from step", "to step", "time", "ranks", "end", "note")
     return table("Each start of the training in this folder", header, rows)
 
 

@@ -50,7 +50,7 @@ def differences(runs: Sequence[History]) -> Markup:
     ]
     if not rows:
         return element("p", "None: configuration, data, machine and versions agree.")
-    header = ("", *(run.name for run in known))
+    header = ("field", *(run.name for run in known))
     return table("In what the runs differ", header, rows, "texts")
 
 

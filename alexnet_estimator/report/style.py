@@ -119,11 +119,15 @@ tbody th { min-width: 6.5rem; max-width: 22rem; font-weight: 500; }
 th code { white-space: nowrap; }
 .numbers td, .numbers thead th:not(:first-child) { text-align: right; }
 .numbers td { white-space: nowrap; }
-.texts td { min-width: 5rem; }
+.texts td { min-width: 9rem; }
 .matrix td { min-width: 3.4rem; border: 2px solid var(--page); }
-.matrix td, .matrix thead th { padding: .35rem .5rem; text-align: center; }
+.matrix td, .matrix thead th:not(:first-child) {
+  padding: .35rem .5rem; text-align: center;
+}
 .matrix thead th { max-width: 9rem; white-space: normal; }
-.many thead th { max-height: 11rem; writing-mode: vertical-rl; text-align: end; }
+.many thead th:not(:first-child) {
+  max-height: 11rem; writing-mode: vertical-rl; text-align: end;
+}
 .best { font-weight: 700; }
 @media print { body { max-width: none; } figure, tr { break-inside: avoid; } }
 """
