@@ -51,9 +51,8 @@ def train(command: Command) -> int:
 
 def evaluate(command: Command) -> int:
     """evaluate a checkpoint of a run"""
+    command.require("model_dir")
     model_dir = command.flags.model_dir
-    if not model_dir:
-        raise ConfigError("--model_dir is missing: name the folder of a run")
     config = _configured(command, _stored_config(model_dir))
     topology = _topology_to_launch(command)
     if topology is not None:
@@ -69,6 +68,51 @@ def evaluate(command: Command) -> int:
             f"top-5 {result['top_5_accuracy']:.4f}, loss {result['loss']:.4f} "
             f"on {result['num_images']} images; see {model_dir}/eval/"
         )
+    return EXIT_DONE
+
+
+def predict(command: Command) -> int:
+    """PICTURES...: classify files, folders, zips or a .txt list of them"""
+    from alexnet_estimator.jobs.classifier import find_record, open_classifier
+    from alexnet_estimator.jobs.predict import predict as run_prediction
+
+    command.require("model_dir")
+    given = command.flags
+    config = _configured(command, find_record(given.model_dir))
+    summary = run_prediction(
+        open_classifier(given.model_dir, config, given.checkpoint),
+        command.arguments,
+        given.output or "-",
+        command.number("top_k", 1),
+        given.format or "",
+    )
+    print(
+        f"{summary.num_images} pictures, {len(summary.rejects)} unreadable, "
+        f"{summary.images_per_sec:.1f} images/s",
+        file=sys.stderr,  # Standard output may be the data.
+    )
+    return EXIT_DONE
+
+
+def export(command: Command) -> int:
+    """write a SavedModel, a frozen graph, ONNX, each compared with the run"""
+    from alexnet_estimator.jobs.classifier import find_record
+    from alexnet_estimator.jobs.export import export as run_export
+
+    command.require("model_dir", "output")
+    given = command.flags
+    config = _configured(command, find_record(given.model_dir))
+    formats = (given.format or "saved_model,frozen").split(",")
+    batch_size = command.number("batch_size", 0) or None
+    done = run_export(
+        config, given.model_dir, given.output, formats, batch_size, given.checkpoint
+    )
+    print(
+        f"step {done.global_step} is in {done.folder}: on {done.num_pictures} pictures "
+        f"the exports differ from it by {done.max_difference:.2g} at most"
+    )
+    if "frozen" in formats:
+        print(f"for Ascend inference: sh {done.folder}/to_om.sh Ascend310")
     return EXIT_DONE
 
 
@@ -118,11 +162,28 @@ def rank_table(command: Command) -> int:
     )
 
 
+def report(command: Command) -> int:
+    """RUN [RUN...]: write a page about a run, or several side by side"""
+    from alexnet_estimator.report import write_report
+
+    print(write_report(command.arguments, command.flags.output))
+    return EXIT_DONE
+
+
 VERBS: Dict[str, Callable[[Command], int]] = {
     function.__name__: function
-    for function in (train, evaluate, convert, verify, rank_table)
+    for function in (
+        train,
+        evaluate,
+        predict,
+        export,
+        report,
+        convert,
+        verify,
+        rank_table,
+    )
 }
-MAX_ARGUMENTS = {"rank_table": 2}
+MAX_ARGUMENTS = {"rank_table": 2, "report": 100, "predict": 1 << 20}
 HELP = ("help", "--help", "-h", "--helpfull")
 
 

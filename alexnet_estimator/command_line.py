@@ -37,11 +37,14 @@ RUNS = "train evaluate"
 # All flags, by group.
 FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
     "what to work on": {
-        "model_dir": Flag("folder of the run; default runs/NAME_OF_CONFIG", RUNS),
+        "model_dir": Flag(
+            "folder of the run; default of train: runs/NAME_OF_CONFIG",
+            RUNS + " predict export",
+        ),
         "data_path": Flag(
             "converted data, a folder or a zip of pictures, ImageNet TFRecords;\n"
             "default: sample:mono_poly; e.g. /data/cats_vs_dogs",
-            RUNS + " convert verify",
+            RUNS + " export convert verify",
             field="data.path",
             alias="data_dir",
         ),
@@ -50,7 +53,10 @@ FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
             "default: that of the run, configs/quickstart.py, configs/default.py",
             "train convert verify",
         ),
-        "output": Flag("folder or file to write", "convert rank_table"),
+        "output": Flag(
+            "folder or file to write; default of predict: - (standard output)",
+            "predict export convert report rank_table",
+        ),
     },
     "how to train": {
         "train_steps": Flag(
@@ -62,8 +68,8 @@ FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
             "the same in epochs; default 90; e.g. 35", "train", "train.epochs", "epochs"
         ),
         "batch_size": Flag(
-            "images in a step of one rank; default 100",
-            RUNS,
+            "images in a step of one rank; default 100; export: fixed, default any",
+            RUNS + " predict export",
             "train.batch_size_per_rank",
         ),
         "learning_rate": Flag(
@@ -87,7 +93,9 @@ FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
         "dry_run": Flag("check and show what would be done", "train", is_switch=True),
     },
     "where to run": {
-        "device": Flag("auto, cpu, gpu or npu; default auto", RUNS, "runtime.device"),
+        "device": Flag(
+            "auto, cpu, gpu or npu; default auto", RUNS + " predict", "runtime.device"
+        ),
         "rank_table": Flag(
             "JSON file: servers, devices and ranks; default: one rank", RUNS
         ),
@@ -98,9 +106,16 @@ FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
             "Horovod on several servers, free on the first; default 29400", RUNS
         ),
     },
-    "evaluate": {
+    "what to do with a run": {
         "checkpoint": Flag(
-            "path prefix; default: the newest of --model_dir", "evaluate"
+            "path prefix, e.g. RUN/model.ckpt-2000; default: the newest",
+            "evaluate predict export",
+        ),
+        "top_k": Flag("classes in a row, the likeliest first; default 1", "predict"),
+        "format": Flag(
+            "predict: csv or jsonl, default csv; export: some of saved_model, frozen\n"
+            "and onnx, default saved_model,frozen",
+            "predict export",
         ),
     },
     "rank_table make": {

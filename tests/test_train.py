@@ -86,6 +86,7 @@ def test_a_run_leaves_what_is_promised_and_nothing_else(story: Story) -> None:
     rest = {name for name in names if not re.fullmatch(checkpoint, name)}
     events = {name for name in rest if name.startswith("events.out.tfevents.")}
     expected = {".lock", "best.json", "checkpoint", "config.json"}
+    expected |= {"conv1_kernels.png", "samples.json", "report.html", "report"}
     assert rest - events == expected | {"eval", "metrics.jsonl"}
     assert len(events) == 3  # One for each start.
     newest = checkpoints.path_of(story.model_dir, 60)

@@ -179,6 +179,9 @@ def record_run(run: Run) -> List[str]:
     record = {
         "config": run.config.to_dict(),
         "class_names": run.dataset.class_names,
+        "class_counts": {
+            name: list(split.class_counts) for name, split in run.dataset.splits.items()
+        },
         "data_digest": run.dataset.digest,
         "conversion": run.dataset.conversion,
         "num_ranks": run.runtime.num_ranks,

@@ -26,6 +26,7 @@ from alexnet_estimator.jobs.evaluate import (
     write_evaluation,
 )
 from alexnet_estimator.jobs.lock import locked
+from alexnet_estimator.jobs.outcome import write_outcome
 from alexnet_estimator.jobs.run import (
     Run,
     code_digest,
@@ -108,12 +109,7 @@ class _Trainer:
         restored = self._agree_on_step()
         step = restored or 0
         self._history = _read_history(run, step)
-        self._say(cards.start_card(run, restored, changes))
-        num_bad = run.dataset.num_bad_records
-        self._log.write(
-            "start", step, num_ranks=run.runtime.num_ranks, num_bad_records=num_bad
-        )
-        self._log_damages(step)
+        self._note_start(restored, changes)
         while step < run.total_steps and not self._is_good_enough():
             self._train_until(step, _next_evaluation(run, step))
             step = self._agree_on_step() or 0
@@ -124,8 +120,29 @@ class _Trainer:
             result = self._evaluate(step)
         secs = time.monotonic() - self._start_secs
         self._log.write("end", step, seconds=round(secs, 1))
+        if run.runtime.is_chief:
+            write_outcome(run, step)
         self._say(cards.end_card(run, result, secs))
         return result
+
+    def _note_start(self, restored: Optional[int], changes: Sequence[str]) -> None:
+        """Show and record what is about to be trained."""
+        run, step = self._run, restored or 0
+        card = cards.start_card(run, restored, changes)
+        self._say(card)
+        self._log.write(
+            "start",
+            step,
+            num_ranks=run.runtime.num_ranks,
+            num_bad_records=run.dataset.num_bad_records,
+            changes=list(changes),
+        )
+        self._log_damages(step)
+        if run.runtime.is_chief:
+            self._log.write_text("run", step, card)
+            self._log.write_text("configuration", step, to_json(run.config))
+            samples = pictures.draw_input_samples(run, step)
+            self._log.write_image("input_samples", step, samples)
 
     def _agree_on_step(self) -> Optional[int]:
         """Return the step of rank 0's newest checkpoint, on all ranks; None: new."""
@@ -147,8 +164,12 @@ class _Trainer:
         self._damages.clear()
 
     def _is_good_enough(self) -> bool:
-        target = self._run.config.train.target_accuracy
-        return bool(target and self._history and self._history[-1][1] >= target)
+        """Return rank 0's answer: other servers may not see its evaluations."""
+        runtime, target = self._run.runtime, self._run.config.train.target_accuracy
+        is_good = target > 0 and self._history and self._history[-1][1] >= target
+        return (
+            runtime.sum_over_ranks([float(runtime.is_chief and bool(is_good))])[0] > 0
+        )
 
     def _train_until(self, step: int, target: int) -> None:
         """Train from ``step`` to ``target``, or until a stop is agreed on."""
@@ -183,6 +204,7 @@ class _Trainer:
         skips_overflow = resolve_loss_scale(precision) != "none"
         max_skipped = max(1, precision.max_skipped_steps // run.runtime.steps_per_call)
         is_chief = run.runtime.is_chief
+        self._log.write_graph(tensors.step.graph)
         return [
             FiniteGuard(tensors, skips_overflow, max_skipped, run.model_dir),
             ProgressHook(tensors, self._log, clock, plan, is_chief),
@@ -222,6 +244,8 @@ class _Trainer:
             checkpoints.note_best(run.model_dir, step, accuracy)
             kernels = pictures.draw_conv1_kernels(checkpoint)
             self._log.write_image("conv1_kernels", step, kernels)
+            confusion = pictures.draw_confusion(result)
+            self._log.write_image("confusion_matrix", step, confusion)
         self._say(
             f"step {step}/{run.total_steps}  evaluated {result['num_images']} images: "
             f"accuracy {accuracy:.4f}  loss {result['loss']:.4f}"

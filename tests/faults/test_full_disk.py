@@ -1,0 +1,235 @@
+"""A disk that fills up: logs are lost, checkpoints are not."""
+
+import contextlib
+import errno
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+from typing import Any, Callable, Dict, Iterator, List
+
+import numpy as np
+import pytest
+
+from alexnet_estimator import checkpoints
+from alexnet_estimator.errors import DataError
+from alexnet_estimator.hooks.metrics_log import MetricsLog
+from alexnet_estimator.hooks.progress import ProgressHook
+from alexnet_estimator.jobs import train as train_job
+from tests.training import evaluation, metrics, run_job, variables
+
+DISK_MIB = 16
+
+
+class Disk:
+    """A small file system of memory."""
+
+    def __init__(self, folder: pathlib.Path):
+        self.model_dir = folder / "run"
+        self._filler = folder / "filler"
+
+    def fill(self) -> None:
+        """Leave no byte."""
+        with contextlib.suppress(OSError), self._filler.open("ab", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+
+    def free(self) -> None:
+        """Remove what fill() wrote."""
+        self._filler.unlink()
+
+    def temporary_files(self) -> List[str]:
+        """Return what would make a user wonder."""
+        names = [path.name for path in self.model_dir.rglob("*")]
+        return [name for name in names if re.search(r"tmp|temp|saving", name)]
+
+
+@pytest.fixture
+def disk(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", str(folder)]
+    if os.getuid() != 0 or subprocess.call(mount, stderr=subprocess.DEVNULL) != 0:
+        pytest.skip("needs the right to mount a file system")
+    monkeypatch.setattr(checkpoints, "RETRY_SECS", 0)
+    yield Disk(folder)
+    subprocess.check_call(["umount", "--lazy", str(folder)])
+
+
+def before_call(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, action: Callable[..., None]
+) -> None:
+    """Let an action come before every call of a function."""
+    function = getattr(owner, name)
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        action(*arguments)
+        return function(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, call)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> Dict[str, Any]:
+    """Return the variables of a run on a disk with room."""
+    model_dir = tmp_path_factory.mktemp("whole") / "run"
+    train(data_dir, model_dir)
+    return variables(model_dir)
+
+
+def train(data_dir: str, model_dir: Any) -> None:
+    training = {"steps": 6, "save_every_steps": 2, "keep_checkpoints": 2}
+    run_job(data_dir, model_dir, train=training)
+
+
+def check_equal(found: Dict[str, Any], expected: Dict[str, Any]) -> None:
+    assert set(found) == set(expected)
+    for name, value in found.items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
+
+
+def test_a_checkpoint_that_does_not_fit_ends_the_run(
+    disk: Disk,
+    data_dir: str,
+    whole: Dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    def fill_before_step_4(*arguments: Any) -> None:
+        if arguments[3] == 4:
+            disk.fill()
+
+    with monkeypatch.context() as patch:
+        before_call(patch, checkpoints, "save", fill_before_step_4)
+        with pytest.raises(DataError) as caught:
+            train(data_dir, disk.model_dir)
+    message = str(caught.value)
+    assert caught.value.exit_code == 3
+    assert f"cannot save step 4 in {disk.model_dir} (0 MiB free): " in message
+    assert "No space left on device" in message or "exhausted" in message.lower()
+    good = str(disk.model_dir / "model.ckpt-2")
+    assert message.endswith(f"the last good checkpoint is {good}")
+    assert capsys.readouterr().err.count("trying once more") == 1
+    # The one before is as it was, and in use; nothing else has been left.
+    assert checkpoints.list_checkpoints(str(disk.model_dir)) == [good]
+    assert checkpoints.find_problem(good) is None
+    assert '"model.ckpt-2"' in (disk.model_dir / "checkpoint").read_text()
+    assert disk.temporary_files() == []
+    disk.free()
+    train(data_dir, disk.model_dir)
+    assert [r["step"] for r in metrics(disk.model_dir, "start")] == [0, 2]
+    check_equal(variables(disk.model_dir), whole)
+
+
+def test_the_second_try_may_succeed(
+    disk: Disk, data_dir: str, whole: Dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill_before_step_4(*arguments: Any) -> None:
+        if arguments[3] == 4:
+            disk.fill()
+
+    before_call(monkeypatch, checkpoints, "save", fill_before_step_4)
+    before_call(monkeypatch, checkpoints.time, "sleep", lambda secs: disk.free())
+    train(data_dir, disk.model_dir)
+    assert len(metrics(disk.model_dir, "start")) == 1
+    check_equal(variables(disk.model_dir), whole)
+    assert disk.temporary_files() == []
+
+
+def test_records_that_do_not_fit_are_lost_and_the_run_goes_on(
+    disk: Disk,
+    data_dir: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    num_steps = 80
+    num_reports = []
+
+    def fill_and_free(*arguments: Any) -> None:
+        num_reports.append(1)
+        if len(num_reports) == 5:
+            disk.fill()
+        if len(num_reports) == num_steps - 5:
+            disk.free()
+
+    before_call(monkeypatch, ProgressHook, "_report", fill_and_free)
+    run_job(data_dir, disk.model_dir, train={"steps": num_steps})
+    steps = [record["step"] for record in metrics(disk.model_dir, "train")]
+    assert steps == sorted(steps) and len(steps) < num_steps - 20
+    assert {2, 3, 4, 5, num_steps - 1, num_steps} < set(steps)
+    shown = capsys.readouterr()
+    assert shown.err.count("warning: records are lost, training goes on: ") == 1
+    assert "No space left on device" in shown.err
+    assert f"step {num_steps // 2}/{num_steps} " in shown.out  # People still see it.
+    assert evaluation(disk.model_dir, num_steps)["num_images"] == 11
+    assert disk.temporary_files() == []
+
+
+@pytest.mark.parametrize("moment", ["evaluate_sums", "write_evaluation", "record_run"])
+def test_other_files_that_do_not_fit_are_named(
+    moment: str,
+    disk: Disk,
+    data_dir: str,
+    whole: Dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = "config.json" if moment == "record_run" else "eval/6.json"
+    with monkeypatch.context() as patch:
+        before_call(patch, train_job, moment, lambda *arguments: disk.fill())
+        with pytest.raises(DataError) as caught:
+            train(data_dir, disk.model_dir)
+    assert f"cannot write {disk.model_dir}/{file} (0 MiB free)" in str(caught.value)
+    assert disk.temporary_files() == []
+    disk.free()
+    train(data_dir, disk.model_dir)
+    check_equal(variables(disk.model_dir), whole)
+    assert evaluation(disk.model_dir, 6)["num_images"] == 11
+
+
+def test_a_record_is_appended_whole_or_not_at_all(disk: Disk) -> None:
+    disk.model_dir.mkdir()
+    log = MetricsLog(str(disk.model_dir), is_chief=True)
+    disk.fill()
+    for step in range(100):  # More than fits into what the last block has left.
+        log.write("train", step, text="x" * 500)
+    disk.free()
+    log.write("train", 100)
+    log.close()
+    steps = [record["step"] for record in metrics(disk.model_dir)]
+    assert steps == [*range(len(steps) - 1), 100] and len(steps) < 20
+
+
+def test_a_full_disk_behind_standard_output_ends_no_run(
+    disk: Disk, data_dir: str, tmp_path: pathlib.Path
+) -> None:
+    from tests import tiny
+
+    config = tiny.config(
+        data={"path": data_dir},
+        train={"steps": 30, "log_every_steps": 1, "eval_every_epochs": 0.0},
+    )
+    (tmp_path / "config.json").write_text(json.dumps({"config": config.to_dict()}))
+    words = ["train", f"--config={tmp_path}/config.json", f"--model_dir={tmp_path}/run"]
+    with (disk.model_dir.parent / "train.log").open("wb") as log:
+        log.write(b"x" * 4096)
+        log.flush()
+        disk.fill()
+        process = subprocess.run(
+            [sys.executable, "-m", "alexnet_estimator", *words],
+            stdout=log,
+            stderr=subprocess.PIPE,
+            cwd=str(pathlib.Path(__file__).resolve().parents[2]),
+        )
+    assert b"Traceback" not in process.stderr
+    assert evaluation(tmp_path / "run", 30)["num_images"] == 11
+    # What the interpreter itself says of what it could not write.
+    assert process.returncode in (0, 120)
+
+
+def test_an_error_that_is_not_about_room_is_not_explained_as_one() -> None:
+    with pytest.raises(OSError) as caught:
+        with train_job.explain_full_disk("/"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+    assert caught.value.errno == errno.EIO
