@@ -4,6 +4,7 @@ Source: Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep
 Convolutional Neural Networks", NIPS 2012; the section numbers below are the paper's.
 """
 
+import zlib
 from typing import Callable, NamedTuple, Optional, Tuple
 
 import tensorflow.compat.v1 as tf
@@ -149,15 +150,12 @@ def _weights(
 ) -> Tuple[tf.Tensor, tf.Tensor]:
     """Make the float32 kernel and bias of a layer; return them cast to ``dtype``."""
     is_paper = settings.initializer == "paper"  # Section 5.
-    kernel = tf.get_variable(
-        "kernel",
-        shape,
-        initializer=(
-            tf.random_normal_initializer(stddev=0.01)
-            if is_paper
-            else tf.variance_scaling_initializer(scale=2.0, mode="fan_in")
-        ),
-    )
+    # By the layer's name: else an op added anywhere would change all first weights.
+    seed = zlib.crc32(tf.get_variable_scope().name.encode()) % 2**31
+    initializer = tf.variance_scaling_initializer(scale=2.0, mode="fan_in", seed=seed)
+    if is_paper:
+        initializer = tf.random_normal_initializer(stddev=0.01, seed=seed)
+    kernel = tf.get_variable("kernel", shape, initializer=initializer)
     bias = tf.get_variable(
         "bias",
         shape[-1:],

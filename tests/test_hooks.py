@@ -331,7 +331,6 @@ def test_metrics_go_to_json_and_tensorboard(tmp_path: Any) -> None:
     log.write("train", 3, loss=float("nan"), images_per_sec=2.5, is_last=True)
     log.write("end", 4, note="你好")
     log.write_image("kernels", 4, tiny.encode(tiny.noise(0, 2, 2)))
-    log.close()
     first, second = read_log(tmp_path)
     assert 1.6e9 < first.pop("time_secs") <= second.pop("time_secs")
     assert first == {

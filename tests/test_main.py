@@ -103,7 +103,8 @@ MISTAKES: List[Tuple[str, int, List[str]]] = [
     ("train --config.data.image_size=10", 2, ["data.image_size", "10", "at least 63"]),
     ("train --epoch=0", 2, ["train.epochs", "0"]),
     (
-        "train --config.optim.momentum=2 --config.model.groups=3 --seed=-5 --batch_size=0",
+        "train --config.optim.momentum=2 --config.model.groups=3 --seed=-5 "
+        "--batch_size=0",
         2,
         ["4 problems", "optim.momentum", "model.groups", "seed", "batch_size"],
     ),

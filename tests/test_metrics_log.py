@@ -32,7 +32,6 @@ def events(tmp_path: pathlib.Path) -> Any:
         with tf.Graph().as_default() as graph:
             tf.constant(1, name=name)
         log.write_graph(graph)
-    log.close()
     accumulator = EventAccumulator(str(tmp_path))
     accumulator.Reload()
     return accumulator
@@ -63,5 +62,4 @@ def test_other_ranks_write_nothing(tmp_path: pathlib.Path) -> None:
     log.write_image("kernels", 3, png(7, 5))
     log.write_text("card", 3, TEXT)
     log.write_graph(tf.Graph())
-    log.close()
     assert not list(tmp_path.iterdir())

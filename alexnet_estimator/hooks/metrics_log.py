@@ -3,18 +3,20 @@
 TensorBoard also gets pictures, texts and the graph.
 """
 
-import contextlib
 import errno
 import json
 import math
 import os
+import socket
 import struct
 import sys
 import textwrap
 import time
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, Optional
 
 import tensorflow.compat.v1 as tf
+
+from alexnet_estimator.records import tfrecord
 
 
 class MetricsLog:
@@ -35,9 +37,14 @@ class MetricsLog:
             model_dir: where ``metrics.jsonl`` is appended to.
             is_chief: other ranks write nothing.
         """
-        self._path = os.path.join(model_dir, "metrics.jsonl") if is_chief else None
-        self._events = tf.summary.FileWriter(model_dir) if is_chief else None
+        self._is_chief = is_chief
         self._has_graph = self._has_warned = False
+        self._path = os.path.join(model_dir, "metrics.jsonl")
+        # What TensorBoard looks for.  Not a FileWriter: what it writes on a full disk
+        # breaks off in a record, and TensorBoard reads nothing behind that.
+        name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
+        self._events_path = os.path.join(model_dir, name)
+        self._write_event(file_version="brain.Event:2")
 
     def write(self, event: str, step: int, **values: Any) -> None:
         """Append one record.
@@ -47,13 +54,11 @@ class MetricsLog:
             step: the global step.
             **values: JSON values; the numbers among them go to TensorBoard as well.
         """
-        if self._path is None:
-            return
         record: Dict[str, Any] = {"event": event, "step": step}
         record["time_secs"] = round(time.time(), 3)
         record.update({name: _json_value(value) for name, value in values.items()})
-        with self._warning_once():
-            _append_line(self._path, json.dumps(record, ensure_ascii=False))
+        line = json.dumps(record, ensure_ascii=False) + "\n"
+        self._append(self._path, line.encode("utf-8"))
         self._write_summary(event, step, values)
 
     def _write_summary(self, event: str, step: int, values: Dict[str, Any]) -> None:
@@ -84,43 +89,33 @@ class MetricsLog:
 
     def write_graph(self, graph: tf.Graph) -> None:
         """Show a graph in TensorBoard; of several, the first."""
-        if self._events is None or self._has_graph:
-            return
-        with self._warning_once():
-            self._events.add_graph(graph)
-        self._has_graph = True
+        if self._is_chief and not self._has_graph:
+            definition = graph.as_graph_def(add_shapes=True)
+            self._write_event(graph_def=definition.SerializeToString())
+            self._has_graph = True
 
     def _add(self, step: int, *values: tf.Summary.Value) -> None:
-        if self._events is not None:
-            with self._warning_once():
-                self._events.add_summary(tf.Summary(value=values), step)
-                self._events.flush()
+        self._write_event(step=step, summary=tf.Summary(value=values))
 
-    def close(self) -> None:
-        """Close the event file."""
-        if self._events is not None:
-            with self._warning_once():
-                self._events.close()
+    def _write_event(self, **content: Any) -> None:
+        event = tf.Event(wall_time=time.time(), **content)
+        self._append(self._events_path, tfrecord.frame(event.SerializeToString()))
 
-    @contextlib.contextmanager
-    def _warning_once(self) -> Iterator[None]:
+    def _append(self, path: str, content: bytes) -> None:
+        """Append to a file, whole or not at all; warn once where that fails."""
+        if not self._is_chief:
+            return
         try:
-            yield
-        except (OSError, tf.errors.OpError) as error:
+            with open(path, "ab", buffering=0) as file:
+                start = file.tell()
+                if file.write(content) < len(content):
+                    file.truncate(start)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        except OSError as error:
             if not self._has_warned:
                 text = f"warning: records are lost, training goes on: {error}"
                 print(text, file=sys.stderr, flush=True)
             self._has_warned = True
-
-
-def _append_line(path: str, line: str) -> None:
-    """Append a line to a UTF-8 file, whole or not at all."""
-    content = (line + "\n").encode("utf-8")
-    with open(path, "ab", buffering=0) as file:
-        start = file.tell()
-        if file.write(content) < len(content):  # The disk is full.
-            file.truncate(start)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
 
 def _json_value(value: Any) -> Any:

@@ -67,7 +67,6 @@ def train(run: Run) -> Evaluation:
             changes = record_run(run)
         agree_on_run(run)
         log = MetricsLog(run.model_dir, run.runtime.is_chief)
-        stack.callback(log.close)
         result = _Trainer(run, log, request).train(changes)
     return result
 
@@ -78,8 +77,10 @@ def agree_on_run(run: Run) -> None:
     Raises:
         RankError: they do not.
     """
+    config = run.config.copy_and_resolve_references()
+    config.data.path = ""  # Servers may keep the same data in different places.
     digests = {
-        "the configuration": hashlib.sha256(to_json(run.config).encode()).hexdigest(),
+        "the configuration": hashlib.sha256(to_json(config).encode()).hexdigest(),
         "the data": hashlib.sha256(run.dataset.digest.encode()).hexdigest(),
         "the program's version": code_digest(),
     }
@@ -141,7 +142,8 @@ class _Trainer:
         if run.runtime.is_chief:
             self._log.write_text("run", step, card)
             self._log.write_text("configuration", step, to_json(run.config))
-            samples = pictures.draw_input_samples(run, step)
+            with explain_data_errors(run):
+                samples = pictures.draw_input_samples(run, step)
             self._log.write_image("input_samples", step, samples)
 
     def _agree_on_step(self) -> Optional[int]:
@@ -166,10 +168,9 @@ class _Trainer:
     def _is_good_enough(self) -> bool:
         """Return rank 0's answer: other servers may not see its evaluations."""
         runtime, target = self._run.runtime, self._run.config.train.target_accuracy
-        is_good = target > 0 and self._history and self._history[-1][1] >= target
-        return (
-            runtime.sum_over_ranks([float(runtime.is_chief and bool(is_good))])[0] > 0
-        )
+        last = self._history[-1][1] if self._history else 0.0
+        is_good = runtime.is_chief and 0 < target <= last
+        return runtime.sum_over_ranks([float(is_good)])[0] > 0
 
     def _train_until(self, step: int, target: int) -> None:
         """Train from ``step`` to ``target``, or until a stop is agreed on."""

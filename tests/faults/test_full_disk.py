@@ -9,15 +9,22 @@ import re
 import subprocess
 import sys
 from typing import Any, Callable, Dict, Iterator, List
+from unittest import mock
 
 import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 
 from alexnet_estimator import checkpoints
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.hooks.metrics_log import MetricsLog
 from alexnet_estimator.hooks.progress import ProgressHook
 from alexnet_estimator.jobs import train as train_job
+from alexnet_estimator.launch import job
+from alexnet_estimator.records import convert
+from alexnet_estimator.records.verify import verify
+from tests import pictures, tiny
+from tests.ranks import run_ranks
 from tests.training import evaluation, metrics, run_job, variables
 
 DISK_MIB = 16
@@ -193,39 +200,80 @@ def test_a_record_is_appended_whole_or_not_at_all(disk: Disk) -> None:
     log = MetricsLog(str(disk.model_dir), is_chief=True)
     disk.fill()
     for step in range(100):  # More than fits into what the last block has left.
-        log.write("train", step, text="x" * 500)
+        log.write("train", step, text="x" * 500, loss=1.0)
     disk.free()
-    log.write("train", 100)
-    log.close()
+    log.write("train", 100, loss=1.0)
     steps = [record["step"] for record in metrics(disk.model_dir)]
     assert steps == [*range(len(steps) - 1), 100] and len(steps) < 20
+    (events,) = disk.model_dir.glob("events.*")
+    seen = [event.step for event in tf.train.summary_iterator(str(events))][1:]
+    assert seen == [*range(len(seen) - 1), 100] and len(seen) < 90
+
+
+def words(data_dir: str, folder: pathlib.Path, **training: int) -> List[str]:
+    config = tiny.config(
+        data={"path": data_dir}, train={"eval_every_epochs": 0.0, **training}
+    )
+    (folder / "config.json").write_text(json.dumps({"config": config.to_dict()}))
+    return ["train", f"--config={folder}/config.json"]
 
 
 def test_a_full_disk_behind_standard_output_ends_no_run(
     disk: Disk, data_dir: str, tmp_path: pathlib.Path
 ) -> None:
-    from tests import tiny
-
-    config = tiny.config(
-        data={"path": data_dir},
-        train={"steps": 30, "log_every_steps": 1, "eval_every_epochs": 0.0},
-    )
-    (tmp_path / "config.json").write_text(json.dumps({"config": config.to_dict()}))
-    words = ["train", f"--config={tmp_path}/config.json", f"--model_dir={tmp_path}/run"]
+    run_words = words(data_dir, tmp_path, steps=30, log_every_steps=1)
+    command = [sys.executable, "-m", "alexnet_estimator", *run_words]
     with (disk.model_dir.parent / "train.log").open("wb") as log:
         log.write(b"x" * 4096)
         log.flush()
         disk.fill()
         process = subprocess.run(
-            [sys.executable, "-m", "alexnet_estimator", *words],
+            [*command, f"--model_dir={tmp_path}/run"],
             stdout=log,
             stderr=subprocess.PIPE,
             cwd=str(pathlib.Path(__file__).resolve().parents[2]),
         )
     assert b"Traceback" not in process.stderr
     assert evaluation(tmp_path / "run", 30)["num_images"] == 11
-    # What the interpreter itself says of what it could not write.
+    # 120 is the interpreter's own complaint that it could not write at its end.
     assert process.returncode in (0, 120)
+
+
+def test_two_ranks_end_where_a_checkpoint_does_not_fit(
+    data_dir: str, tmp_path: pathlib.Path, capfd: pytest.CaptureFixture
+) -> None:
+    pytest.importorskip("horovod", reason="Horovod is not installed")
+    run_words = words(data_dir, tmp_path, steps=6, save_every_steps=2)
+    command = [sys.executable, "-m", "tests.faults.limited", "4"]
+    with mock.patch.object(job, "COMMAND", command):
+        assert run_ranks(2, run_words, tmp_path / "run") == 3
+    shown = capfd.readouterr()
+    good = f"{tmp_path}/run/model.ckpt-2"
+    text = shown.out + shown.err
+    assert f"error: cannot save step 4 in {tmp_path}/run" in text
+    assert f"the last good checkpoint is {good}" in text
+    assert "Traceback" not in text
+    assert checkpoints.list_checkpoints(str(tmp_path / "run")) == [good]
+    assert Disk(tmp_path).temporary_files() == []
+    assert run_ranks(2, run_words, tmp_path / "run") == 0
+    assert [r["step"] for r in metrics(tmp_path / "run", "start")] == [0, 2]
+
+
+def test_a_conversion_that_does_not_fit_can_be_continued(
+    disk: Disk, tmp_path: pathlib.Path
+) -> None:
+    source = pictures.make_folder(tmp_path / "pictures", num_per_class=20)
+    output, settings = disk.model_dir, pictures.settings(images_per_shard=4)
+    disk.fill()
+    with pytest.raises(DataError, match="No space left on device") as caught:
+        convert.convert(source, str(output), settings, show_progress=False)
+    assert caught.value.exit_code == 3
+    assert [path for path in output.glob("*") if path.name[0] != "."] == []
+    disk.free()
+    dataset = convert.convert(source, str(output), settings, show_progress=False)
+    assert sum(split.num_images for split in dataset.splits.values()) == 40
+    assert verify(dataset.directory, show_progress=False) == []
+    assert [path for path in output.glob(".*")] == disk.temporary_files() == []
 
 
 def test_an_error_that_is_not_about_room_is_not_explained_as_one() -> None:

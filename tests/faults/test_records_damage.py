@@ -126,6 +126,20 @@ def test_training_stops_with_file_and_record(
     assert [str(d) for d in verify(data.directory, show_progress=False)] == lines[:-1]
 
 
+def test_a_bomb_in_foreign_records_is_named(
+    data: Dataset, tmp_path: pathlib.Path
+) -> None:
+    """They come without a manifest."""
+    folder = tmp_path / "foreign"
+    folder.mkdir()
+    for split in ("train", "validation"):
+        path = str(folder / f"{split}-00000-of-00001")
+        shutil.copyfile(data.shard_paths(split)[0], path)
+    swap_in_bomb(str(folder / "train-00000-of-00001"), 2)
+    with pytest.raises(DataError, match="train-00000-of-00001: record 2: .*pixels"):
+        run_job(str(folder), tmp_path / "run", train={"steps": 4})
+
+
 def test_evaluation_stops_with_file_and_record(
     data: Dataset, tmp_path: pathlib.Path
 ) -> None:

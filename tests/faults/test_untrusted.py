@@ -4,16 +4,22 @@ import json
 import os
 import pathlib
 import re
+import struct
 import tempfile
-from typing import Any, Dict
+from typing import Any, Callable, Dict, Iterator
 
+import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from alexnet_estimator import inputs
 from alexnet_estimator.config import load_config_file, validate
 from alexnet_estimator.errors import ConfigError
+from alexnet_estimator.records.pictures import MAX_PIXELS
 from alexnet_estimator.schema import SCHEMA
+from tests import tiny
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
@@ -83,6 +89,54 @@ def test_deep_and_large_files_are_refused(
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(ConfigError, match="config.json: (not JSON|larger than 1 MiB)"):
         load_config_file(str(tmp_path / "config.json"))
+
+
+def declare(picture: bytes, kind: str, side: int) -> bytes:
+    """Let the header of a picture declare other sides."""
+    place, layout = {
+        "JPEG": (picture.find(b"\xff\xc0") + 5, ">HH"),
+        "PNG": (16, ">II"),
+        "GIF": (6, "<HH"),
+    }[kind]
+    sides = struct.pack(layout, side, side)
+    return picture[:place] + sides + picture[place + len(sides) :]
+
+
+@pytest.fixture(scope="module")
+def decode() -> Iterator[Callable[[bytes], np.ndarray]]:
+    """Return what decodes a picture in training, evaluation and serving."""
+    with tf.Graph().as_default(), tiny.session() as session:
+        encoded = tf.placeholder(tf.string, [])
+        image = inputs.decode_for_eval(encoded, 63)
+        yield lambda picture: session.run(image, {encoded: picture})
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF"])
+def test_pictures_of_a_size_beyond_memory_are_not_decoded(
+    kind: str, decode: Callable[[bytes], np.ndarray]
+) -> None:
+    picture = tiny.encode(tiny.noise(0), kind.lower())
+    assert decode(picture).shape == (63, 63, 3)
+    for side in (9460, 60000):  # 9460 ** 2 is just above the limit.
+        assert side**2 > MAX_PIXELS > 9450**2
+        with pytest.raises(tf.errors.InvalidArgumentError, match="too many pixels"):
+            decode(declare(picture, kind, side))
+
+
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    start=st.sampled_from(
+        [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM"]
+    ),
+    rest=st.binary(max_size=80),
+)
+def test_any_bytes_decode_or_are_refused(
+    decode: Callable[[bytes], np.ndarray], start: bytes, rest: bytes
+) -> None:
+    try:
+        assert decode(start + rest).shape == (63, 63, 3)
+    except tf.errors.InvalidArgumentError as error:
+        assert error.message
 
 
 def test_nothing_is_unpickled() -> None:

@@ -1,0 +1,31 @@
+"""A rank whose files cannot grow any more from the checkpoint of some step on.
+
+``python -m tests.faults.limited STEP VERB FLAGS...``
+"""
+
+import resource
+import sys
+from typing import Any
+from unittest import mock
+
+from alexnet_estimator import __main__ as cli
+from alexnet_estimator import checkpoints
+
+MAX_BYTES = 100_000  # Less than a checkpoint has, more than a log.
+
+save = checkpoints.save
+
+
+def save_within_limit(*arguments: Any) -> str:
+    """Save as ever; from the step on, on a disk that is nearly full."""
+    if arguments[3] >= int(sys.argv[1]):
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_BYTES, hard))
+    return save(*arguments)
+
+
+if __name__ == "__main__":
+    with mock.patch.object(checkpoints, "save", save_within_limit), mock.patch.object(
+        checkpoints, "RETRY_SECS", 0
+    ):
+        sys.exit(cli.main(sys.argv[2:]))
