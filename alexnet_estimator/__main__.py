@@ -13,6 +13,7 @@ import warnings
 from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Tuple
 
 from alexnet_estimator import config as config_lib
+from alexnet_estimator import launch
 from alexnet_estimator.command_line import Command, help_text, parse
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import (
@@ -190,6 +191,7 @@ HELP = ("help", "--help", "-h", "--helpfull")
 def main(argv: Optional[List[str]] = None) -> int:
     """Run one command line and return its exit code; no traceback for mistakes."""
     _prepare_tensorflow()
+    launch.prepare_signals()
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         return _run(words)
@@ -246,7 +248,6 @@ def _stored_config(model_dir: str) -> str:
 
 def _topology_to_launch(command: Command) -> Optional["Topology"]:
     """Return the topology whose ranks this process has to start; None: it trains."""
-    from alexnet_estimator import launch
     from alexnet_estimator import rank_table as tables
 
     path = command.flags.rank_table
@@ -259,7 +260,6 @@ def _launch(
     command: Command, config: Config, model_dir: str, topology: "Topology"
 ) -> int:
     """Start this server's ranks; raw pictures are converted before, once."""
-    from alexnet_estimator import launch
     from alexnet_estimator import rank_table as tables
     from alexnet_estimator.jobs.run import open_data
     from alexnet_estimator.runtime import settle_device
@@ -267,9 +267,13 @@ def _launch(
     server_id = tables.local_server(topology, command.flags.server_id)
     backend = "npu" if settle_device(config.runtime.device) == "npu" else "horovod"
     open_data(config, model_dir)
-    default_port = 29400 if len(topology.servers) > 1 else 0
-    port = command.number("rendezvous_port", default_port)
-    return launch.run(command.words, topology, server_id, backend, model_dir, port)
+    options = launch.Options(
+        max_restarts=command.number("max_restarts", 0),
+        hang_timeout_secs=command.number("hang_timeout_secs", 900),
+        start_timeout_secs=command.number("start_timeout_secs", 3600),
+        rendezvous_port=command.number("rendezvous_port", 0),
+    )
+    return launch.run(command.words, topology, server_id, backend, model_dir, options)
 
 
 def _configs_folder() -> pathlib.Path:

@@ -105,6 +105,18 @@ FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
         "rendezvous_port": Flag(
             "Horovod on several servers, free on the first; default 29400", RUNS
         ),
+        "max_restarts": Flag(
+            "of a job of one server that has crashed or hung, in a row without a new\n"
+            "checkpoint; default 0; e.g. 3",
+            "train",
+        ),
+        "hang_timeout_secs": Flag(
+            "without a step, after which ranks are ended; 0: never; default 900", RUNS
+        ),
+        "start_timeout_secs": Flag(
+            "the same while they load, compile and take a first step; default 3600",
+            RUNS,
+        ),
     },
     "what to do with a run": {
         "checkpoint": Flag(

@@ -27,7 +27,8 @@ SERVERS = ("127.0.0.1", "127.0.0.2")
 PRELUDE = """
 import os, signal, subprocess, sys, time
 rank = int(os.environ["RANK"])
-def on_stop(handler): signal.signal(signal.SIGTERM, handler)
+def on_stop(handler): signal.signal(signal.SIGUSR2, handler)
+def on_end(handler): signal.signal(signal.SIGTERM, handler)
 def leave(code): sys.stdout.flush(); os._exit(code)
 """
 
@@ -49,7 +50,8 @@ def supervise(
     num_ranks: int = 2,
     options: launch.Options = FAST,
 ) -> int:
-    return launch.supervise(command(code), ranks(num_ranks), str(tmp_path), options)
+    started = ranks(num_ranks)
+    return launch.supervise(command(code), started, str(tmp_path), options).exit_code
 
 
 def log_of(tmp_path: pathlib.Path, rank: int) -> str:
@@ -99,7 +101,8 @@ def launcher(
         f"options = launch.Options(**{dataclasses.asdict(options)})\n"
         "ranks = [launch.Rank(i, i, {**os.environ, 'RANK': str(i)}) for i in (0, 1)]\n"
         f"command = {command(code)!r}\n"
-        f"sys.exit(launch.supervise(command, ranks, {str(tmp_path)!r}, options))\n"
+        f"outcome = launch.supervise(command, ranks, {str(tmp_path)!r}, options)\n"
+        "sys.exit(outcome.exit_code)\n"
     )
     popen = subprocess.Popen(
         [sys.executable, "-c", program],
@@ -123,7 +126,8 @@ def test_runs_all_ranks_and_shows_the_first(
     logs = tmp_path / "model" / "logs"
     code = "print('out', rank)\nprint('err', rank, file=sys.stderr)"
     started = [launch.Rank(r.rank + 8, r.local_rank, r.environment) for r in ranks()]
-    assert launch.supervise(command(code), started, str(logs), FAST) == 0
+    logs.mkdir(parents=True)
+    assert launch.supervise(command(code), started, str(logs), FAST).exit_code == 0
     captured = capfd.readouterr()
     assert sorted(captured.out.split("\n")) == ["", "err 0", "out 0"]
     assert captured.err == ""
@@ -209,7 +213,7 @@ def test_ranks_that_ignore_sigterm_are_killed_with_their_children(
 ) -> None:
     code = (
         f"DIR = {str(tmp_path)!r}\n"
-        "on_stop(signal.SIG_IGN)\n"
+        "on_end(signal.SIG_IGN)\n"
         f"{WRITE_PID}"
         "child = subprocess.Popen(['sleep', '60'])\n"
         "open(f'{DIR}/pid_{child.pid}', 'w').write(str(child.pid))\n"
@@ -224,7 +228,7 @@ def test_ranks_that_ignore_sigterm_are_killed_with_their_children(
 
 def test_ranks_get_time_to_clean_up(tmp_path: pathlib.Path) -> None:
     code = (
-        "on_stop(lambda *_: (print('cleaned up'), leave(0)))\n"
+        "on_end(lambda *_: (print('cleaned up'), leave(0)))\n"
         "print('ready', flush=True)\n"
         f"while rank and 'ready' not in open({str(tmp_path)!r} + '/rank_0.log').read():"
         " time.sleep(0.02)\n"
@@ -277,14 +281,15 @@ def test_a_user_error_is_shown_once(
 def test_a_command_that_cannot_run_is_named(
     tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert launch.supervise(["./none"], ranks(1), str(tmp_path), FAST) == 5
+    outcome = launch.supervise(["./none"], ranks(1), str(tmp_path), FAST)
+    assert outcome.exit_code == 5
     assert capfd.readouterr().out == "./none cannot be run: No such file or directory\n"
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: pathlib.Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be made"):
-        launch.supervise(command(""), ranks(), str(tmp_path / "file" / "logs"), FAST)
+        launch.run([], topology_of(2), SERVERS[0], "npu", str(tmp_path / "file" / "x"))
 
 
 def test_no_rank_stays_when_another_cannot_start(tmp_path: pathlib.Path) -> None:
@@ -369,7 +374,10 @@ def test_ranks_that_are_still_loading_just_end(tmp_path: pathlib.Path) -> None:
 
 
 def test_ranks_that_do_not_stop_are_named(tmp_path: pathlib.Path) -> None:
-    code = "on_stop(signal.SIG_IGN)\nprint('ready', flush=True)\ntime.sleep(60)"
+    code = (
+        "on_stop(signal.SIG_IGN)\non_end(signal.SIG_IGN)\n"
+        "print('ready', flush=True)\ntime.sleep(60)"
+    )
     with launcher(tmp_path, code, dataclasses.replace(FAST, stop_secs=0.5)) as popen:
         wait_for_ready(tmp_path)
         popen.terminate()
@@ -391,10 +399,55 @@ def test_a_rank_that_stops_has_the_others_stop(tmp_path: pathlib.Path) -> None:
     assert supervise(tmp_path, "time.sleep(60 * rank)\nleave(75)", 2, options) == 5
 
 
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+def test_a_loading_rank_that_is_asked_alone_ends_all(
+    tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str], number: str
+) -> None:
+    """What the others do without it, here exit code 1, is no failure."""
+    code = (
+        "on_stop(lambda *_: (print('asked'), leave(1)))\n"
+        "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+        "print('ready', flush=True)\n"
+        f"while 'ready' not in open({str(tmp_path)!r} + '/rank_0.log').read():"
+        " time.sleep(0.02)\n"
+        f"if rank: os.kill(os.getpid(), signal.{number})\n"
+        "time.sleep(60)"
+    )
+    started = time.monotonic()
+    assert supervise(tmp_path, code) == 75
+    assert time.monotonic() - started < 5
+    assert "asked" in log_of(tmp_path, 0)
+    assert capfd.readouterr().err == (
+        "stopped before the ranks could save; run again to resume\n"
+    )
+
+
+def test_a_crash_before_a_request_is_a_crash(tmp_path: pathlib.Path) -> None:
+    code = "time.sleep(0.3 * rank)\nif rank: os.kill(os.getpid(), signal.SIGTERM)\n"
+    assert supervise(tmp_path, code + "leave(1)") == 5
+
+
+def test_only_the_rank_itself_is_asked(tmp_path: pathlib.Path) -> None:
+    """Its helpers are needed until it has saved."""
+    code = (
+        "stops = []\n"
+        "on_stop(lambda *_: stops.append(1))\n"
+        "child = subprocess.Popen(['sleep', '60'])\n"
+        "print('ready', flush=True)\n"
+        "while not stops: time.sleep(0.02)\n"
+        "time.sleep(0.2)\n"
+        "leave(75 if child.poll() is None else 1)"
+    )
+    with launcher(tmp_path, code) as popen:
+        wait_for_ready(tmp_path)
+        popen.terminate()
+        assert popen.wait(10) == 75
+
+
 def test_ranks_die_with_the_launcher(tmp_path: pathlib.Path) -> None:
     code = (
         f"DIR = {str(tmp_path)!r}\n"
-        f"on_stop(signal.SIG_IGN)\n{WRITE_PID}time.sleep(60)"
+        f"on_end(signal.SIG_IGN)\n{WRITE_PID}time.sleep(60)"
     )
     with launcher(tmp_path, code) as popen:
         pids = pids_in(tmp_path, 2)
@@ -635,7 +688,8 @@ def test_ranks_are_bound_to_their_cores(tmp_path: pathlib.Path) -> None:
         for rank in ranks()
     ]
     code = "print(sorted(os.sched_getaffinity(0)))"
-    assert launch.supervise(command(code), bound, str(tmp_path), FAST) == 0
+    outcome = launch.supervise(command(code), bound, str(tmp_path), FAST)
+    assert outcome == launch.Outcome(0)
     for rank in bound:
         assert log_of(tmp_path, rank.rank).splitlines()[1] == str(list(rank.cores))
 
@@ -689,3 +743,36 @@ def test_says_that_horovod_is_missing(
     monkeypatch.setitem(sys.modules, "horovod", None)
     with pytest.raises(ConfigError, match="need Horovod, built with Gloo and Tensor"):
         launch.run([], topology_of(2), SERVERS[0], "horovod", str(tmp_path))
+
+
+# Before there is any rank.
+
+
+@pytest.mark.parametrize("is_rank, expected", [(False, 7), (True, -signal.SIGTERM)])
+def test_sigterm_is_ctrl_c_except_for_ranks(is_rank: bool, expected: int) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from alexnet_estimator import launch\n"
+        "launch.prepare_signals()\n"
+        "try: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "except KeyboardInterrupt: sys.exit(7)\n"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    environ.update({"HOROVOD_RANK": "0"} if is_rank else {})
+    assert subprocess.call([sys.executable, "-c", program], env=environ) == expected
+
+
+def test_stacks_are_written_on_request() -> None:
+    program = (
+        "import os, signal\n"
+        "from alexnet_estimator import launch\n"
+        "launch.prepare_signals()\n"
+        "def here(): os.kill(os.getpid(), signal.SIGUSR1)\n"
+        "here()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=str(REPOSITORY),
+        stderr=subprocess.PIPE,
+    )
+    assert done.returncode == 0 and b"in here" in done.stderr

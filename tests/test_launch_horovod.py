@@ -52,7 +52,8 @@ table, server_id, model_dir, port, code = sys.argv[1:]
 job.COMMAND = (sys.executable, "-c", code)
 try:
     topology = rank_table.read(table)
-    code = launch.run([], topology, server_id, "horovod", model_dir, int(port))
+    options = launch.Options(rendezvous_port=int(port))
+    code = launch.run([], topology, server_id, "horovod", model_dir, options)
 except UserError as error:
     print(error, file=sys.stderr)
     code = error.exit_code
@@ -64,8 +65,8 @@ sys.exit(code)
 def port() -> int:
     """Return a port that was free a moment ago."""
     topology = rank_table.Topology((rank_table.Device(0, 0, "", "x"),), "1.0", "")
-    with rendezvous.serve(topology, "x") as free_port:
-        return free_port
+    with rendezvous.serve(topology, "x") as store:
+        return store.port
 
 
 def make_table(path: pathlib.Path, servers: Sequence[str], num_devices: int) -> str:
@@ -134,7 +135,7 @@ def test_servers_must_have_the_same_table(tmp_path: pathlib.Path, port: int) -> 
         _, errors = popen.communicate(timeout=20)
         assert popen.returncode == 2
         assert f"server {other} was started with another rank table" in errors
-    assert not list(tmp_path.glob("*/logs"))
+    assert not any(log.read_text() for log in tmp_path.glob("*/logs/*"))
 
 
 @pytest.mark.parametrize("here, missing", [(0, 1), (1, 0)])
@@ -159,8 +160,8 @@ def test_a_taken_port_is_an_error(
 ) -> None:
     monkeypatch.setattr(rendezvous, "DEFAULT_PORT", port)
     topology = rank_table.read(make_table(tmp_path / "table.json", SERVERS, 1))
-    with rendezvous.serve(topology, SERVERS[0]) as used_port:
-        assert used_port == port
+    with rendezvous.serve(topology, SERVERS[0]) as store:
+        assert store.port == port
         with pytest.raises(ConfigError, match=f"port {port} of 127.0.0.1 cannot be us"):
             with rendezvous.serve(topology, SERVERS[0], port):
                 pass

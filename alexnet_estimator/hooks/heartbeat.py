@@ -7,14 +7,16 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-MIN_INTERVAL_SECS = 1.0
+NUM_BYTES = 100
 
 
 class Heartbeat:
     """A small JSON file that says when this rank last advanced, and at what.
 
     The file holds ``phase`` (``start``, ``train``, ``evaluate``), ``count`` (of beats:
-    what must grow) and ``time_secs`` (since 1970).  Without a path nothing is written.
+    what must grow) and ``time_secs`` (since 1970).  It is written in place, which costs
+    microseconds also where folders are remote, so that no beat has to be left out:
+    the counts tell which rank stopped first.  Without a path nothing is written.
     """
 
     def __init__(self, path: str):
@@ -23,21 +25,18 @@ class Heartbeat:
         Args:
             path: of the file; empty: nobody listens.
         """
-        self._path, self._count, self._last_secs = path, 0, float("-inf")
+        self._file = open(path, "wb", buffering=0) if path else None
+        self._count = 0
         self.beat("start")
 
     def beat(self, phase: str) -> None:
-        """Note progress; the file is written once a second at most."""
+        """Note progress."""
         self._count += 1
-        now = time.monotonic()
-        if not self._path or now - self._last_secs < MIN_INTERVAL_SECS:
+        if self._file is None:
             return
-        self._last_secs = now
         record = {"phase": phase, "count": self._count, "time_secs": time.time()}
-        temporary = self._path + ".tmp"
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(record, file)
-        os.replace(temporary, self._path)
+        text = json.dumps(record).ljust(NUM_BYTES)
+        os.pwrite(self._file.fileno(), text.encode(), 0)
 
 
 class HeartbeatHook(tf.train.SessionRunHook):
@@ -51,6 +50,10 @@ class HeartbeatHook(tf.train.SessionRunHook):
             phase: ``train`` or ``evaluate``.
         """
         self._heartbeat, self._phase = heartbeat, phase
+
+    def begin(self) -> None:
+        """Note that a session starts: compiling its graph may take long."""
+        self._heartbeat.beat("start")
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
         """Note a step."""

@@ -23,8 +23,12 @@ class StopRequest:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator["StopRequest"]:
-        """Note SIGINT and SIGTERM; the second one ends the process at once."""
-        numbers = (signal.SIGINT, signal.SIGTERM)
+        """Note SIGINT and SIGTERM; the second one ends the process at once.
+
+        The launcher asks with SIGUSR2, since its request may follow a SIGTERM that all
+        processes have got, and is no second one.
+        """
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
         previous = [signal.signal(number, self._receive) for number in numbers]
         try:
             yield self
@@ -34,6 +38,8 @@ class StopRequest:
 
     def _receive(self, number: int, frame: Any) -> None:
         self.is_received = True
+        if number == signal.SIGUSR2:
+            return
         for other in (signal.SIGINT, signal.SIGTERM):
             signal.signal(other, signal.SIG_DFL)
 

@@ -11,6 +11,7 @@ import tensorflow.compat.v1 as tf
 
 from alexnet_estimator import checkpoints, inputs
 from alexnet_estimator.errors import DataError
+from alexnet_estimator.hooks.heartbeat import Heartbeat, HeartbeatHook
 from alexnet_estimator.jobs.run import Run, explain_data_errors, fitting_record
 from alexnet_estimator.model_fn import build_model_fn
 from alexnet_estimator.records.files import write_text
@@ -36,7 +37,8 @@ def evaluate(run: Run, checkpoint: Optional[str] = None) -> Evaluation:
     fitting_record(run, is_training=False)
     if run.runtime.is_chief:
         checkpoint = find_checkpoint(run.model_dir, checkpoint)
-    result = summarise(evaluate_sums(run, checkpoint), run)
+    heartbeat = HeartbeatHook(Heartbeat(run.runtime.heartbeat_path), "evaluate")
+    result = summarise(evaluate_sums(run, checkpoint, [heartbeat]), run)
     if run.runtime.is_chief:
         write_evaluation(run.model_dir, result)
     return result

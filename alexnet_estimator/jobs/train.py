@@ -25,7 +25,6 @@ from alexnet_estimator.jobs.evaluate import (
     summarise,
     write_evaluation,
 )
-from alexnet_estimator.jobs.lock import locked
 from alexnet_estimator.jobs.outcome import write_outcome
 from alexnet_estimator.jobs.run import (
     Run,
@@ -35,6 +34,7 @@ from alexnet_estimator.jobs.run import (
     make_model_dir,
     record_run,
 )
+from alexnet_estimator.launch.lock import locked
 from alexnet_estimator.model_fn import Training, build_model_fn
 from alexnet_estimator.optim import schedules
 from alexnet_estimator.optim.loss_scale import resolve_loss_scale

@@ -5,6 +5,18 @@ No TensorFlow is imported here.
 
 from alexnet_estimator.launch.environment import Rank, is_rank_process, plan
 from alexnet_estimator.launch.job import run
-from alexnet_estimator.launch.supervision import Options, supervise
+from alexnet_estimator.launch.options import Options
+from alexnet_estimator.launch.signals import prepare_signals
+from alexnet_estimator.launch.supervision import supervise
+from alexnet_estimator.launch.verdict import Outcome
 
-__all__ = ["Options", "Rank", "is_rank_process", "plan", "run", "supervise"]
+__all__ = [
+    "Options",
+    "Outcome",
+    "Rank",
+    "is_rank_process",
+    "plan",
+    "prepare_signals",
+    "run",
+    "supervise",
+]

@@ -79,9 +79,18 @@ class Process:
 
         threading.Thread(target=wait, daemon=True).start()
 
+    def ask(self, signal_number: int) -> None:
+        """Signal the process alone; not to be used after reap()."""
+        os.kill(self._popen.pid, signal_number)
+
     def send(self, signal_number: int) -> None:
         """Signal the process and its descendants; not to be used after reap()."""
         os.killpg(self._popen.pid, signal_number)
+
+    def is_paused(self) -> bool:
+        """Return whether SIGSTOP or a debugger holds the process."""
+        status = pathlib.Path(f"/proc/{self._popen.pid}/stat").read_text()
+        return status.rpartition(")")[2].split()[0] in ("T", "t")
 
     def reap(self) -> int:
         """End the descendants of an ended process and return its exit code.

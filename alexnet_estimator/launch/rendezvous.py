@@ -5,6 +5,7 @@ servers are there and have the same table.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import http.client
 import socketserver
@@ -25,8 +26,34 @@ LINGER_SECS = 2.0
 SCOPE = "launchers"
 
 
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """Where ranks leave their addresses for each other.
+
+    Args:
+        port: that the ranks have to use.
+        topology: the job.
+        server: that runs here; None: it runs on the first server.
+    """
+
+    port: int
+    topology: Topology
+    server: Optional[Any] = None
+
+    def tell_who_is_missing(self) -> None:
+        """Name the ranks for which the others have waited in vain, if that was so."""
+        if self.server is None:
+            return
+        with self.server.cache_lock:
+            names = set(self.server.cache.get("global", ()))
+        ranks = range(self.topology.num_ranks)
+        missing = [rank for rank in ranks if f"rank_{rank}" not in names]
+        if names and missing:  # All names are removed when the group is complete.
+            print(f"{format_ranks(missing)} never joined the group", file=sys.stderr)
+
+
 @contextlib.contextmanager
-def serve(topology: Topology, server_id: str, port: int = 0) -> Iterator[int]:
+def serve(topology: Topology, server_id: str, port: int = 0) -> Iterator[Store]:
     """Run the server for the time of a ``with`` block, on the first server only.
 
     Args:
@@ -35,7 +62,7 @@ def serve(topology: Topology, server_id: str, port: int = 0) -> Iterator[int]:
         port: 0 for a free one (one server) or ``DEFAULT_PORT`` (several).
 
     Yields:
-        The port that the ranks have to use.
+        Where ranks find each other.
 
     Raises:
         ConfigError: Horovod is missing, the port is taken.
@@ -43,13 +70,13 @@ def serve(topology: Topology, server_id: str, port: int = 0) -> Iterator[int]:
     if len(topology.servers) > 1:
         port = port or DEFAULT_PORT
     if server_id != topology.servers[0]:
-        yield port
+        yield Store(port, topology)
         return
     server = _make_server(topology, port)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield server.server_address[1]
+        yield Store(server.server_address[1], topology, server)
     finally:
         server.shutdown()
         thread.join()

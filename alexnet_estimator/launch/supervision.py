@@ -1,64 +1,48 @@
 """All ranks of this server: started together, watched, ended together."""
 
 import contextlib
-import dataclasses
 import enum
 import math
 import os
 import queue
 import signal
-import sys
 import time
-from typing import Dict, Iterator, List, Sequence, Union
+from typing import Dict, Iterator, Sequence, Union
 
-from alexnet_estimator.errors import (
-    EXIT_DATA,
-    EXIT_DIVERGED,
-    EXIT_DONE,
-    EXIT_RANK_FAILED,
-    EXIT_STOPPED,
-    EXIT_USAGE,
-    ConfigError,
-)
+from alexnet_estimator.errors import EXIT_DONE, EXIT_STOPPED, ConfigError
 from alexnet_estimator.launch.environment import Rank
+from alexnet_estimator.launch.heartbeats import POLL_SECS, Watchdog
+from alexnet_estimator.launch.options import Options
 from alexnet_estimator.launch.process import Process
-from alexnet_estimator.rank_table.topology import format_ranks
+from alexnet_estimator.launch.verdict import (
+    CUT_SHORT,
+    STOP_SIGNAL,
+    End,
+    Hang,
+    Outcome,
+    Story,
+    judge,
+)
 
-USER_ERRORS = (EXIT_USAGE, EXIT_DATA, EXIT_DIVERGED)
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """How patient the supervision is.
-
-    Args:
-        settle_secs: after a failure, time for others to fail with a better reason.
-        end_secs: from SIGTERM to SIGKILL where ranks are ended.
-        stop_secs: for ranks to save and stop after a request.
-        tail_lines: of a failed rank's log, shown.
-    """
-
-    settle_secs: float = 2.0
-    end_secs: float = 6.0
-    stop_secs: float = 600.0
-    tail_lines: int = 20
-
-
-@dataclasses.dataclass(frozen=True)
-class End:
-    """How a rank ended by itself: exit code, or minus the signal's number."""
-
-    process: Process
-    code: int
+STACKS_SIGNAL = signal.SIGUSR1
 
 
 class _Phase(enum.IntEnum):
     """What has been done to end the group."""
 
     RUNNING = 0
-    TERMINATED = 1
-    KILLED = 2
-    LOST = 3  # Some process survived SIGKILL, as it does while a driver holds it.
+    HUNG = 1  # The ranks write their stacks; SIGTERM would not help them.
+    TERMINATED = 2
+    KILLED = 3
+    LOST = 4  # Some process survived SIGKILL, as it does while a driver holds it.
+
+
+NEXT = {
+    _Phase.RUNNING: _Phase.TERMINATED,
+    _Phase.HUNG: _Phase.KILLED,
+    _Phase.TERMINATED: _Phase.KILLED,
+    _Phase.KILLED: _Phase.LOST,
+}
 
 
 def supervise(
@@ -66,56 +50,54 @@ def supervise(
     ranks: Sequence[Rank],
     log_directory: str,
     options: Options = Options(),
-) -> int:
+) -> Outcome:
     """Run a command once for each rank, until all have ended.
 
     Each process writes to ``rank_<n>.log``; what the first one writes is shown, too.
-    When one fails, the others are ended.  SIGINT and SIGTERM reach the ranks as
-    SIGTERM, which asks them to save and stop; a second one kills them.  To be called
-    in the main thread.
+    When one fails or hangs, the others are ended.  SIGINT and SIGTERM reach the ranks
+    as SIGUSR2, which asks them to save and stop; a second one kills them.  Ranks that
+    hang get SIGUSR1, upon which they write their stacks.  To be called in the main
+    thread.
 
     Args:
         command: the program and its arguments.
         ranks: the processes of this server.
-        log_directory: made where missing.
+        log_directory: must exist.
         options: durations in seconds.
 
     Returns:
-        An exit code of ``alexnet_estimator.errors``: 0 all done, 2, 3, 4 or 75 as the
-        ranks reported, 5 one crashed, was killed or did not stop.
+        With the exit code 0 if all are done, 2, 3, 4 or 75 as the ranks reported, 5 if
+        one crashed, was killed, hung or did not stop.
 
     Raises:
         ConfigError: the logs cannot be written.
     """
-    try:
-        os.makedirs(log_directory, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot be made: {error.strerror}", log_directory) from error
-    group = _Group(options)
+    watchdog = Watchdog(log_directory, ranks, options)
+    group = _Group(options, watchdog)
     with _signals_to(group.events):
         try:
-            group.start(command, ranks, log_directory)
+            watched = [watchdog.introduce(rank) for rank in ranks]
+            group.start(command, watched, log_directory)
             group.watch()
         finally:
             group.kill()
-    return group.report()
+            watchdog.remove_files()
+    return group.judge()
 
 
 class _Group:
     """The processes and what has happened to them.
 
     All that happens arrives in ``events`` and is acted on in ``watch`` alone: a
-    process that ended, the number of a signal that came, or nothing until a deadline.
+    process that ended, the number of a signal that came, or nothing for a while.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, watchdog: Watchdog) -> None:
         # A SimpleQueue may be filled by a signal handler that interrupts its get().
         self.events: "queue.SimpleQueue[Union[Process, int]]" = queue.SimpleQueue()
-        self._options = options
+        self._options, self._watchdog = options, watchdog
         self._running: Dict[int, Process] = {}
-        self._ends: List[End] = []
-        self._unstopped: List[Process] = []
-        self._has_stop_request = False
+        self._story = Story()
         self._phase = _Phase.RUNNING
         self._deadline = math.inf
 
@@ -137,12 +119,14 @@ class _Group:
         """Return when all processes have ended or cannot be ended."""
         while self._running and self._phase < _Phase.LOST:
             event = self._next_event()
-            if event is None:
-                self._escalate()
-            elif isinstance(event, Process):
+            if isinstance(event, Process):
                 self._note_end(event)
-            else:
+            elif event is not None:
                 self._note_stop_request()
+            elif time.monotonic() >= self._deadline:
+                self._escalate()
+            elif self._deadline == math.inf:
+                self._check_heartbeats()
 
     def kill(self) -> None:
         """Kill what is left of the group, at once."""
@@ -150,29 +134,14 @@ class _Group:
             self._enter(_Phase.KILLED)
             self.watch()
 
-    def report(self) -> int:
-        """Say what went wrong and return the exit code of the group."""
-        if self._unstopped:
-            names = format_ranks(process.rank for process in self._unstopped)
-            self._say(f"{names} did not stop when asked to: ended")
-        if self._running:
-            names = format_ranks(self._running)
-            self._say(f"{names} cannot be killed: a driver may hang; see `ps -A`")
-        failures = [end for end in self._ends if self._is_failure(end)]
-        if failures:
-            return self._report_failure(_cause(failures))
-        if self._unstopped or self._running:
-            return EXIT_RANK_FAILED
-        if self._phase == _Phase.RUNNING and not any(end.code for end in self._ends):
-            return EXIT_DONE
-        if not any(end.code == EXIT_STOPPED for end in self._ends):
-            self._say("stopped before the ranks could save; run again to resume")
-        return EXIT_STOPPED
+    def judge(self) -> Outcome:
+        """Say what went wrong and return what follows."""
+        self._story.immortal = list(self._running.values())
+        self._story.is_ended = self._phase > _Phase.RUNNING
+        return judge(self._story, self._options.tail_lines)
 
     def _next_event(self) -> Union[Process, int, None]:
-        timeout = None
-        if self._deadline < math.inf:
-            timeout = max(0.0, self._deadline - time.monotonic())
+        timeout = min(POLL_SECS, max(0.0, self._deadline - time.monotonic()))
         try:
             return self.events.get(timeout=timeout)
         except queue.Empty:
@@ -183,81 +152,57 @@ class _Group:
         end = End(process, process.reap())
         if self._phase > _Phase.RUNNING:
             return
-        self._ends.append(end)
+        self._story.ends.append(end)
         if end.code == EXIT_STOPPED:
             self._set_deadline(self._options.stop_secs)
         elif end.code != EXIT_DONE:
             self._set_deadline(self._options.settle_secs)
+        if end.code in CUT_SHORT and not self._story.has_stop_request:
+            self._ask_to_stop()
 
     def _note_stop_request(self) -> None:
-        if self._has_stop_request:
+        if self._story.has_stop_request:
             self._enter(_Phase.KILLED)
-            return
-        self._has_stop_request = True
-        self._send(signal.SIGTERM)
+        else:
+            self._ask_to_stop()
+
+    def _ask_to_stop(self) -> None:
+        self._story.has_stop_request = True
+        for process in self._running.values():
+            process.ask(STOP_SIGNAL)
         self._set_deadline(self._options.stop_secs)
+
+    def _check_heartbeats(self) -> None:
+        pulses = self._watchdog.find_hang(self._running)
+        if not pulses:
+            return
+        asked = list(self._running.values())
+        paused = [process for process in asked if process.is_paused()]
+        limit_secs = self._watchdog.limit_of(pulses[0])
+        self._story.hang = Hang(pulses, limit_secs, paused, asked)
+        for process in asked:
+            process.ask(STACKS_SIGNAL)
+        self._enter(_Phase.HUNG)
 
     def _escalate(self) -> None:
         if self._phase == _Phase.RUNNING and all(
-            end.code in (EXIT_DONE, EXIT_STOPPED) for end in self._ends
+            end.code in (EXIT_DONE, EXIT_STOPPED) for end in self._story.ends
         ):
-            self._unstopped = list(self._running.values())
-        self._enter(_Phase(self._phase + 1))
+            self._story.unstopped = list(self._running.values())
+        self._enter(NEXT[self._phase])
 
     def _enter(self, phase: _Phase) -> None:
-        if phase == _Phase.TERMINATED:
-            self._send(signal.SIGTERM)
-        elif phase == _Phase.KILLED:
-            self._send(signal.SIGKILL)
+        if phase in (_Phase.TERMINATED, _Phase.KILLED):
+            number = signal.SIGKILL if phase == _Phase.KILLED else signal.SIGTERM
+            for process in self._running.values():
+                process.send(number)
         self._phase = phase
-        self._deadline = time.monotonic() + self._options.end_secs
-
-    def _send(self, signal_number: int) -> None:
-        for process in self._running.values():
-            process.send(signal_number)
+        options = self._options
+        secs = options.dump_secs if phase == _Phase.HUNG else options.end_secs
+        self._deadline = time.monotonic() + secs
 
     def _set_deadline(self, secs: float) -> None:
         self._deadline = min(self._deadline, time.monotonic() + secs)
-
-    def _is_failure(self, end: End) -> bool:
-        # A rank that is still loading has no handler yet: SIGTERM just ends it.
-        is_stopped = self._has_stop_request and end.code == -signal.SIGTERM
-        return not is_stopped and end.code not in (EXIT_DONE, EXIT_STOPPED)
-
-    def _report_failure(self, cause: End) -> int:
-        process, text = cause.process, _describe_code(cause.code)
-        self._say(f"rank {process.rank} {text}; its log is {process.log_path}")
-        if not process.is_shown:  # Else the terminal has these lines already.
-            for line in process.tail(self._options.tail_lines):
-                self._say(f"  rank {process.rank} | {line}")
-        return cause.code if cause.code in USER_ERRORS else EXIT_RANK_FAILED
-
-    def _say(self, line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
-
-def _cause(failures: Sequence[End]) -> End:
-    """Return the failure that explains the others.
-
-    A rank's own report of a user's mistake does; the ranks that waited for it may
-    have ended before it.  Else it is the first that does not just miss another.
-    """
-    reported = [end for end in failures if end.code in USER_ERRORS]
-    others = [end for end in failures if end.code != EXIT_RANK_FAILED]
-    first = (reported or others or failures)[0]
-    same = [end for end in reported if end.code == first.code]
-    return next((end for end in same if end.process.is_shown), first)
-
-
-def _describe_code(code: int) -> str:
-    if code >= 0:
-        return f"failed with exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    hint = " (out of memory?)" if code == -signal.SIGKILL else ""
-    return f"was killed by {name}{hint}"
 
 
 @contextlib.contextmanager

@@ -53,12 +53,14 @@ def train(config: Config, folder: pathlib.Path, num_ranks: int, *spoils: Spoil) 
         if num_ranks == 1:
             for spoil in spoils:
                 stack.enter_context(spoiled(spoil))
-            return cli.main([*words, f"--model_dir={folder / 'run'}"])
-        for spoil in spoils:
-            spec = json.dumps(spoil._asdict())
-            command = [sys.executable, "-m", "tests.faults.spoiled", spec]
-            stack.enter_context(mock.patch.object(job, "COMMAND", command))
-        return run_ranks(num_ranks, words, folder / "run")
+            code = cli.main([*words, f"--model_dir={folder / 'run'}"])
+        else:
+            for spoil in spoils:
+                spec = json.dumps(spoil._asdict())
+                command = [sys.executable, "-m", "tests.faults.spoiled", spec]
+                stack.enter_context(mock.patch.object(job, "COMMAND", command))
+            code = run_ranks(num_ranks, words, folder / "run")
+    return code
 
 
 def check_newest(model_dir: pathlib.Path, step: int) -> None:

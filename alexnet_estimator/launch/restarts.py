@@ -1,0 +1,81 @@
+"""Whether, and when, a group that has crashed or hung is started again."""
+
+import json
+import os
+import pathlib
+import re
+import sys
+import time
+
+FIRST_PAUSE_SECS = 1.0
+LONGEST_PAUSE_SECS = 60.0
+
+
+class Restarts:
+    """Counts restarts of one job.
+
+    A restart is in vain if, until the next crash, no checkpoint of a higher step than
+    all before has been saved.  At most ``max_restarts`` in a row may be in vain; as
+    soon as one is not, the count begins anew, so a job that advances is restarted as
+    often as needed.  Pauses double while restarts are in vain.
+
+    Args:
+        model_dir: has the checkpoints and ``metrics.jsonl``.
+        max_restarts: 0 for none at all.
+    """
+
+    def __init__(self, model_dir: str, max_restarts: int):
+        self._model_dir, self._max_restarts = model_dir, max_restarts
+        self._step = newest_step(model_dir)
+        self._num_restarts = self._num_in_vain = 0
+
+    def grant(self, crash: str) -> bool:
+        """Wait and return True if the group is to be started again.
+
+        Args:
+            crash: what has happened, in words.
+        """
+        step = newest_step(self._model_dir)
+        if step > self._step:
+            self._step, self._num_in_vain = step, 0
+        if self._num_in_vain >= self._max_restarts:
+            if self._num_restarts:
+                _say(f"not restarted: {self._num_in_vain} in a row were in vain")
+            return False
+        pause_secs = min(FIRST_PAUSE_SECS * 2**self._num_in_vain, LONGEST_PAUSE_SECS)
+        self._num_restarts += 1
+        self._num_in_vain += 1
+        _say(
+            f"restart {self._num_restarts} from step {step} in {pause_secs:g} s "
+            f"({self._num_in_vain} of at most {self._max_restarts} in a row without "
+            "a new checkpoint)"
+        )
+        self._record(step, crash)
+        time.sleep(pause_secs)
+        return True
+
+    def _record(self, step: int, crash: str) -> None:
+        record = {
+            "event": "restart",
+            "step": step,
+            "time_secs": round(time.time(), 3),
+            "num_restarts": self._num_restarts,
+            "reason": crash,
+        }
+        path = os.path.join(self._model_dir, "metrics.jsonl")
+        try:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:  # No reason to lose the training as well.
+            _say(f"{path} cannot be written: {error.strerror}")
+
+
+def newest_step(model_dir: str) -> int:
+    """Return the highest step of a checkpoint, by its name; 0 where there is none."""
+    names = [path.name for path in pathlib.Path(model_dir).glob("model.ckpt-*.index")]
+    found = [re.fullmatch(r"model\.ckpt-(\d+)\.index", name) for name in names]
+    return max((int(match.group(1)) for match in found if match), default=0)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

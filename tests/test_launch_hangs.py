@@ -1,0 +1,219 @@
+"""The launcher notices that ranks stand still, and which of them was the first."""
+
+import json
+import os
+import pathlib
+import time
+from typing import Any, Dict, List
+
+import pytest
+
+from alexnet_estimator import launch
+from alexnet_estimator.launch import heartbeats
+from alexnet_estimator.launch.heartbeats import Watchdog
+from tests.test_launch import command, log_of, ranks
+
+
+class Patient:
+    """Ranks whose heart-beats are written by hand, on a clock that is set by hand."""
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        monkeypatch: pytest.MonkeyPatch,
+        limits: Dict[str, Any],
+    ):
+        self._folder = folder
+        self.now = 1000.0
+        monkeypatch.setattr(heartbeats.time, "monotonic", lambda: self.now)
+        options = launch.Options(**limits)
+        self.watchdog = Watchdog(str(folder), ranks(), options)
+
+    def beat(self, rank: int, count: int, phase: str = "train") -> None:
+        record = {"phase": phase, "count": count, "time_secs": self.now}
+        (self._folder / f"heartbeat_{rank}.json").write_text(json.dumps(record))
+
+    def wait(self, secs: int) -> List[int]:
+        """Look once a second; return the ranks that hang at last."""
+        for _ in range(secs):
+            self.now += 1
+            pulses = self.watchdog.find_hang([0, 1])
+        return [pulse.rank for pulse in pulses]
+
+
+@pytest.fixture
+def patient(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Patient:
+    limits = {"hang_timeout_secs": 10, "start_timeout_secs": 30}
+    return Patient(tmp_path, monkeypatch, limits)
+
+
+def test_a_rank_hangs_when_its_count_stands_still(patient: Patient) -> None:
+    for count in (1, 2, 3):
+        patient.beat(0, count)
+        patient.beat(1, count)
+        assert patient.wait(9) == []
+    patient.beat(0, 4)
+    assert patient.wait(1) == []
+    assert patient.wait(1) == [1]
+
+
+def test_the_rank_with_the_fewest_beats_is_to_blame(patient: Patient) -> None:
+    """Rank 0 has waited for longer, but for rank 1."""
+    patient.beat(0, 7)
+    patient.beat(1, 5)
+    patient.wait(3)
+    patient.beat(1, 6)
+    assert patient.wait(10) == []
+    assert patient.wait(1) == [1]
+
+
+def test_of_equal_ranks_the_first_to_stop_is_named_first(patient: Patient) -> None:
+    patient.beat(1, 5)
+    patient.wait(1)
+    patient.beat(0, 5)
+    assert patient.wait(11) == [1, 0]
+
+
+def test_the_start_has_a_limit_of_its_own(patient: Patient) -> None:
+    assert patient.wait(29) == []  # No beat so far.
+    assert patient.wait(1) == [0, 1]
+
+
+def test_who_still_compiles_gives_the_others_time(patient: Patient) -> None:
+    patient.beat(0, 6)
+    patient.beat(1, 5, "start")
+    assert patient.wait(30) == []
+    assert patient.wait(1) == [1]
+
+
+def test_time_in_which_the_launcher_slept_does_not_count(patient: Patient) -> None:
+    patient.beat(0, 5)
+    patient.beat(1, 5)
+    patient.wait(2)
+    patient.now += 3600  # The container was paused.
+    assert patient.wait(5) == []
+    assert patient.wait(10) == [0, 1]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"count": 1}', "\x00" * 100])
+def test_half_a_beat_is_none(
+    patient: Patient, tmp_path: pathlib.Path, content: str
+) -> None:
+    patient.beat(0, 5)
+    patient.beat(1, 5)
+    patient.wait(8)
+    (tmp_path / "heartbeat_1.json").write_text(content)
+    assert patient.wait(2) == []
+    assert patient.wait(1) == [0, 1]
+
+
+def test_removing_a_heartbeat_ends_no_job(
+    patient: Patient, tmp_path: pathlib.Path
+) -> None:
+    for rank in (0, 1):
+        patient.beat(rank, 5)
+    patient.wait(5)
+    for rank in (0, 1):
+        (tmp_path / f"heartbeat_{rank}.json").unlink()
+    assert patient.wait(60) == []
+
+
+@pytest.mark.parametrize("limit", ["hang_timeout_secs", "start_timeout_secs"])
+def test_each_limit_can_be_off(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    patient = Patient(tmp_path, monkeypatch, {limit: 10})
+    if limit == "start_timeout_secs":
+        patient.beat(0, 1)
+        patient.beat(1, 1)
+    assert patient.wait(1000) == []
+
+
+# Real processes.
+
+BEAT = """
+import faulthandler, json
+faulthandler.register(signal.SIGUSR1)
+path = os.environ["ALEXNET_HEARTBEAT"]
+def beat(count, phase="train"):
+    record = {"phase": phase, "count": count, "time_secs": time.time()}
+    open(path + ".tmp", "w").write(json.dumps(record))
+    os.replace(path + ".tmp", path)
+def stand_still():
+    time.sleep(60)
+"""
+FAST: Dict[str, Any] = {"settle_secs": 0.6, "end_secs": 0.6, "dump_secs": 0.6}
+
+
+def supervise(tmp_path: pathlib.Path, code: str, **limits: Any) -> launch.Outcome:
+    options = launch.Options(**FAST, **limits)
+    started = time.monotonic()
+    outcome = launch.supervise(command(code), ranks(), str(tmp_path), options)
+    assert time.monotonic() - started < 12
+    left = sorted(os.listdir(str(tmp_path)))
+    assert left == ["rank_0.log", "rank_1.log"]
+    return outcome
+
+
+def test_a_hanging_group_is_ended_with_its_stacks(
+    tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code = BEAT + (
+        "for count in range(2 + (rank == 0)): beat(count + 1)\n"
+        "stand_still() if rank else time.sleep(60)\n"
+    )
+    outcome = supervise(tmp_path, code, hang_timeout_secs=2)
+    text = "rank 1 hangs: no progress for 2 s in phase train, where 2 s are allowed"
+    assert outcome == launch.Outcome(5, text)
+    errors = capfd.readouterr().err
+    assert f"{text}; its log is {tmp_path / 'rank_1.log'}\n  rank 1 | " in errors
+    assert "  rank 1 |   File" in errors and "in stand_still" in errors
+    assert "ranks 0-1 had to write their Python stacks into their logs" in errors
+    assert "in stand_still" in log_of(tmp_path, 1)
+    assert "in <module>" in log_of(tmp_path, 0)
+    assert "in stand_still" not in log_of(tmp_path, 0)
+
+
+def test_a_paused_rank_is_to_blame(
+    tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code = BEAT + (
+        "beat(1)\n" "if rank: os.kill(os.getpid(), signal.SIGSTOP)\n" "time.sleep(60)"
+    )
+    outcome = supervise(tmp_path, code, hang_timeout_secs=2)
+    assert outcome.crash.startswith("rank 1 hangs: no progress for 2 s in phase train")
+    errors = capfd.readouterr().err
+    assert "rank 1 could not write any stack: held by SIGSTOP or a debug" in errors
+    assert "\nrank 0 had to write their Python stacks" in errors
+
+
+def test_ranks_that_never_start(tmp_path: pathlib.Path) -> None:
+    """SIGUSR1 ends them, which must not be taken for the cause."""
+    outcome = supervise(tmp_path, "time.sleep(60)", start_timeout_secs=2)
+    assert outcome.exit_code == 5
+    assert outcome.crash.startswith("ranks 0-1 hang: no progress for 2 s in phase st")
+    assert outcome.crash.endswith("; rank 0 stopped first")
+
+
+def test_ranks_that_advance_are_left_alone(tmp_path: pathlib.Path) -> None:
+    code = BEAT + "for count in range(40): beat(count); time.sleep(0.1)"
+    assert supervise(tmp_path, code, hang_timeout_secs=2) == launch.Outcome(0)
+
+
+def test_a_rank_that_has_ended_does_not_hang(tmp_path: pathlib.Path) -> None:
+    code = BEAT + (
+        "beat(1)\n" "for count in range(40 * rank): beat(count + 2); time.sleep(0.1)"
+    )
+    assert supervise(tmp_path, code, hang_timeout_secs=2) == launch.Outcome(0)
+
+
+def test_without_limits_nobody_beats(tmp_path: pathlib.Path) -> None:
+    assert (
+        supervise(tmp_path, "leave('ALEXNET_HEARTBEAT' in os.environ)").exit_code == 0
+    )
+
+
+def test_old_heartbeats_are_removed_before_the_start(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "heartbeat_1.json").write_text("{}")
+    code = "leave(os.path.exists(os.environ['ALEXNET_HEARTBEAT']))"
+    assert supervise(tmp_path, code, hang_timeout_secs=2).exit_code == 0
