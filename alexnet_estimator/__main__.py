@@ -10,7 +10,7 @@ import os
 import pathlib
 import sys
 import warnings
-from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Sequence, Tuple
 
 from alexnet_estimator import config as config_lib
 from alexnet_estimator import launch
@@ -190,9 +190,9 @@ HELP = ("help", "--help", "-h", "--helpfull")
 
 def main(argv: Optional[List[str]] = None) -> int:
     """Run one command line and return its exit code; no traceback for mistakes."""
-    _prepare_tensorflow()
     launch.prepare_signals()
     words = list(sys.argv[1:] if argv is None else argv)
+    _prepare_tensorflow(words)
     try:
         return _run(words)
     except UserError as error:
@@ -290,7 +290,7 @@ def _configured(command: Command, file: Optional[str]) -> Config:
     return config
 
 
-def _prepare_tensorflow() -> None:
+def _prepare_tensorflow(words: Sequence[str]) -> None:
     """Set what TensorFlow reads when it is imported.
 
     Its start-up chatter would bury our own messages; and the threads of its Intel
@@ -298,7 +298,9 @@ def _prepare_tensorflow() -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("KMP_BLOCKTIME", "0")
-    os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+    if not any(word.startswith("--rank_table") for word in words):
+        # With a table, each rank gets its share from the launcher.
+        os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     for module in ("tensorflow", "tensorboard"):
         warnings.filterwarnings("ignore", category=FutureWarning, module=module)
