@@ -12,7 +12,7 @@ def get_config() -> config_lib.Config:
         {
             "data": {"path": "sample:mono_poly", "image_size": 127},
             "convert": {"short_side": 143, "images_per_shard": 256},
-            "optim": {"learning_rate": 0.01, "warmup_epochs": 0.5},
+            "optim": {"learning_rate": 0.005, "warmup_epochs": 1.0},
             "train": {"batch_size_per_rank": 32, "epochs": 6.0, "seed": 1},
         }
     )
