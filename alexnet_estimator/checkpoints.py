@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from alexnet_estimator.errors import ConfigError, DataError, DivergedError
-from alexnet_estimator.records.files import write_text
+from alexnet_estimator.files import write_text
 
 PREFIX = "model.ckpt-"
 RETRY_SECS = 5.0

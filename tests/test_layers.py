@@ -15,6 +15,7 @@ PACKAGE = REPOSITORY / "alexnet_estimator"
 # A room imports rooms of lower floors only.
 FLOORS = {
     "errors": 0,
+    "files": 0,
     "schema": 0,
     "config": 1,
     "rank_table": 1,
@@ -24,16 +25,17 @@ FLOORS = {
     "records": 2,
     "model": 2,
     "optim": 2,
-    "checkpoints": 3,
+    "checkpoints": 2,
     "inputs": 3,
-    "hooks": 4,
+    "hooks": 3,
     "runtime": 3,
-    "model_fn": 5,
-    "jobs": 6,
-    "__main__": 7,
+    "model_fn": 4,
+    "jobs": 5,
+    "__main__": 6,
 }
 WITHOUT_TENSORFLOW = (
     "errors",
+    "files",
     "schema",
     "config",
     "command_line",

@@ -11,10 +11,10 @@ import tensorflow.compat.v1 as tf
 
 from alexnet_estimator import checkpoints, inputs
 from alexnet_estimator.errors import DataError
+from alexnet_estimator.files import write_text
 from alexnet_estimator.hooks.heartbeat import Heartbeat, HeartbeatHook
 from alexnet_estimator.jobs.run import Run, explain_data_errors, fitting_record
 from alexnet_estimator.model_fn import build_model_fn
-from alexnet_estimator.records.files import write_text
 
 Evaluation = Dict[str, Any]
 

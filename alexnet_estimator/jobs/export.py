@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from PIL import Image
 
-from alexnet_estimator import checkpoints, inputs
+from alexnet_estimator import checkpoints, files, inputs
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.jobs import serving
@@ -26,7 +26,7 @@ from alexnet_estimator.jobs.classifier import (
 )
 from alexnet_estimator.jobs.evaluate import find_checkpoint
 from alexnet_estimator.jobs.run import open_data
-from alexnet_estimator.records import examples, files, tfrecord
+from alexnet_estimator.records import examples, tfrecord
 from alexnet_estimator.records.dataset import TRAIN, VALIDATION
 from alexnet_estimator.runtime.base import session_config
 from alexnet_estimator.runtime.local import LocalRuntime

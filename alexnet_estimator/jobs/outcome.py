@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from PIL import Image
 
-from alexnet_estimator import checkpoints, inputs, report
+from alexnet_estimator import checkpoints, files, inputs, report
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.jobs.classifier import trained
 from alexnet_estimator.jobs.pictures import draw_conv1_kernels
@@ -47,11 +47,13 @@ def write_outcome(run: Run, step: int) -> Optional[str]:
         checkpoint = checkpoints.path_of(run.model_dir, step)
         if checkpoint is None:
             raise DataError(f"no checkpoint of step {step}")
-        _write(run, "conv1_kernels.png", draw_conv1_kernels(checkpoint))
+        kernels = draw_conv1_kernels(checkpoint)
+        files.write_bytes(os.path.join(run.model_dir, "conv1_kernels.png"), kernels)
         if not run.config.data.synthetic:
             samples = {"global_step": step, **find_samples(run, checkpoint)}
             text = json.dumps(samples, ensure_ascii=False)
-            _write(run, "samples.json", text.encode("utf-8", "replace"))
+            path = os.path.join(run.model_dir, "samples.json")
+            files.write_bytes(path, text.encode("utf-8", "replace"))
         return report.write_report([run.model_dir])
     except Exception as error:  # The training itself is complete and saved.
         tf.logging.warning("%s: no report: %r", run.model_dir, error)
@@ -132,10 +134,3 @@ def _sample(picture: _Picture, probabilities: np.ndarray) -> Dict[str, Any]:
         "file": picture.file,
         "jpeg": base64.b64encode(jpeg.getvalue()).decode(),
     }
-
-
-def _write(run: Run, name: str, content: bytes) -> None:
-    path = os.path.join(run.model_dir, name)
-    with open(f"{path}.tmp", "wb") as file:
-        file.write(content)
-    os.replace(f"{path}.tmp", path)

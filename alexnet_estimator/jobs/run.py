@@ -19,9 +19,9 @@ import alexnet_estimator
 from alexnet_estimator import inputs, records
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import ConfigError, DataError
+from alexnet_estimator.files import write_text
 from alexnet_estimator.optim import schedules
 from alexnet_estimator.records.dataset import Dataset, Shard
-from alexnet_estimator.records.files import write_text
 from alexnet_estimator.records.verify import check_shards
 from alexnet_estimator.runtime import make_runtime
 from alexnet_estimator.runtime.base import Runtime

@@ -13,8 +13,9 @@ import json
 import os
 from typing import Any, Counter, Dict, List
 
+from alexnet_estimator import files
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.records import files, tfrecord
+from alexnet_estimator.records import tfrecord
 from alexnet_estimator.records.dataset import Dataset, Shard, Split, with_digest
 from alexnet_estimator.records.verify import check_shards
 

@@ -22,9 +22,10 @@ from typing import Dict, List, Optional, Sequence, Tuple
 import numpy as np
 import tqdm
 
+from alexnet_estimator import files
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.records import files, layouts, manifest
+from alexnet_estimator.records import layouts, manifest
 from alexnet_estimator.records.dataset import (
     SPLITS,
     TRAIN,

@@ -7,8 +7,9 @@ import re
 import reprlib
 from typing import Any, Callable, Dict, List, NamedTuple
 
+from alexnet_estimator import files
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.records import files, foreign
+from alexnet_estimator.records import foreign
 from alexnet_estimator.records.dataset import SPLITS, Dataset, Shard, Split, with_digest
 
 FILE_NAME = "dataset.json"

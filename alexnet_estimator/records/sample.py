@@ -9,8 +9,8 @@ import sys
 import zipfile
 from typing import Callable, Dict, Iterator, Tuple
 
+from alexnet_estimator import files
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.records import files
 
 REQUIREMENT = "elpv-dataset==1.0.0.post1"
 WHEEL_SHA256 = "85e31c1126ee9b48e62d3a0232c58f58b2d189b0814a45c13642fa0415af4a4c"

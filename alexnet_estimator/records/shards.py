@@ -11,7 +11,8 @@ from typing import List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from alexnet_estimator.records import examples, files, tfrecord
+from alexnet_estimator import files
+from alexnet_estimator.records import examples, tfrecord
 from alexnet_estimator.records.layouts import Picture, PictureReader
 from alexnet_estimator.records.pictures import Jpeg, colour_moments, transcode
 

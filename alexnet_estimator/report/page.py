@@ -6,6 +6,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 import alexnet_estimator
 from alexnet_estimator.errors import ConfigError
+from alexnet_estimator.files import write_bytes
 from alexnet_estimator.report import answers, charts, sections, settings, text
 from alexnet_estimator.report.charts import Chart
 from alexnet_estimator.report.drawings import (
@@ -66,16 +67,9 @@ def _write_all(output: str, page: str, pictures: Dict[str, bytes]) -> None:
     folder = os.path.splitext(output)[0]
     for name, png in pictures.items():
         os.makedirs(folder, exist_ok=True)
-        _write(os.path.join(folder, f"{name}.png"), png)
+        write_bytes(os.path.join(folder, f"{name}.png"), png)
     # JSON can hold halves of characters, which UTF-8 cannot.
-    _write(output, page.encode("utf-8", "replace"))
-
-
-def _write(path: str, content: bytes) -> None:
-    temporary = f"{path}.tmp"
-    with open(temporary, "wb") as file:
-        file.write(content)
-    os.replace(temporary, path)
+    write_bytes(output, page.encode("utf-8", "replace"))
 
 
 def _draw_confusion(run: History, name: str = "confusion") -> Optional[Drawing]:

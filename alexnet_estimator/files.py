@@ -9,7 +9,13 @@ from absl import logging
 
 
 def write_text(path: str, text: str) -> None:
-    """Write a UTF-8 file so that readers see the old or the new one, whole.
+    """Write a UTF-8 file; see ``write_bytes``."""
+    # Names of files need not be Unicode: they come back as they were.
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Write a file so that readers see the old or the new one, whole.
 
     Raises:
         OSError: with the path; the old file is still there.
@@ -18,8 +24,7 @@ def write_text(path: str, text: str) -> None:
     partial = os.path.join(directory, f".{name}.tmp")
     try:
         with open(partial, "wb") as file:
-            # Names of files need not be Unicode: they come back as they were.
-            file.write(text.encode("utf-8", "surrogateescape"))
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
