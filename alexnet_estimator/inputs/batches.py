@@ -127,9 +127,10 @@ def picture_batches(
 ) -> tf.data.Dataset:
     """Return batches ``{"image"}`` of pictures without labels, as evaluation sees them.
 
+    The last batch is filled up with black ones, so that shapes are static.
+
     Args:
-        read_pictures: yields encoded pictures; a last batch that is not full is left
-            out.
+        read_pictures: yields encoded pictures.
         data: the configuration's ``data`` section.
         batch_size: pictures in a batch.
     """
@@ -137,9 +138,12 @@ def picture_batches(
     def decode(encoded: tf.Tensor) -> Features:
         return {"image": decode_views(encoded, data)}
 
+    black = {"image": np.zeros(views_shape(data), np.uint8)}
+    filler = tf.data.Dataset.from_tensors(black).repeat(batch_size - 1)
     return (
         tf.data.Dataset.from_generator(read_pictures, tf.string, [])
         .map(decode, num_parallel_calls=_decode_threads(data))
+        .concatenate(filler)
         .batch(batch_size, drop_remainder=True)
         .prefetch(data.prefetch_batches)
     )

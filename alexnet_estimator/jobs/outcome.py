@@ -16,7 +16,7 @@ from alexnet_estimator.errors import DataError
 from alexnet_estimator.jobs.classifier import trained
 from alexnet_estimator.jobs.pictures import draw_conv1_kernels
 from alexnet_estimator.jobs.run import Run
-from alexnet_estimator.records import pictures, tfrecord
+from alexnet_estimator.records import examples, pictures, tfrecord
 
 # Looked at for the most confident mistakes, in equal parts from all files.
 MAX_IMAGES = 1000
@@ -91,29 +91,18 @@ def _read_pictures(run: Run) -> Iterator[_Picture]:
     num_per_file = -(-MAX_IMAGES // len(paths))
     for path in paths:
         for record in itertools.islice(tfrecord.read_records(path), num_per_file):
-            features = tf.train.Example.FromString(record.data).features.feature
-            label = features["image/class/label"].int64_list.value[0]
-            names = features["image/filename"].bytes_list.value
-            yield _Picture(
-                label - run.dataset.label_offset,
-                features["image/encoded"].bytes_list.value[0],
-                os.fsdecode(names[0]) if names else "",
-            )
+            encoded, label = examples.parse(record.data)
+            file = examples.parse_path(record.data)
+            yield _Picture(label - run.dataset.label_offset, encoded, file)
 
 
 def _predict(run: Run, checkpoint: str, encoded: List[bytes]) -> np.ndarray:
     """Return probabilities, float32 ``[len(encoded), num_classes]``."""
     config, num_classes = run.config, run.dataset.num_classes
     batch_size = inputs.eval_batch_size(config.data, config.train.batch_size_per_rank)
-    # NPUs need shapes that do not change: the last batch is filled up.
-    num_filled = -(-len(encoded) // batch_size) * batch_size
 
     def batches() -> tf.data.Dataset:
-        return inputs.picture_batches(
-            lambda: itertools.islice(itertools.cycle(encoded), num_filled),
-            config.data,
-            batch_size,
-        )
+        return inputs.picture_batches(lambda: iter(encoded), config.data, batch_size)
 
     predict_batches = trained(run.runtime, config, num_classes, checkpoint)
     return np.concatenate(list(predict_batches(batches)))[: len(encoded)]

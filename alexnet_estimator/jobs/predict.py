@@ -156,16 +156,12 @@ def classify(
     paths: List[str] = []
 
     def read_pictures() -> Iterator[bytes]:
-        jpeg = b""
         for picture in _read_ahead(classifier, found):
             if isinstance(picture, Reject):
                 reject(picture)
                 continue
-            jpeg = picture.jpeg
             paths.append(picture.path)
-            yield jpeg
-        # Batches have one size; what fills the last one up gets no row.
-        yield from itertools.repeat(jpeg, -len(paths) % batch_size)
+            yield picture.jpeg
 
     batches = classifier.predict_batches(
         lambda: inputs.picture_batches(
@@ -173,7 +169,7 @@ def classify(
         )
     )
     for index, probabilities in enumerate(itertools.chain.from_iterable(batches)):
-        if index < len(paths):
+        if index < len(paths):  # What fills the last batch up gets no row.
             yield Prediction(paths[index], probabilities)
 
 

@@ -9,6 +9,7 @@ from alexnet_estimator.records.pictures import Jpeg
 
 _ENCODED = "image/encoded"
 _LABEL = "image/class/label"
+_PATH = "image/filename"
 
 
 def build(jpeg: Jpeg, label: int, class_name: str, path: str) -> bytes:
@@ -23,7 +24,7 @@ def build(jpeg: Jpeg, label: int, class_name: str, path: str) -> bytes:
         "image/channels": _int64_feature(channels),
         _LABEL: _int64_feature(label),
         "image/class/text": _bytes_feature(os.fsencode(class_name)),
-        "image/filename": _bytes_feature(os.fsencode(path)),
+        _PATH: _bytes_feature(os.fsencode(path)),
     }
     example = tf.train.Example(features=tf.train.Features(feature=features))
     return example.SerializeToString(deterministic=True)
@@ -42,6 +43,12 @@ def parse(data: bytes) -> Tuple[bytes, int]:
     if len(encoded) != 1 or len(label) != 1:
         raise ValueError(f"without {_ENCODED} or {_LABEL}")
     return encoded[0], label[0]
+
+
+def parse_path(data: bytes) -> str:
+    """Return where the picture of a serialized Example is from; empty if unsaid."""
+    path = tf.train.Example.FromString(data).features.feature[_PATH].bytes_list.value
+    return os.fsdecode(path[0]) if path else ""
 
 
 def read_label(file: BinaryIO, end: int) -> int:
