@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import time
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 import tensorflow.compat.v1 as tf
 from tqdm import tqdm
@@ -34,6 +34,15 @@ class StepClock:
         return time.monotonic() - self._start - self._paused_secs
 
 
+class ProgressPlan(NamedTuple):
+    """The numbers that progress is measured against."""
+
+    total_steps: int
+    steps_per_epoch: int
+    global_batch_size: int
+    log_every_steps: int
+
+
 class ProgressHook(tf.train.SessionRunHook):
     """Shows and records loss, learning rate and images/s every few steps.
 
@@ -47,7 +56,7 @@ class ProgressHook(tf.train.SessionRunHook):
         tensors: StepTensors,
         log: MetricsLog,
         clock: StepClock,
-        schedule: "ProgressPlan",
+        schedule: ProgressPlan,
         is_chief: bool,
     ):
         """Watch a training graph.
@@ -128,22 +137,6 @@ class ProgressHook(tf.train.SessionRunHook):
                 f"epoch {step / self._plan.steps_per_epoch:.2f}  {text}  "
                 f"lr {seen['learning_rate']:.3g}  {format_secs(eta_secs)} left"
             )
-
-
-class ProgressPlan:
-    """The numbers that progress is measured against."""
-
-    def __init__(
-        self,
-        total_steps: int,
-        steps_per_epoch: int,
-        global_batch_size: int,
-        log_every_steps: int,
-    ):
-        self.total_steps = total_steps
-        self.steps_per_epoch = steps_per_epoch
-        self.global_batch_size = global_batch_size
-        self.log_every_steps = log_every_steps
 
 
 def say(text: str) -> None:

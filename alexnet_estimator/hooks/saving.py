@@ -34,31 +34,32 @@ class SaveHook(tf.train.SessionRunHook):
 
     def after_create_session(self, session: tf.Session, coord: Any) -> None:
         """Note where the session starts: that step need not be saved again."""
-        start = int(session.run(self._step))
+        start = self._read_step(session)
         self._last_saved = start if start > 0 else None
         self._last_time = time.monotonic()
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
         """Save when it is time."""
-        if not self._is_chief:
-            return
-        step = int(run_context.session.run(self._step))
-        if self._is_due(step):
-            self._save(run_context.session, step)
+        session = run_context.session
+        if self._is_chief and self._is_due(session):
+            self._save(session, self._read_step(session))
 
     def end(self, session: tf.Session) -> None:
         """Save the last step."""
         if self._is_chief:
-            self._save(session, int(session.run(self._step)))
+            self._save(session, self._read_step(session))
 
-    def _is_due(self, step: int) -> bool:
-        every_steps, every_secs = (
-            self._train.save_every_steps,
-            self._train.save_every_secs,
-        )
-        if every_steps and step - (self._last_saved or 0) >= every_steps:
+    def _read_step(self, session: tf.Session) -> int:
+        return int(session.run(self._step))
+
+    def _is_due(self, session: tf.Session) -> bool:
+        every_secs = self._train.save_every_secs
+        if every_secs and time.monotonic() - self._last_time >= every_secs:
             return True
-        return bool(every_secs) and time.monotonic() - self._last_time >= every_secs
+        every_steps = self._train.save_every_steps
+        if not every_steps:
+            return False  # The session is not asked for the step after each one.
+        return self._read_step(session) - (self._last_saved or 0) >= every_steps
 
     def _save(self, session: tf.Session, step: int) -> None:
         if step == self._last_saved:

@@ -107,14 +107,13 @@ class _Trainer:
             changes: of the configuration since the last start, to be shown.
         """
         run = self._run
-        restored = self._agree_on_step()
+        restored = self._agree_on_step(is_checked=False)
         step = restored or 0
         self._history = _read_history(run, step)
         self._note_start(restored, changes)
         while step < run.total_steps and not self._is_good_enough():
             self._train_until(step, _next_evaluation(run, step))
-            step = self._agree_on_step() or 0
-            self._log_damages(step)
+            step = self._agree_on_step(is_checked=True) or 0
             self._stop_if_agreed(step)
             result = self._evaluate(step)
         if step == (restored or 0):
@@ -146,11 +145,19 @@ class _Trainer:
                 samples = pictures.draw_input_samples(run, step)
             self._log.write_image("input_samples", step, samples)
 
-    def _agree_on_step(self) -> Optional[int]:
-        """Return the step of rank 0's newest checkpoint, on all ranks; None: new."""
-        step = 0
+    def _agree_on_step(self, is_checked: bool) -> Optional[int]:
+        """Return the step of rank 0's newest checkpoint, on all ranks; None: new.
+
+        Args:
+            is_checked: this process has just saved it, which reads it back.
+        """
+        step, model_dir = 0, self._run.model_dir
         if self._run.runtime.is_chief:
-            newest = checkpoints.newest_valid(self._run.model_dir, self._note_damage)
+            newest = (
+                checkpoints.latest(model_dir)
+                if is_checked
+                else checkpoints.newest_valid(model_dir, self._note_damage)
+            )
             step = -1 if newest is None else checkpoints.step_of(newest) or 0
         agreed = int(self._run.runtime.sum_over_ranks([step])[0])
         return None if agreed < 0 else agreed

@@ -4,8 +4,9 @@ import json
 import os
 import pathlib
 import re
-import sys
 import time
+
+from alexnet_estimator.launch.verdict import say
 
 FIRST_PAUSE_SECS = 1.0
 LONGEST_PAUSE_SECS = 60.0
@@ -40,12 +41,12 @@ class Restarts:
             self._step, self._num_in_vain = step, 0
         if self._num_in_vain >= self._max_restarts:
             if self._num_restarts:
-                _say(f"not restarted: {self._num_in_vain} in a row were in vain")
+                say(f"not restarted: {self._num_in_vain} in a row were in vain")
             return False
         pause_secs = min(FIRST_PAUSE_SECS * 2**self._num_in_vain, LONGEST_PAUSE_SECS)
         self._num_restarts += 1
         self._num_in_vain += 1
-        _say(
+        say(
             f"restart {self._num_restarts} from step {step} in {pause_secs:g} s "
             f"({self._num_in_vain} of at most {self._max_restarts} in a row without "
             "a new checkpoint)"
@@ -67,7 +68,7 @@ class Restarts:
             with open(path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
         except OSError as error:  # No reason to lose the training as well.
-            _say(f"{path} cannot be written: {error.strerror}")
+            say(f"{path} cannot be written: {error.strerror}")
 
 
 def newest_step(model_dir: str) -> int:
@@ -75,7 +76,3 @@ def newest_step(model_dir: str) -> int:
     names = [path.name for path in pathlib.Path(model_dir).glob("model.ckpt-*.index")]
     found = [re.fullmatch(r"model\.ckpt-(\d+)\.index", name) for name in names]
     return max((int(match.group(1)) for match in found if match), default=0)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
