@@ -24,16 +24,10 @@ import pytest
 import tensorflow.compat.v1 as tf
 from PIL import Image
 
+from alexnet_estimator import files
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.records import (
-    convert,
-    files,
-    layouts,
-    manifest,
-    shards,
-    tfrecord,
-)
+from alexnet_estimator.records import convert, layouts, manifest, shards, tfrecord
 from alexnet_estimator.records.dataset import Dataset
 from tests import pictures
 
