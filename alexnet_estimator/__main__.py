@@ -9,6 +9,7 @@ import logging
 import os
 import pathlib
 import sys
+import tempfile
 import warnings
 from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Sequence, Tuple
 
@@ -130,6 +131,34 @@ def convert(command: Command) -> int:
     return EXIT_DONE
 
 
+def benchmark(command: Command) -> int:
+    """[train] [evaluate] [input]: measure images/s and the wait for input"""
+    given = command.flags
+    file = given.config
+    if not file and given.model_dir:
+        file = _stored_config(given.model_dir)
+    config = _configured(command, file)
+    config.data.synthetic = not config.data.path
+    name = pathlib.Path(file).stem if file else "default"
+    model_dir = given.model_dir or os.path.join("runs", name)
+    from alexnet_estimator.jobs import benchmark as job
+
+    request = job.Request(
+        command.arguments,
+        command.number("train_steps", job.NUM_STEPS),
+        command.number("warmup_steps", job.NUM_WARMUP_STEPS),
+        given.output or "",
+        bool(given.profile),
+    )
+    job.check_request(request)
+    topology = _topology_to_launch(command)
+    if topology is None:
+        job.benchmark(config, model_dir, request)
+        return EXIT_DONE
+    with tempfile.TemporaryDirectory(prefix="alexnet-benchmark-") as folder:
+        return _launch(command, config, model_dir, topology, folder)
+
+
 def verify(command: Command) -> int:
     """read converted data whole and name every damaged record"""
     from alexnet_estimator.records.verify import verify as verify_records
@@ -181,10 +210,11 @@ VERBS: Dict[str, Callable[[Command], int]] = {
         report,
         convert,
         verify,
+        benchmark,
         rank_table,
     )
 }
-MAX_ARGUMENTS = {"rank_table": 2, "report": 100, "predict": 1 << 20}
+MAX_ARGUMENTS = {"rank_table": 2, "report": 100, "predict": 1 << 20, "benchmark": 3}
 HELP = ("help", "--help", "-h", "--helpfull")
 
 
@@ -257,9 +287,16 @@ def _topology_to_launch(command: Command) -> Optional["Topology"]:
 
 
 def _launch(
-    command: Command, config: Config, model_dir: str, topology: "Topology"
+    command: Command,
+    config: Config,
+    model_dir: str,
+    topology: "Topology",
+    logs_dir: str = "",
 ) -> int:
-    """Start this server's ranks; raw pictures are converted before, once."""
+    """Start this server's ranks; raw pictures are converted before, once.
+
+    The logs go to ``model_dir``, or where it must not be touched, to ``logs_dir``.
+    """
     from alexnet_estimator import rank_table as tables
     from alexnet_estimator.jobs.run import open_data
     from alexnet_estimator.runtime import settle_device
@@ -273,7 +310,8 @@ def _launch(
         start_timeout_secs=command.number("start_timeout_secs", 3600),
         rendezvous_port=command.number("rendezvous_port", 0),
     )
-    return launch.run(command.words, topology, server_id, backend, model_dir, options)
+    logs_dir = logs_dir or model_dir
+    return launch.run(command.words, topology, server_id, backend, logs_dir, options)
 
 
 def _configs_folder() -> pathlib.Path:

@@ -32,7 +32,7 @@ class Flag:
     is_switch: bool = False
 
 
-RUNS = "train evaluate"
+RUNS = "train evaluate benchmark"
 
 # All flags, by group.
 FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
@@ -51,17 +51,19 @@ FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
         "config": Flag(
             "a file of configs/, which is Python code, or a run's config.json;\n"
             "default: that of the run, configs/quickstart.py, configs/default.py",
-            "train convert verify",
+            "train convert verify benchmark",
         ),
         "output": Flag(
-            "folder or file to write; default of predict: - (standard output)",
-            "predict export convert report rank_table",
+            "folder or file to write; default of predict: - (standard output);\n"
+            "benchmark: appends a line of JSON for each measurement; -: prints them",
+            "predict export convert report rank_table benchmark",
         ),
     },
     "how to train": {
         "train_steps": Flag(
-            "global steps in all, restarts included; default: by epochs; e.g. 2000",
-            "train",
+            "global steps in all, restarts included; default: by epochs; e.g. 2000;\n"
+            "benchmark: measured, default 20",
+            "train benchmark",
             field="train.steps",
         ),
         "epoch": Flag(
@@ -77,12 +79,12 @@ FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
         ),
         "precision_mode": Flag(
             "auto, mixed, float32 or a name of the vendor's; default auto",
-            "train",
+            "train benchmark",
             "precision.mode",
         ),
         "loss_scale": Flag(
             "auto, dynamic, none or a number; default auto; e.g. 1024",
-            "train",
+            "train benchmark",
             "precision.loss_scale",
         ),
         "seed": Flag(
@@ -128,6 +130,17 @@ FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
             "predict: csv or jsonl, default csv; export: some of saved_model, frozen\n"
             "and onnx, default saved_model,frozen",
             "predict export",
+        ),
+    },
+    "benchmark": {
+        "warmup_steps": Flag(
+            "before the measured ones, at least 1; default 5", "benchmark"
+        ),
+        "profile": Flag(
+            "write a step's timeline for chrome://tracing or Perfetto into profile/\n"
+            "beside --output, or in this folder; on an NPU, Ascend's profiling data",
+            "benchmark",
+            is_switch=True,
         ),
     },
     "rank_table make": {

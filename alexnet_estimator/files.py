@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and folders with one writer at a time."""
 
 import contextlib
+import errno
 import fcntl
 import os
 from typing import Iterator
@@ -33,6 +34,19 @@ def write_bytes(path: str, content: bytes) -> None:
             os.remove(partial)
         error.filename = path
         raise
+
+
+def append_bytes(path: str, content: bytes) -> None:
+    """Append to a file, whole or not at all; several processes may do so.
+
+    Raises:
+        OSError: with the path.
+    """
+    with open(path, "ab", buffering=0) as file:
+        start = file.tell()
+        if file.write(content) < len(content):
+            file.truncate(start)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 TensorBoard also gets pictures, texts and the graph.
 """
 
-import errno
 import json
 import math
 import os
@@ -16,6 +15,7 @@ from typing import Any, Dict, Optional
 
 import tensorflow.compat.v1 as tf
 
+from alexnet_estimator import files
 from alexnet_estimator.records import tfrecord
 
 
@@ -106,11 +106,7 @@ class MetricsLog:
         if not self._is_chief:
             return
         try:
-            with open(path, "ab", buffering=0) as file:
-                start = file.tell()
-                if file.write(content) < len(content):
-                    file.truncate(start)
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+            files.append_bytes(path, content)
         except OSError as error:
             if not self._has_warned:
                 text = f"warning: records are lost, training goes on: {error}"

@@ -68,6 +68,7 @@ def evaluate_sums(
     run: Run,
     checkpoint: Optional[str],
     hooks: Sequence[tf.train.SessionRunHook] = (),
+    num_steps: Optional[int] = None,
 ) -> Dict[str, Any]:
     """Return the sums over all images of all ranks, see ``model_fn``.
 
@@ -76,6 +77,7 @@ def evaluate_sums(
         checkpoint: path prefix; None: the newest, or on a rank that has none in
             reach, the weights that rank 0 sends.
         hooks: of the evaluation session.
+        num_steps: over the images again and again; None: every image once.
 
     Raises:
         DataError: there is no image to evaluate.
@@ -83,18 +85,27 @@ def evaluate_sums(
     split = run.dataset.splits["validation"]
     if split.num_images == 0:
         raise DataError("the split validation has no images", run.dataset.directory)
-    data = run.config.data
-    batch_size = inputs.eval_batch_size(data, run.reader.batch_size)
-    reader = run.reader._replace(batch_size=batch_size)
+    data, reader = run.config.data, evaluation_reader(run)
     model_fn = build_model_fn(run.config, run.dataset.num_classes, run.runtime)
     estimator = run.runtime.make_estimator(model_fn, run.model_dir, run.config)
+
+    def input_fn() -> tf.data.Dataset:
+        batches = inputs.eval_batches(run.dataset, data, reader)
+        return batches.repeat() if num_steps else batches
+
     with explain_data_errors(run):
         return estimator.evaluate(
-            lambda: inputs.eval_batches(run.dataset, data, reader),
-            steps=inputs.num_eval_steps(split.num_images, reader),
+            input_fn,
+            steps=num_steps or inputs.num_eval_steps(split.num_images, reader),
             checkpoint_path=checkpoint,
             hooks=list(hooks),
         )
+
+
+def evaluation_reader(run: Run) -> inputs.Reader:
+    """Return this rank's part of the data, in batches that evaluation holds at once."""
+    batch_size = inputs.eval_batch_size(run.config.data, run.reader.batch_size)
+    return run.reader._replace(batch_size=batch_size)
 
 
 def summarise(sums: Dict[str, Any], run: Run) -> Evaluation:

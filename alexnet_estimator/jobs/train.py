@@ -188,44 +188,20 @@ class _Trainer:
             make_hooks=self._make_hooks,
             checkpoint=checkpoints.path_of(run.model_dir, step),
         )
-        model_fn = build_model_fn(
-            run.config, run.dataset.num_classes, run.runtime, training
-        )
-        estimator = run.runtime.make_estimator(model_fn, run.model_dir, run.config)
-        data, reader = run.config.data, run.reader
-        with explain_data_errors(run):
-            estimator.train(
-                lambda: inputs.train_batches(run.dataset, data, reader, step),
-                max_steps=target,
-            )
+        run_steps(run, training, step, target)
 
     def _make_hooks(self, tensors: StepTensors) -> List[tf.train.SessionRunHook]:
         """Return the hooks of a training session; the guard stands before the saver."""
-        run, clock = self._run, StepClock()
-        train, precision = run.config.train, run.config.precision
-        plan = ProgressPlan(
-            run.total_steps,
-            run.steps_per_epoch,
-            run.global_batch_size,
-            train.log_every_steps,
-        )
-        skips_overflow = resolve_loss_scale(precision) != "none"
-        max_skipped = max(1, precision.max_skipped_steps // run.runtime.steps_per_call)
-        is_chief = run.runtime.is_chief
+        run, clock, is_chief = self._run, StepClock(), self._run.runtime.is_chief
         self._log.write_graph(tensors.step.graph)
         return [
-            FiniteGuard(tensors, skips_overflow, max_skipped, run.model_dir),
-            ProgressHook(tensors, self._log, clock, plan, is_chief),
-            SaveHook(run.model_dir, train, clock, is_chief),
+            *watching_hooks(run, tensors, self._log, clock, is_chief),
+            SaveHook(run.model_dir, run.config.train, clock, is_chief),
             *self._group_hooks("train"),
         ]
 
     def _group_hooks(self, phase: str) -> List[tf.train.SessionRunHook]:
-        """Return the hooks that keep the ranks together, in training and evaluation."""
-        return [
-            HeartbeatHook(self._heartbeat, phase),
-            AgreedStop(self._request, self._run.runtime.sum_over_ranks),
-        ]
+        return group_hooks(self._run, self._heartbeat, self._request, phase)
 
     def _stop_if_agreed(self, step: int) -> None:
         if self._request.is_agreed:
@@ -263,6 +239,66 @@ class _Trainer:
     def _say(self, text: str) -> None:
         if self._run.runtime.is_chief:
             say(text)
+
+
+def run_steps(
+    run: Run, training: Training, first_step: int, last_step: Optional[int]
+) -> None:
+    """Make training steps in one session.
+
+    Args:
+        run: an opened run.
+        training: see ``build_model_fn``.
+        first_step: the global step to begin at.
+        last_step: the global step to end at; None: until a hook ends the session.
+    """
+    model_fn = build_model_fn(
+        run.config, run.dataset.num_classes, run.runtime, training
+    )
+    estimator = run.runtime.make_estimator(model_fn, run.model_dir, run.config)
+    data, reader = run.config.data, run.reader
+    with explain_data_errors(run):
+        estimator.train(
+            lambda: inputs.train_batches(run.dataset, data, reader, first_step),
+            max_steps=last_step,
+        )
+
+
+def watching_hooks(
+    run: Run, tensors: StepTensors, log: MetricsLog, clock: StepClock, is_shown: bool
+) -> List[tf.train.SessionRunHook]:
+    """Return the hooks that look at the scalars of every training step.
+
+    Args:
+        run: an opened run.
+        tensors: of its training graph.
+        log: where records go.
+        clock: shared with the hooks that pause training.
+        is_shown: whether people see the progress.
+    """
+    precision = run.config.precision
+    plan = ProgressPlan(
+        run.total_steps,
+        run.steps_per_epoch,
+        run.global_batch_size,
+        run.config.train.log_every_steps,
+    )
+    skips_overflow = resolve_loss_scale(precision) != "none"
+    max_skipped = max(1, precision.max_skipped_steps // run.runtime.steps_per_call)
+    return [
+        FiniteGuard(tensors, skips_overflow, max_skipped, run.model_dir),
+        ProgressHook(tensors, log, clock, plan, is_shown),
+    ]
+
+
+def group_hooks(
+    run: Run, heartbeat: Heartbeat, request: StopRequest, phase: str
+) -> List[tf.train.SessionRunHook]:
+    """Return the hooks that keep the ranks together, in training and evaluation."""
+    return [
+        HeartbeatHook(heartbeat, phase),
+        AgreedStop(request, run.runtime.sum_over_ranks),
+    ]
 
 
 def _next_evaluation(run: Run, step: int) -> int:

@@ -1,0 +1,112 @@
+"""When steps ended, and what a traced step did: the raw material of ``benchmark``."""
+
+import time
+from typing import Any, Callable, List, NamedTuple, Optional
+
+import tensorflow.compat.v1 as tf
+
+Clock = Callable[[], float]
+
+
+class TimingPlan(NamedTuple):
+    """How many calls of ``session.run`` are for what, in this order.
+
+    Attributes:
+        num_warmup: left out, at least 1: the first one compiles and fills buffers.
+        num_measured: make the window, at least 1.
+        num_traced: slowed down by tracing, and therefore behind the window.
+    """
+
+    num_warmup: int
+    num_measured: int
+    num_traced: int
+
+    @property
+    def num_calls(self) -> int:
+        """All of them."""
+        return sum(self)
+
+
+class Tick(NamedTuple):
+    """The end of a call.
+
+    Attributes:
+        wall_secs: on a clock that never goes back.
+        cpu_secs: spent by all threads of this process so far.
+    """
+
+    wall_secs: float
+    cpu_secs: float
+
+
+class TimingHook(tf.train.SessionRunHook):
+    """Notes the end of every call, traces the last ones, then ends the session.
+
+    It has to be the last hook, so that what the others do counts as part of a step.
+
+    Attributes:
+        ticks: of the window: its beginning, which is the end of the warm-up, and the
+            ends of the measured calls.
+        traces: StepStats of the traced calls.
+        traced_secs: wall time of the traced calls.
+        waiting_secs: of that, the time within ``IteratorGetNext``.
+    """
+
+    def __init__(
+        self,
+        plan: TimingPlan,
+        wall_clock: Clock = time.perf_counter,
+        cpu_clock: Clock = time.process_time,
+    ):
+        """Time a session.
+
+        Args:
+            plan: numbers of calls.
+            wall_clock: seconds.
+            cpu_clock: seconds of all threads.
+        """
+        self._plan = plan
+        self._wall_clock, self._cpu_clock = wall_clock, cpu_clock
+        self._ends: List[Tick] = []
+        self.traces: List[Any] = []
+        self.traced_secs = self.waiting_secs = 0.0
+
+    @property
+    def ticks(self) -> List[Tick]:
+        """Return the beginning of the window and the ends of its calls."""
+        first = self._plan.num_warmup - 1
+        return self._ends[first : first + self._plan.num_measured + 1]
+
+    def begin(self) -> None:
+        """Find the operators that wait for input."""
+        operations = tf.get_default_graph().get_operations()
+        self._waiting = {op.name for op in operations if op.type == "IteratorGetNext"}
+
+    def before_run(self, run_context: Any) -> Optional[tf.train.SessionRunArgs]:
+        """Ask for a trace behind the window."""
+        if not self._is_tracing():
+            return None
+        options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+        return tf.train.SessionRunArgs(None, options=options)
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        """Note the end of a call."""
+        is_traced = self._is_tracing()
+        self._ends.append(Tick(self._wall_clock(), self._cpu_clock()))
+        if is_traced:
+            self._note_trace(run_values.run_metadata.step_stats)
+        if len(self._ends) == self._plan.num_calls:
+            run_context.request_stop()
+
+    def _is_tracing(self) -> bool:
+        return len(self._ends) >= self._plan.num_warmup + self._plan.num_measured
+
+    def _note_trace(self, step_stats: Any) -> None:
+        self.traces.append(step_stats)
+        self.traced_secs += self._ends[-1].wall_secs - self._ends[-2].wall_secs
+        self.waiting_secs += sum(
+            node.all_end_rel_micros / 1e6
+            for device in step_stats.dev_stats
+            for node in device.node_stats
+            if node.node_name in self._waiting
+        )

@@ -1,0 +1,132 @@
+"""What a benchmark has measured: figures, a table for people, a line of JSON."""
+
+import json
+import os
+import platform
+import re
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from alexnet_estimator.hooks.timing import Tick
+from alexnet_estimator.jobs.run import versions
+from alexnet_estimator.runtime.base import session_config
+
+# Parts of the window that show how steady the speed was.
+NUM_PARTS = 4
+Record = Dict[str, Any]
+
+
+class Window(NamedTuple):
+    """Steps that were measured, one after the other.
+
+    Attributes:
+        ticks: the beginning and the end of each call of ``session.run``.
+        num_images: of all ranks, in each call.
+        steps_per_call: training steps in a call.
+    """
+
+    ticks: Sequence[Tick]
+    num_images: Sequence[int]
+    steps_per_call: int = 1
+
+
+def speed_figures(window: Window) -> Record:
+    """Return images/s and durations of steps.
+
+    ``images_per_sec`` is all images of all ranks over the wall seconds of the whole
+    window, never a mean of rates; ``images_per_sec_lowest`` and ``..._highest`` are the
+    same of the slowest and the fastest of ``NUM_PARTS`` parts of the window.
+    ``step_ms_p50`` and so on are percentiles of rank 0's steps, interpolated linearly;
+    the steps of a device's loop share its duration evenly.
+    """
+    ends = np.array([tick.wall_secs for tick in window.ticks])
+    num_calls = len(ends) - 1
+    edges = np.linspace(0, num_calls, min(NUM_PARTS, num_calls) + 1).astype(int)
+    rates = [
+        sum(window.num_images[first:last]) / (ends[last] - ends[first])
+        for first, last in zip(edges, edges[1:])
+    ]
+    num_images, secs = sum(window.num_images), ends[-1] - ends[0]
+    step_ms = np.diff(ends) * 1000 / window.steps_per_call
+    percentiles = {p: np.percentile(step_ms, p) for p in (50, 90, 99)}
+    return {
+        "num_steps": num_calls * window.steps_per_call,
+        "num_images": num_images,
+        "seconds": round(float(secs), 4),
+        "images_per_sec": round(float(num_images / secs), 2),
+        "images_per_sec_lowest": round(float(min(rates)), 2),
+        "images_per_sec_highest": round(float(max(rates)), 2),
+        **{f"step_ms_p{p}": round(float(ms), 3) for p, ms in percentiles.items()},
+    }
+
+
+def to_line(record: Record) -> str:
+    """Return a measurement as a line of JSON."""
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def to_table(records: List[Record]) -> str:
+    """Lay measurements of one benchmark out for people."""
+    first = records[0]
+    heading = (
+        f"{first['device']} ({first['cpu_model']}, {first['num_threads']} threads a "
+        f"rank), TensorFlow {first['versions']['tensorflow']}\n"
+        f"ranks: {first['num_ranks']}, batch of a rank: {first['batch_size_per_rank']}, "
+        f"pixels: {first['image_size']}, steps: {first['num_steps']} after "
+        f"{first['num_warmup_steps']}"
+    )
+    header = (
+        *("", "images/s", "lowest - highest", "per core"),
+        *("ms/step p50", "p90", "p99", "waiting", "peak MiB"),
+    )
+    rows = [header, *map(_row, records)]
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
+        for row in rows
+    ]
+    return "\n".join([heading, *lines])
+
+
+def _row(record: Record) -> Sequence[str]:
+    low, high = record["images_per_sec_lowest"], record["images_per_sec_highest"]
+    return (
+        f"{record['mode']}, {record['input']}",
+        f"{record['images_per_sec']:.1f}",
+        f"{low:.1f} - {high:.1f}",
+        f"{record['images_per_cpu_sec']:.1f}",
+        *(f"{record[f'step_ms_p{p}']:.1f}" for p in (50, 90, 99)),
+        "-" if record["mode"] == "input" else _percent(record["input_wait_share"]),
+        f"{record['peak_rss_mib']:.0f}",
+    )
+
+
+def _percent(share: Optional[float]) -> str:
+    return "not available" if share is None else f"{share:.1%}"
+
+
+def describe_machine(num_threads: int) -> Record:
+    """Return what a speed depends on besides the configuration.
+
+    Args:
+        num_threads: of the configuration.
+    """
+    num_cores = len(os.sched_getaffinity(0))
+    chosen = session_config(num_threads).intra_op_parallelism_threads
+    return {
+        "cpu_model": _cpu_model(),
+        "num_cores": num_cores,
+        "num_threads": chosen or num_cores,
+        # Tells builds of the same version apart.
+        "tensorflow_build": f"{tf.version.GIT_VERSION}, {tf.version.COMPILER_VERSION}",
+        "versions": versions(),
+    }
+
+
+def _cpu_model() -> str:
+    """Return the processor's name, or where it has none, its architecture."""
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        found = re.search(r"^model name\s*:\s*(.+)$", file.read(), re.MULTILINE)
+    return found.group(1) if found else platform.machine()
