@@ -55,6 +55,7 @@ class TimingHook(tf.train.SessionRunHook):
     def __init__(
         self,
         plan: TimingPlan,
+        trace_level: int = tf.RunOptions.SOFTWARE_TRACE,
         wall_clock: Clock = time.perf_counter,
         cpu_clock: Clock = time.process_time,
     ):
@@ -62,10 +63,11 @@ class TimingHook(tf.train.SessionRunHook):
 
         Args:
             plan: numbers of calls.
+            trace_level: of RunOptions; only FULL_TRACE sees a GPU's kernels.
             wall_clock: seconds.
             cpu_clock: seconds of all threads.
         """
-        self._plan = plan
+        self._plan, self._trace_level = plan, trace_level
         self._wall_clock, self._cpu_clock = wall_clock, cpu_clock
         self._ends: List[Tick] = []
         self.traces: List[Any] = []
@@ -86,7 +88,7 @@ class TimingHook(tf.train.SessionRunHook):
         """Ask for a trace behind the window."""
         if not self._is_tracing():
             return None
-        options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+        options = tf.RunOptions(trace_level=self._trace_level)
         return tf.train.SessionRunArgs(None, options=options)
 
     def after_run(self, run_context: Any, run_values: Any) -> None:

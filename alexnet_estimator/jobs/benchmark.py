@@ -175,7 +175,7 @@ def _open_runs(
 
 
 def _prepare_profile(config: Config, folder: str) -> None:
-    """Make the folder; on an NPU, ask for the vendor's profiling unless the user has."""
+    """Make the folder; on an NPU, ask for the vendor's profiling, too."""
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
@@ -208,7 +208,9 @@ class _Session:
             -(-request.num_steps // loop),
             NUM_TRACED_STEPS if is_traced else 0,
         )
-        self._timing = TimingHook(self._plan)
+        is_gpu = run.runtime.device == "gpu"
+        level = tf.RunOptions.FULL_TRACE if is_gpu else tf.RunOptions.SOFTWARE_TRACE
+        self._timing = TimingHook(self._plan, level)
         self._source = "synthetic" if run.config.data.synthetic else "real"
 
     def measure(self) -> Record:

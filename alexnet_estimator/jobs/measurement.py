@@ -73,9 +73,9 @@ def to_table(records: List[Record]) -> str:
     heading = (
         f"{first['device']} ({first['cpu_model']}, {first['num_threads']} threads a "
         f"rank), TensorFlow {first['versions']['tensorflow']}\n"
-        f"ranks: {first['num_ranks']}, batch of a rank: {first['batch_size_per_rank']}, "
-        f"pixels: {first['image_size']}, steps: {first['num_steps']} after "
-        f"{first['num_warmup_steps']}"
+        f"ranks: {first['num_ranks']}, batch of a rank: "
+        f"{first['batch_size_per_rank']}, pixels: {first['image_size']}, steps: "
+        f"{first['num_steps']} after {first['num_warmup_steps']}"
     )
     header = (
         *("", "images/s", "lowest - highest", "per core"),
