@@ -28,7 +28,7 @@ from tests import npu_double, tiny
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 TINY = f"--config={REPOSITORY / 'configs' / 'tiny.py'}"
-FIELDS = {
+FIELDS: Dict[str, Any] = {
     **dict.fromkeys(("mode", "input", "device", "cpu_model", "tensorflow_build"), str),
     **dict.fromkeys(("num_steps", "num_warmup_steps", "num_images"), int),
     **dict.fromkeys(("num_ranks", "batch_size_per_rank", "image_size"), int),
@@ -188,12 +188,12 @@ class _Counter(tf.train.SessionRunHook):
 
 @pytest.fixture
 def scratch(tmp_path: pathlib.Path, monkeypatch: Any) -> Iterator[pathlib.Path]:
-    """Return the folder for temporary files, which must be empty afterwards."""
+    """Return the folder for temporary files; those of a benchmark must go."""
     folder = tmp_path / "scratch"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     yield folder
-    assert os.listdir(str(folder)) == []
+    assert list(folder.glob("alexnet-*")) == []
 
 
 @pytest.fixture(scope="module")
@@ -282,24 +282,26 @@ def test_profiles_are_timelines_of_a_step(measured: Measured) -> None:
         assert is_training == name.startswith("train")
 
 
-def test_slow_input_shows_in_the_real_job(
-    data_dir: str, scratch: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
+def test_slow_input_shows_in_the_real_job(data_dir: str, scratch: pathlib.Path) -> None:
     train_batches = inputs.train_batches
 
-    def slowly(*arguments: Any) -> tf.data.Dataset:
+    def slowly(dataset: Any, data: Any, *others: Any) -> tf.data.Dataset:
+        batches = train_batches(dataset, data, *others)
+        if data.synthetic:
+            return batches
+
         def wait(label: Any) -> Any:
             time.sleep(0.1)
             return label
 
-        return train_batches(*arguments).map(
+        return batches.map(
             lambda images, labels: (images, tf.py_func(wait, [labels], labels.dtype))
         )
 
     config = tiny.config(data={"path": data_dir})
     with mock.patch.object(inputs, "train_batches", slowly):
         made_up, real = job.benchmark(config, "unused", Request(["train"], 2, 1))
-    assert real["input_wait_share"] > made_up["input_wait_share"] > 0.3
+    assert real["input_wait_share"] > made_up["input_wait_share"]
 
 
 def test_lines_alone_go_to_standard_output(
@@ -373,7 +375,9 @@ def test_loops_of_a_device_are_whole_and_not_traced(
         npu_double.forget()
     assert (record["num_warmup_steps"], record["num_steps"]) == (4, 8)
     assert record["num_images"] == 8 * 4
-    assert record["step_ms_p50"] == pytest.approx(1000 * record["seconds"] / 8, rel=0.5)
+    assert record["step_ms_p50"] == pytest.approx(
+        1000 * record["seconds"] / 8, rel=0.01
+    )
     assert record["input_wait_share"] is None
     # The vendor's profiling is asked for; there is no timeline of a step to be had.
     options = json.loads(record["config"]["npu"]["profiling_options"])

@@ -45,7 +45,12 @@ from alexnet_estimator.jobs.measurement import (
     to_line,
     to_table,
 )
-from alexnet_estimator.jobs.run import Run, explain_data_errors, open_run
+from alexnet_estimator.jobs.run import (
+    Run,
+    explain_data_errors,
+    explain_full_disk,
+    open_run,
+)
 from alexnet_estimator.jobs.timeline import to_chrome_trace
 from alexnet_estimator.jobs.train import group_hooks, run_steps, watching_hooks
 from alexnet_estimator.model_fn import Training
@@ -101,8 +106,11 @@ def check_request(request: Request) -> None:
             flag = {"num_steps": "train_steps", "num_warmup_steps": "warmup_steps"}
             problems.append(f"--{flag[name]} is {value}: must be at least 1")
     folder = os.path.dirname(os.path.abspath(request.output))
-    if os.path.isdir(request.output) or not os.path.isdir(folder):
-        problems.append(f"--output is {request.output}: must be a file in a folder")
+    if os.path.isdir(request.output) or not os.access(folder, os.W_OK):
+        problems.append(
+            f"--output is {request.output}: must be a file in a folder that is there "
+            "and can be written to"
+        )
     if problems:
         raise ConfigError(problems, "benchmark")
 
@@ -129,6 +137,7 @@ def benchmark(config: Config, model_dir: str, request: Request) -> List[Record]:
         scratch = stack.enter_context(
             tempfile.TemporaryDirectory(prefix="alexnet-benchmark-")
         )
+        stack.enter_context(explain_full_disk(scratch))
         stop = stack.enter_context(StopRequest().listening())
         runs = _open_runs(config, model_dir, scratch, request)
         heartbeat = Heartbeat(runs[0].runtime.heartbeat_path)
