@@ -78,7 +78,7 @@ def to_table(records: List[Record]) -> str:
         f"{first['num_steps']} after {first['num_warmup_steps']}"
     )
     header = (
-        *("", "images/s", "lowest - highest", "per core"),
+        *("", "images/s", "lowest - highest", "per CPU s"),
         *("ms/step p50", "p90", "p99", "waiting", "peak MiB"),
     )
     rows = [header, *map(_row, records)]
