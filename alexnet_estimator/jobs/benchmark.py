@@ -100,11 +100,15 @@ def check_request(request: Request) -> None:
         if mode not in MODES
     ]
     # The first step compiles, and the window begins at the end of a step.
-    for name in ("num_steps", "num_warmup_steps"):
-        value = getattr(request, name)
-        if value < 1:
-            flag = {"num_steps": "train_steps", "num_warmup_steps": "warmup_steps"}
-            problems.append(f"--{flag[name]} is {value}: must be at least 1")
+    counts = {
+        "train_steps": request.num_steps,
+        "warmup_steps": request.num_warmup_steps,
+    }
+    problems += [
+        f"--{flag} is {count}: must be at least 1"
+        for flag, count in counts.items()
+        if count < 1
+    ]
     folder = os.path.dirname(os.path.abspath(request.output))
     if os.path.isdir(request.output) or not os.access(folder, os.W_OK):
         problems.append(

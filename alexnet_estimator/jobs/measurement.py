@@ -54,7 +54,7 @@ def speed_figures(window: Window) -> Record:
     return {
         "num_steps": num_calls * window.steps_per_call,
         "num_images": num_images,
-        "seconds": round(float(secs), 4),
+        "seconds": round(float(secs), 6),
         "images_per_sec": round(float(num_images / secs), 2),
         "images_per_sec_lowest": round(float(min(rates)), 2),
         "images_per_sec_highest": round(float(max(rates)), 2),
