@@ -5,15 +5,13 @@ Thin on purpose: what the verbs do is in ``jobs``, ``records``, ``rank_table`` a
 mistakes answer at once.
 """
 
-import logging
 import os
 import pathlib
 import sys
-import warnings
-from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Tuple
 
 from alexnet_estimator import config as config_lib
-from alexnet_estimator import launch
+from alexnet_estimator import console, launch
 from alexnet_estimator.command_line import Command, help_text, parse
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import (
@@ -96,7 +94,7 @@ def predict(command: Command) -> int:
 
 
 def export(command: Command) -> int:
-    """write a SavedModel, a frozen graph, ONNX, each compared with the run"""
+    """write SavedModel, frozen graph or ONNX, compared with the run"""
     from alexnet_estimator.jobs.classifier import find_record
     from alexnet_estimator.jobs.export import export as run_export
 
@@ -122,7 +120,7 @@ def convert(command: Command) -> int:
     from alexnet_estimator.records.convert import convert as convert_pictures
 
     command.require("data_path", "output")
-    config = _configured(command, command.flags.config)
+    config = _configured(command, _find_config(command.flags.config))
     dataset = convert_pictures(config.data.path, command.flags.output, config.convert)
     for name, split in dataset.splits.items():
         print(f"{name}: {split.num_images} images in {len(split.shards)} files")
@@ -134,7 +132,7 @@ def verify(command: Command) -> int:
     """read converted data whole and name every damaged record"""
     from alexnet_estimator.records.verify import verify as verify_records
 
-    config = _configured(command, command.flags.config)
+    config = _configured(command, _find_config(command.flags.config))
     if not config.data.path:
         raise ConfigError("--data_path is missing: name the folder of converted data")
     damages = verify_records(config.data.path, config.data.label_offset)
@@ -145,7 +143,7 @@ def verify(command: Command) -> int:
 
 
 def rank_table(command: Command) -> int:
-    """check FILE, or make one: rank_table make --servers=IP[,IP] --devices=8"""
+    """check FILE, or make one for --servers=IP[,IP] --devices=8"""
     from alexnet_estimator import rank_table as tables
 
     action, *files = command.arguments or [""]
@@ -192,11 +190,12 @@ def main(argv: Optional[List[str]] = None) -> int:
     """Run one command line and return its exit code; no traceback for mistakes."""
     launch.prepare_signals()
     words = list(sys.argv[1:] if argv is None else argv)
-    _prepare_tensorflow(words)
+    has_launcher = any(word.startswith("--rank_table") for word in words)
+    launch.prepare_tensorflow(has_launcher)
     try:
         return _run(words)
     except UserError as error:
-        print(f"error: {error.message()}", file=sys.stderr, flush=True)
+        print(f"{_in_red('error:')} {error.message()}", file=sys.stderr, flush=True)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
@@ -211,7 +210,17 @@ def _run(words: List[str]) -> int:
         docs = {name: function.__doc__ or "" for name, function in VERBS.items()}
         print(help_text(docs, verb, is_full="--helpfull" in words))
         return EXIT_DONE
-    return VERBS[verb](parse(words, MAX_ARGUMENTS.get(verb, 0)))
+    command = parse(words, MAX_ARGUMENTS.get(verb, 0))
+    console.be_quiet(bool(command.flags.quiet))
+    return VERBS[verb](command)
+
+
+def _in_red(text: str) -> str:
+    """Colour text for stderr: on a terminal, if the user and no log file object."""
+    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    if is_plain or not sys.stderr.isatty() or launch.is_rank_process(os.environ):
+        return text
+    return f"\033[31m{text}\033[0m"
 
 
 def _config_for_training(command: Command) -> Tuple[Config, str]:
@@ -221,7 +230,7 @@ def _config_for_training(command: Command) -> Tuple[Config, str]:
     quick start with the sample data, or the default for data of one's own.
     """
     given = command.flags
-    file = given.config
+    file = _find_config(given.config)
     if not file and given.model_dir:
         stored = os.path.join(given.model_dir, "config.json")
         file = stored if os.path.exists(stored) else None
@@ -277,7 +286,17 @@ def _launch(
 
 
 def _configs_folder() -> pathlib.Path:
-    return pathlib.Path(__file__).resolve().parent.parent / "configs"
+    """Return where the ready-made ones are: in a clone beside the package."""
+    package = pathlib.Path(__file__).resolve().parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def _find_config(given: Optional[str]) -> Optional[str]:
+    """Return the path of a configuration file; ``configs/X.py`` works anywhere."""
+    ready_made = _configs_folder().parent / (given or "")
+    is_known = ready_made.is_file() and not os.path.exists(str(given))
+    return str(ready_made) if is_known else given
 
 
 def _configured(command: Command, file: Optional[str]) -> Config:
@@ -288,22 +307,6 @@ def _configured(command: Command, file: Optional[str]) -> Config:
         config.data.path = os.path.abspath(config.data.path)
     config_lib.validate(config)
     return config
-
-
-def _prepare_tensorflow(words: Sequence[str]) -> None:
-    """Set what TensorFlow reads when it is imported.
-
-    Its start-up chatter would bury our own messages; and the threads of its Intel
-    build must not spin, waiting for work, on cores that the input needs.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("KMP_BLOCKTIME", "0")
-    if not any(word.startswith("--rank_table") for word in words):
-        # With a table, each rank gets its share from the launcher.
-        os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    for module in ("tensorflow", "tensorboard"):
-        warnings.filterwarnings("ignore", category=FutureWarning, module=module)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ import numpy as np
 from tqdm import tqdm
 
 from alexnet_estimator import inputs
+from alexnet_estimator.console import has_bars
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.jobs.classifier import Classifier
 from alexnet_estimator.records import layouts
@@ -338,7 +339,7 @@ class _Stopwatch:
 def _progress_bar(num_images: int) -> Iterator[tqdm]:
     """Show a bar on a terminal, and keep Pillow's remarks on oddities out of it."""
     with warnings.catch_warnings(), tqdm(
-        desc="predicting", total=num_images, unit=" images", disable=None
+        desc="predicting", total=num_images, unit=" images", disable=not has_bars()
     ) as bar:
         warnings.filterwarnings("ignore", module="PIL")
         yield bar
