@@ -7,6 +7,7 @@ mistakes answer at once.
 
 import os
 import pathlib
+import signal
 import sys
 from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Tuple
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 # As long as HCCL itself waits for a table that the cluster's controller still fills.
 TABLE_WAIT_SECS = 1800
+EXIT_PIPE = 128 + signal.SIGPIPE  # As of a program that the signal ends.
 
 
 def train(command: Command) -> int:
@@ -193,7 +195,12 @@ def main(argv: Optional[List[str]] = None) -> int:
     has_launcher = any(word.startswith("--rank_table") for word in words)
     launch.prepare_tensorflow(has_launcher)
     try:
-        return _run(words)
+        code = _run(words)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # The reader, `head` perhaps, wants no more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE
     except UserError as error:
         print(f"{_in_red('error:')} {error.message()}", file=sys.stderr, flush=True)
         return error.exit_code
