@@ -57,10 +57,13 @@ def __getattr__(name: str) -> Any:
     """Import a function of the programming interface (PEP 562)."""
     if name not in _ROOM_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if "tensorflow" not in sys.modules:
-        launch = importlib.import_module(f"{__name__}.launch")
+    is_first = "tensorflow" not in sys.modules
+    launch = importlib.import_module(f"{__name__}.launch")
+    if is_first:
         launch.prepare_tensorflow()
     room = importlib.import_module(f"{__name__}.{_ROOM_OF[name]}")
+    if is_first:
+        launch.prepare_tensorflow()  # In notebooks it has become talkative again.
     return getattr(room, name)
 
 

@@ -122,7 +122,7 @@ def convert(command: Command) -> int:
     from alexnet_estimator.records.convert import convert as convert_pictures
 
     command.require("data_path", "output")
-    config = _configured(command, _find_config(command.flags.config))
+    config = _configured(command, command.flags.config)
     dataset = convert_pictures(config.data.path, command.flags.output, config.convert)
     for name, split in dataset.splits.items():
         print(f"{name}: {split.num_images} images in {len(split.shards)} files")
@@ -134,7 +134,7 @@ def verify(command: Command) -> int:
     """read converted data whole and name every damaged record"""
     from alexnet_estimator.records.verify import verify as verify_records
 
-    config = _configured(command, _find_config(command.flags.config))
+    config = _configured(command, command.flags.config)
     if not config.data.path:
         raise ConfigError("--data_path is missing: name the folder of converted data")
     damages = verify_records(config.data.path, config.data.label_offset)
@@ -237,7 +237,7 @@ def _config_for_training(command: Command) -> Tuple[Config, str]:
     quick start with the sample data, or the default for data of one's own.
     """
     given = command.flags
-    file = _find_config(given.config)
+    file = given.config
     if not file and given.model_dir:
         stored = os.path.join(given.model_dir, "config.json")
         file = stored if os.path.exists(stored) else None
@@ -245,7 +245,7 @@ def _config_for_training(command: Command) -> Tuple[Config, str]:
     if not file and not given.data_path and not is_synthetic:
         # Eight full networks on the cores of one laptop help nobody.
         name = "quickstart_8p.py" if given.rank_table else "quickstart.py"
-        file = str(_configs_folder() / name)
+        file = str(config_lib.ready_made_folder() / name)
     name = pathlib.Path(file).stem if file else "default"
     config = _configured(command, file)
     if not config.data.path and not config.data.synthetic:
@@ -290,20 +290,6 @@ def _launch(
         rendezvous_port=command.number("rendezvous_port", 0),
     )
     return launch.run(command.words, topology, server_id, backend, model_dir, options)
-
-
-def _configs_folder() -> pathlib.Path:
-    """Return where the ready-made ones are: in a clone beside the package."""
-    package = pathlib.Path(__file__).resolve().parent
-    inside = package / "configs"
-    return inside if inside.is_dir() else package.parent / "configs"
-
-
-def _find_config(given: Optional[str]) -> Optional[str]:
-    """Return the path of a configuration file; ``configs/X.py`` works anywhere."""
-    ready_made = _configs_folder().parent / (given or "")
-    is_known = ready_made.is_file() and not os.path.exists(str(given))
-    return str(ready_made) if is_known else given
 
 
 def _configured(command: Command, file: Optional[str]) -> Config:

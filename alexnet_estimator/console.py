@@ -29,6 +29,11 @@ def say(text: str, is_result: bool = False) -> None:
             print(text, flush=True)
 
 
+def warn(text: str) -> None:
+    """Print a warning to stderr."""
+    print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
 def note(text: str) -> None:
     """Print news to stderr, apart from what may be data on stdout."""
     if not _is_quiet:

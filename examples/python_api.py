@@ -4,11 +4,11 @@
 
 PICTURES is a folder with one subfolder per class, such as the quick start's
 ``runs/quickstart.data/mono_poly``; FOLDER gets all results.  The ``# %%`` lines are the
-cells of a notebook, in editors that know them.
+cells of a notebook, in editors that know them: there, write both names in place of
+``sys.argv[1:]``.
 """
 
 # %% Settings: a tiny network and 40 steps, less than a minute on a laptop.
-import pathlib
 import sys
 
 import numpy as np
@@ -17,8 +17,7 @@ import alexnet_estimator
 from alexnet_estimator import tf
 
 pictures, folder = sys.argv[1:]
-configs = pathlib.Path(__file__).resolve().parents[1] / "configs"
-config = alexnet_estimator.load_config_file(str(configs / "tiny.py"))
+config = alexnet_estimator.load_config_file("configs/tiny.py")
 config.train.steps = 40
 config.train.eval_every_epochs = 0.0  # At the end only.
 

@@ -81,8 +81,8 @@ def test_the_installed_program_trains_from_any_folder(
     assert "-- done ---" in done.stdout
     assert (tmp_path / "runs" / "tiny" / "model.ckpt-1.index").is_file()
     code = (
-        "import alexnet_estimator.__main__ as cli\n"
-        "print(cli.__file__, *cli._configs_folder().iterdir())"
+        "from alexnet_estimator import config\n"
+        "print(config.__file__, *config.ready_made_folder().iterdir())"
     )
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": installed}
     seen = subprocess.check_output(

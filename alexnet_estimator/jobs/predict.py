@@ -179,7 +179,7 @@ def find_sources(sources: Sequence[str]) -> List[Found]:
 
     Args:
         sources: files, folders, zips, and ``.txt`` files that name one of these in
-            each line.
+            each line; or one of these alone.
 
     Returns:
         All pictures; what a list names and is not there, and links that lead out of a
@@ -190,7 +190,7 @@ def find_sources(sources: Sequence[str]) -> List[Found]:
     """
     found: List[Found] = []
     problems: List[str] = []
-    for source in sources:
+    for source in [sources] if isinstance(sources, str) else sources:
         if not source.lower().endswith(_LIST_SUFFIX) or os.path.isdir(source):
             found += _find(source, problems)
             continue
@@ -354,7 +354,10 @@ def _complete_file(path: str) -> Iterator[BinaryIO]:
         DataError: it cannot be written to its end.
     """
     if path == STDOUT:
-        yield sys.stdout.buffer
+        buffer: Any = getattr(sys.stdout, "buffer", None) or io.BytesIO()
+        yield buffer
+        if isinstance(buffer, io.BytesIO):  # A notebook's stdout takes text only.
+            sys.stdout.write(buffer.getvalue().decode("utf-8", "replace"))
         sys.stdout.flush()
         return
     folder, name = os.path.split(path)
