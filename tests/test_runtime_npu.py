@@ -337,7 +337,7 @@ def test_unknown_options_are_dropped_with_a_warning(
     new = {"hccl_timeout", "deterministic", "profiling_options"}
     dropped = new if release == OLD else {"auto_tune_mode"}
     warnings = capsys.readouterr().err
-    assert set(re.findall("npu_bridge has no option (\w+):", warnings)) == dropped
+    assert set(re.findall(r"npu_bridge has no option (\w+):", warnings)) == dropped
     assert values.get("hccl_timeout") == (None if release == OLD else 680)
     assert values.get("auto_tune_mode") == (b"RL,GA" if release == OLD else None)
 
