@@ -56,14 +56,17 @@ def load_config_file(path: str) -> Config:
 
     A configuration file is Python code and runs with your rights: read files from
     elsewhere before you use them.  A ``.json`` file (a run's ``config.json``) is only
-    read.
+    read.  The ready-made ones, ``configs/X.py``, are found from any folder.
 
     Raises:
         ConfigError: no such file, no ``get_config``, or not made by this schema.
     """
-    file = pathlib.Path(path)
+    file, ready_made = pathlib.Path(path), ready_made_folder()
+    if not file.exists() and file.parent == pathlib.Path("configs"):
+        file = ready_made / file.name
     if not file.is_file():
-        raise ConfigError(f"{path} is not a file; see configs/ for the ready-made ones")
+        names = [f"configs/{found.name}" for found in sorted(ready_made.glob("*.py"))]
+        raise ConfigError(f"{path} is not a file; there are {', '.join(names)}")
     if file.suffix == ".json":
         return load_resolved(path)
     spec = importlib.util.spec_from_file_location(f"_config_{file.stem}", str(file))
@@ -84,6 +87,13 @@ def load_config_file(path: str) -> Config:
             path,
         )
     return config
+
+
+def ready_made_folder() -> pathlib.Path:
+    """Return ``configs/``: in an installed package, or in a clone beside it."""
+    package = pathlib.Path(__file__).resolve().parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
 
 
 def load_resolved(path: str) -> Config:

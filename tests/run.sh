@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-python="$(bash launch/setup_env.sh --with-tests --with-horovod)"
+python="$(bash launch/setup_env.sh --with-tests --with-horovod --with-onnx)"
 if (($# == 0)); then
   "$python" -m black --quiet --check --diff .
   "$python" -m isort --quiet --check --diff .

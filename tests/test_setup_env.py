@@ -155,6 +155,13 @@ def test_choose_engine(
     assert install.endswith(f"--editable {extra}")
 
 
+def test_onnx_is_an_extra(machine: Machine) -> None:
+    machine.add_python(PYTHON_37)
+    assert machine.run("setup_env.sh", "--with-onnx").returncode == 0
+    installs = machine.calls("--editable")
+    assert [call.split()[-1] for call in installs] == [".[tf115intel]", ".[onnx]"]
+
+
 def test_conda_environments_are_looked_at(machine: Machine) -> None:
     python = machine.add_python(Python("my conda/bin/python3.7", "3.7.9"))
     (machine.folder / "home/.conda").mkdir(parents=True)

@@ -17,7 +17,7 @@ import tensorflow.compat.v1 as tf
 
 import alexnet_estimator
 from alexnet_estimator import inputs, records
-from alexnet_estimator.config import Config
+from alexnet_estimator.config import Config, validate
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.files import write_text
 from alexnet_estimator.optim import schedules
@@ -104,14 +104,15 @@ def open_run(config: Config, model_dir: str, runtime: Optional[Runtime] = None) 
     """Choose the runtime, open the data and settle what depends on them.
 
     Args:
-        config: validated; changed in place where it says "measure" or "auto".
+        config: changed in place where it says "measure" or "auto".
         model_dir: of the run; raw pictures are converted into a folder beside it.
         runtime: None: the one that configuration and environment ask for.
 
     Raises:
-        ConfigError: the device or the precision is not available.
+        ConfigError: it is wrong, or the device or the precision is not available.
         DataError: the data cannot be used.
     """
+    validate(config)
     model_dir = os.path.abspath(model_dir)
     runtime = runtime or make_runtime(config)
     dataset = open_data(config, model_dir)

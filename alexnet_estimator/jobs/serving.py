@@ -123,8 +123,8 @@ def require_onnx() -> None:
         import tf2onnx  # noqa: F401
     except ImportError as error:
         raise ConfigError(
-            f"the format onnx needs tf2onnx and onnxruntime ({error}): "
-            'pip install "alexnet-estimator[onnx]", or leave it out'
+            f"the format onnx needs tf2onnx and onnxruntime ({error}): in a clone, "
+            "`bash launch/setup_env.sh --with-onnx` adds them; or leave it out"
         ) from error
 
 

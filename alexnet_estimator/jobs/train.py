@@ -9,11 +9,12 @@ import tensorflow.compat.v1 as tf
 
 from alexnet_estimator import checkpoints, inputs
 from alexnet_estimator.config import to_json
+from alexnet_estimator.console import say
 from alexnet_estimator.errors import StopRequested
 from alexnet_estimator.hooks.guard import FiniteGuard
 from alexnet_estimator.hooks.heartbeat import Heartbeat, HeartbeatHook
 from alexnet_estimator.hooks.metrics_log import MetricsLog
-from alexnet_estimator.hooks.progress import ProgressHook, ProgressPlan, StepClock, say
+from alexnet_estimator.hooks.progress import ProgressHook, ProgressPlan, StepClock
 from alexnet_estimator.hooks.saving import SaveHook
 from alexnet_estimator.hooks.step_tensors import StepTensors
 from alexnet_estimator.hooks.stopping import AgreedStop, StopRequest
@@ -122,7 +123,7 @@ class _Trainer:
         self._log.write("end", step, seconds=round(secs, 1))
         if run.runtime.is_chief:
             write_outcome(run, step)
-        self._say(cards.end_card(run, result, secs))
+        self._say(cards.end_card(run, result, secs), is_result=True)
         return result
 
     def _note_start(self, restored: Optional[int], changes: Sequence[str]) -> None:
@@ -236,9 +237,9 @@ class _Trainer:
         )
         return result
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str, is_result: bool = False) -> None:
         if self._run.runtime.is_chief:
-            say(text)
+            say(text, is_result)
 
 
 def run_steps(
