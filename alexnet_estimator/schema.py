@@ -23,7 +23,8 @@ def _any() -> Rule:
 
 
 def _one_of(*choices: Any) -> Rule:
-    return Rule("one of " + ", ".join(map(str, choices)), lambda v: v in choices)
+    names = [str(choice) or "''" for choice in choices]
+    return Rule("one of " + ", ".join(names), lambda v: v in choices)
 
 
 def _at_least(low: float) -> Rule:

@@ -47,10 +47,13 @@ def make_layers(config: Config, num_classes: int = 3) -> Layers:
     return layers
 
 
-class Python2Pickler(pickle._Pickler):  # type: ignore[name-defined]
+PurePickler: Any = getattr(pickle, "_Pickler")  # Unlike the other, can be changed.
+
+
+class Python2Pickler(PurePickler):
     """Writes byte strings and names as Python 2 did, like the file on the web."""
 
-    dispatch = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+    dispatch = dict(PurePickler.dispatch)
 
     def save_string(self, text: Any) -> None:
         content = text.encode("latin1") if isinstance(text, str) else text
@@ -189,7 +192,7 @@ def test_the_head_is_new_for_other_classes(known: Source) -> None:
         (("cat", "dog"), "has 2 classes, 3 in the source"),
         (
             ("apple", "tree", "ocean"),
-            "has the classes apple, tree, ocean, apple, ocean",
+            "is for apple, tree, ocean and not apple, ocean, tree",
         ),
     ):
         found = plan(known, names)

@@ -1,6 +1,7 @@
 """Training: steps until the next evaluation, evaluation, and on until the end."""
 
 import contextlib
+import functools
 import hashlib
 import time
 from typing import Dict, List, Optional, Sequence, Tuple
@@ -202,7 +203,9 @@ class _Trainer:
             make_hooks=self._make_hooks,
             checkpoint=checkpoints.path_of(run.model_dir, step),
             num_warm_layers=int(num_warm),
-            read_weights=(lambda: read_first_weights(run, plan)) if plan else None,
+            read_weights=functools.partial(read_first_weights, run, plan)
+            if plan
+            else None,
         )
         model_fn = build_model_fn(
             run.config, run.dataset.num_classes, run.runtime, training

@@ -71,7 +71,11 @@ def plan_warm_start(
         else:
             restored.append(layer)
     if not restored:
-        raise DataError(f"nothing of it fits: conv1 {new['conv1']}", source.path)
+        raise DataError(
+            f"nothing of it fits: conv1 {new['conv1']}; use the source's settings of "
+            "the section model",
+            source.path,
+        )
     frozen_until = config.warm_start.frozen_until
     if frozen_until in new:
         raise ConfigError(
@@ -108,7 +112,7 @@ def _find_misfit(
         return f"has the shape {ours[index]}, {theirs[index]} in the source"
     if layer == LAYER_NAMES[-1] and source.class_names:
         if list(source.class_names) != list(class_names):
-            return f"has the classes {_some(class_names)}, {_some(source.class_names)} in the source"
+            return f"is for {_some(class_names)} and not {_some(source.class_names)}"
     return ""
 
 

@@ -4,7 +4,7 @@ import glob
 import hashlib
 import json
 import os
-from typing import Dict, NamedTuple, Tuple
+from typing import Any, Dict, NamedTuple, Tuple
 
 import tensorflow.compat.v1 as tf
 
@@ -19,7 +19,7 @@ AVERAGE = "/ExponentialMovingAverage"
 _CONFIG_FILE = "config.json"
 # Of Caffe's bvlc_alexnet: pixels from 0 to 255 minus these, blue first; its alpha of
 # 1e-4 is divided by the 5 channels of a sum, TensorFlow's is not.
-_CAFFE = {
+_CAFFE: Dict[str, Dict[str, Any]] = {
     "data": {
         "mean_rgb": (123.0, 117.0, 104.0),
         "pixel_scale": 1.0,
@@ -69,7 +69,9 @@ def locate(path: str) -> str:
         best = checkpoints.best_of(path)
         newest = checkpoints.list_checkpoints(path)[::-1]
         return checkpoints.first_valid(
-            [best, *newest] if best else newest, path, "train it first"
+            [best, *newest] if best else newest,
+            path,
+            "give the folder of a run that has trained",
         )
     if os.path.isfile(path + ".index"):
         return checkpoints.first_valid([path], path, "choose another one")
