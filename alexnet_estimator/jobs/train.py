@@ -83,7 +83,7 @@ def agree_on_run(run: Run) -> None:
         RankError: they do not.
     """
     config = run.config.copy_and_resolve_references()
-    # Servers may keep the same data in different places, and only rank 0's is read.
+    # Servers may keep the same data in different places; a source, only the first has.
     config.data.path = config.warm_start.path = ""
     digests = {
         "the configuration": hashlib.sha256(to_json(config).encode()).hexdigest(),
@@ -107,6 +107,9 @@ class _Trainer:
         plan: Optional[WarmStart],
     ):
         self._run, self._log, self._request, self._plan = run, log, request, plan
+        # Rank 0's: its plan is the only one.
+        num_layers = len(plan.restored) if plan else 0
+        self._num_warm_layers = int(run.runtime.sum_over_ranks([num_layers])[0])
         self._start_secs = time.monotonic()
         self._heartbeat = Heartbeat(run.runtime.heartbeat_path)
         self._history: List[Tuple[float, float]] = []
@@ -196,13 +199,12 @@ class _Trainer:
     def _train_until(self, step: int, target: int) -> None:
         """Train from ``step`` to ``target``, or until a stop is agreed on."""
         run, plan = self._run, self._plan
-        num_warm = run.runtime.sum_over_ranks([len(plan.restored) if plan else 0])[0]
         training = Training(
             plan=run.learning_rate_plan,
             plateau_factor=_agreed_plateau_factor(run, self._history),
             make_hooks=self._make_hooks,
             checkpoint=checkpoints.path_of(run.model_dir, step),
-            num_warm_layers=int(num_warm),
+            num_warm_layers=self._num_warm_layers,
             read_weights=functools.partial(read_first_weights, run, plan)
             if plan
             else None,

@@ -128,7 +128,7 @@ class _Unpickler(pickle.Unpickler):
         full_name = f"{module}.{name}"
         if full_name not in _STAND_INS:
             raise pickle.UnpicklingError(
-                f"it wants to call {full_name}, which weights never need: do not trust "
+                f"it refers to {full_name}, which weights never need: do not trust "
                 "this file"
             )
         return _STAND_INS[full_name]

@@ -47,9 +47,6 @@ def plan_warm_start(
 ) -> WarmStart:
     """Decide what is taken over.
 
-    A layer is of use on top of the layers that it was trained on, so the first one
-    that does not fit, and all after it, are new.
-
     Args:
         source: a trained network.
         shapes: of the new network's weights, see ``model.weight_shapes``.
@@ -60,16 +57,8 @@ def plan_warm_start(
         DataError: nothing fits.
         ConfigError: layers that do not fit are to be frozen.
     """
-    restored: List[str] = []
-    new: Dict[str, str] = {}
-    for layer in LAYER_NAMES:
-        reason = _find_misfit(layer, source, shapes, class_names)
-        if new:
-            reason = f"stands on {next(iter(new))}, which is new"
-        if reason:
-            new[layer] = reason
-        else:
-            restored.append(layer)
+    new = _find_new_layers(source, shapes, class_names)
+    restored = [layer for layer in LAYER_NAMES if layer not in new]
     if not restored:
         raise DataError(
             f"nothing of it fits: conv1 {new['conv1']}; use the source's settings of "
@@ -94,6 +83,24 @@ def plan_warm_start(
     )
 
 
+def _find_new_layers(
+    source: Source, shapes: Mapping[str, Tuple[int, ...]], class_names: Sequence[str]
+) -> Dict[str, str]:
+    """Return the layers that cannot be taken over, each with the reason.
+
+    A layer is of use on top of those that it was trained on: all above a new one are
+    new as well.
+    """
+    new: Dict[str, str] = {}
+    for layer in LAYER_NAMES:
+        reason = _find_misfit(layer, source, shapes, class_names)
+        if new:
+            reason = f"stands on {next(iter(new))}, which is new"
+        if reason:
+            new[layer] = reason
+    return new
+
+
 def _find_misfit(
     layer: str,
     source: Source,
@@ -105,7 +112,7 @@ def _find_misfit(
         return "is not in the source"
     ours = [shapes[f"alexnet/{layer}/{part}"] for part in ("kernel", "bias")]
     theirs = [array.shape for array in source.layers[layer]]
-    if layer == LAYER_NAMES[-1] and ours[1] != theirs[1]:
+    if ours[1] != theirs[1] and layer == LAYER_NAMES[-1] and len(theirs[1]) == 1:
         return f"has {ours[1][0]} classes, {theirs[1][0]} in the source"
     if ours != theirs:
         index = 0 if ours[0] != theirs[0] else 1

@@ -135,6 +135,8 @@ def _open_checkpoint(prefix: str) -> Source:
             prefix,
         )
     config = load_resolved(file)
+    if len(config.data.mean_rgb) != 3:
+        raise DataError("has no data.mean_rgb, which every run records", file)
     reader = tf.train.load_checkpoint(prefix)
     stored = reader.get_variable_to_shape_map()
     layers, is_averaged = {}, False
