@@ -470,7 +470,7 @@ def wrong(tmp_path_factory: pytest.TempPathFactory, source_run: str) -> Dict[str
         ("bare/model.ckpt-7", 2, "is not there"),
         ("bare/model.ckpt-6", 3, "no config.json beside it"),
         ("damaged", 3, "no valid checkpoint"),
-        ("empty", 3, "no valid checkpoint: train it first"),
+        ("empty", 3, "no valid checkpoint: give the folder of a run"),
         ("evil.npy", 3, "it refers to posix.mkdir, .*do not trust"),
         ("nan.npy", 3, "fc7: has values that are not finite"),
         ("one.npy", 3, r"2 problems\n  - fc6: is not .*\n  - fc7: is not \[weights"),
