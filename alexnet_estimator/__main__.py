@@ -37,6 +37,7 @@ def train(command: Command) -> int:
     config, name = _config_for_training(command)
     model_dir = command.flags.model_dir or os.path.join("runs", name)
     topology = _topology_to_launch(command)
+    _check_warm_start(config, model_dir, topology)
     if command.flags.dry_run:
         from alexnet_estimator.jobs.dry_run import dry_run
 
@@ -302,6 +303,22 @@ def _topology_to_launch(command: Command) -> Optional["Topology"]:
     return tables.read(path, wait_secs=TABLE_WAIT_SECS)
 
 
+def _check_warm_start(
+    config: Config, model_dir: str, topology: Optional["Topology"]
+) -> None:
+    """Look at the source before pictures are converted; of several servers, one has it.
+
+    Raises:
+        UserError: it cannot be used.
+    """
+    is_elsewhere = topology is not None and len(topology.servers) > 1
+    is_checked = launch.is_rank_process(os.environ)
+    if config.warm_start.path and not is_elsewhere and not is_checked:
+        from alexnet_estimator.jobs.first_weights import check_source
+
+        check_source(config, model_dir)
+
+
 def _launch(
     command: Command,
     config: Config,
@@ -336,6 +353,8 @@ def _configured(command: Command, file: Optional[str]) -> Config:
     config_lib.apply_overrides(config, command.fields())
     if config.data.path and not config.data.path.startswith("sample:"):
         config.data.path = os.path.abspath(config.data.path)
+    if config.warm_start.path:
+        config.warm_start.path = os.path.abspath(config.warm_start.path)
     config_lib.validate(config)
     return config
 

@@ -99,6 +99,12 @@ FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
             "train",
             "train.seed",
         ),
+        "warm_start_from": Flag(
+            "a run's folder, a checkpoint's path prefix or bvlc_alexnet.npy, whose "
+            "weights a new run starts with; default: random; e.g. runs/quickstart",
+            "train",
+            "warm_start.path",
+        ),
         "dry_run": Flag(
             "check and show what would be done; default: do it", "train", is_switch=True
         ),

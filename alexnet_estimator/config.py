@@ -196,6 +196,13 @@ def _bad_combinations(config: Config) -> List[str]:
             f"optim.use_nesterov is True but optim.optimizer is {optim.optimizer!r}: "
             "only momentum has it"
         )
+    if not config.warm_start.path:
+        problems += [
+            f"warm_start.{name} is {value!r} but warm_start.path is '': give "
+            "--warm_start_from"
+            for name, value in config.warm_start.items()
+            if value != SCHEMA["warm_start"][name].default
+        ]
     names = ("min_loss_scale", "initial_loss_scale", "max_loss_scale")
     scales = [config.precision[name] for name in names]
     if scales != sorted(scales):

@@ -23,7 +23,8 @@ def _any() -> Rule:
 
 
 def _one_of(*choices: Any) -> Rule:
-    return Rule("one of " + ", ".join(map(str, choices)), lambda v: v in choices)
+    names = [str(choice) or "''" for choice in choices]
+    return Rule("one of " + ", ".join(names), lambda v: v in choices)
 
 
 def _at_least(low: float) -> Rule:
@@ -183,6 +184,15 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         "plateau_min_gain": Field(0.02, _at_least(0), "plateau: accuracy to gain"),
         "ema_decay": Field(0.0, _from_to_below(0, 1), "average of weights; 0: off"),
         "gradient_clip_norm": Field(0.0, _at_least(0), "global norm; 0: no clipping"),
+    },
+    "warm_start": {
+        "path": Field("", _any(), "a run, a checkpoint or bvlc_alexnet.npy"),
+        "frozen_until": Field(
+            "",
+            _one_of("", "conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"),
+            "the last layer that keeps its weights, as do those before it",
+        ),
+        "learning_rate_factor": Field(1.0, _above(0), "for the restored layers"),
     },
     "precision": {
         "mode": Field(

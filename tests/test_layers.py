@@ -28,6 +28,7 @@ FLOORS = {
     "optim": 2,
     "checkpoints": 2,
     "inputs": 3,
+    "warm_start": 3,
     "hooks": 3,
     "runtime": 3,
     "model_fn": 4,

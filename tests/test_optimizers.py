@@ -122,6 +122,43 @@ def test_every_optimizer_lowers_the_loss_in_its_own_way() -> None:
     assert len({round(values[3], 6) for values in found.values()}) == len(names)
 
 
+def five_steps(optimizer: Any, variables: List[Any]) -> List[np.ndarray]:
+    """Return the variables after five steps; gradients are sines of the step."""
+    step = tf.train.get_or_create_global_step()
+    gradient = tf.sin(1.0 + tf.cast(step, tf.float32) + tf.range(3.0))
+    update = optimizer.apply_gradients([(gradient, v) for v in variables], step)
+    with tiny.session() as session:
+        session.run(tf.global_variables_initializer())
+        for _ in range(5):
+            session.run(update)
+        assert session.run(step) == 5
+        return session.run(variables)
+
+
+@pytest.mark.parametrize("name", list(OPTIMIZERS))
+def test_warm_variables_have_a_rate_of_their_own(name: str) -> None:
+    """Bit for bit as if each were trained alone at its own rate."""
+    if name == "lars":
+        pytest.importorskip("tensorflow.contrib.opt")
+    optim = tiny.config(optim=OPTIMIZERS[name]).optim
+    names = ["cold/kernel", "warm/kernel"]
+    for num_warm in range(3):
+        warm = names[2 - num_warm :]
+        with tf.Graph().as_default():
+            variables = [tf.get_variable(n, initializer=[1.0, 2.0, 3.0]) for n in names]
+            optimizer = make_optimizer(
+                optim, tf.constant(0.5), lambda v: v.op.name in warm, 0.125
+            )
+            found = five_steps(optimizer, variables)
+        for variable, values in zip(names, found):
+            with tf.Graph().as_default():
+                alone = tf.get_variable(variable, initializer=[1.0, 2.0, 3.0])
+                own_rate = 0.5 * (0.125 if variable in warm else 1.0)
+                optimizer = make_optimizer(optim, tf.constant(own_rate))
+                (expected,) = five_steps(optimizer, [alone])
+            np.testing.assert_array_equal(values, expected)
+
+
 def test_first_steps_of_momentum_nesterov_and_adam() -> None:
     """Two steps with the gradients 1 and 2 from weight 0, by hand."""
     expected = {

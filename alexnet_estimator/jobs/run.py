@@ -17,7 +17,7 @@ import tensorflow.compat.v1 as tf
 
 import alexnet_estimator
 from alexnet_estimator import inputs, records
-from alexnet_estimator.config import Config, validate
+from alexnet_estimator.config import Config, default_config, validate
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.files import write_text
 from alexnet_estimator.optim import schedules
@@ -199,7 +199,7 @@ def record_run(run: Run) -> List[str]:
 def _changed_fields(old: dict, new: dict) -> List[str]:
     """Return ``section.field: before -> now`` for what changes the training itself."""
     changes = []
-    for section in ("data", "model", "optim", "precision", "train"):
+    for section in ("data", "model", "optim", "warm_start", "precision", "train"):
         for name, value in json.loads(json.dumps(new[section])).items():
             before = old[section].get(name)
             if before != value:
@@ -222,9 +222,17 @@ def fitting_record(run: Run, is_training: bool) -> Dict[str, Any]:
         return {}
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
+        # Runs of the first version have no such section.
+        record["config"].setdefault("warm_start", default_config().warm_start.to_dict())
         problems = _find_misfits(record["config"], run.config, is_training)
         names = list(record["class_names"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (
+        AttributeError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RecursionError,
+    ) as error:
         raise ConfigError(
             f"damaged ({error!r}): restore it, or use another --model_dir", str(file)
         ) from error
@@ -247,7 +255,8 @@ def _find_misfits(old: Dict[str, Any], new: Config, is_training: bool) -> List[s
     model = ("groups", "width_multiplier", "fc6_units", "fc7_units")
     names = [("data", "image_size")] + [("model", name) for name in model]
     if is_training:
-        names.append(("optim", "optimizer"))
+        names += [("optim", "optimizer"), ("warm_start", "path")]
+        names += [("warm_start", "frozen_until")]
     if new.optim.ema_decay > 0 and old["optim"]["ema_decay"] == 0:
         names.append(("optim", "ema_decay"))
     return [
