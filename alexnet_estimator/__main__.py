@@ -286,7 +286,7 @@ def _configured(command: Command, file: Optional[str]) -> Config:
     config_lib.apply_overrides(config, command.fields())
     if config.data.path and not config.data.path.startswith("sample:"):
         config.data.path = os.path.abspath(config.data.path)
-    config_lib.validate(config)
+    config_lib.validate(config, is_training=command.words[0] == "train")
     return config
 
 

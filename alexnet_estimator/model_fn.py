@@ -2,10 +2,9 @@
 
 from typing import Callable, List, NamedTuple, Optional, Tuple
 
-import tensorflow.compat.v1 as tf
-
 from alexnet_estimator import checkpoints, inputs
 from alexnet_estimator.config import Config
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.hooks.step_tensors import StepTensors
 from alexnet_estimator.model import LAYER_NAMES, alexnet
 from alexnet_estimator.optim import optimizers, schedules

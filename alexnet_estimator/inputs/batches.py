@@ -14,9 +14,9 @@ batch has ``"weight"`` as well, float32 [batch]: 1 for an image, 0 for padding. 
 from typing import Callable, Dict, Iterator, Sequence, Tuple
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from alexnet_estimator.config import Config
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.inputs.pictures import (
     crop,

@@ -3,9 +3,9 @@
 from typing import List
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from alexnet_estimator.config import Config
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.records.pictures import MAX_PIXELS
 
 # The part of the picture's short side that a crop covers: the paper's 227 of 256.

@@ -13,11 +13,11 @@ import sys
 from typing import Any, Dict, Iterator, List, Optional
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 import alexnet_estimator
 from alexnet_estimator import inputs, records
 from alexnet_estimator.config import Config
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.files import write_text
 from alexnet_estimator.optim import schedules

@@ -10,10 +10,10 @@ import os
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from alexnet_estimator import checkpoints, files, inputs
 from alexnet_estimator.config import Config
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.jobs.classifier import ASSETS, IMAGES, PROBABILITIES, loaded
 from alexnet_estimator.jobs.run import RECORD_FILE, versions

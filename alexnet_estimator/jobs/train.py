@@ -5,10 +5,9 @@ import hashlib
 import time
 from typing import Dict, List, Optional, Sequence, Tuple
 
-import tensorflow.compat.v1 as tf
-
 from alexnet_estimator import checkpoints, inputs
 from alexnet_estimator.config import to_json
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import StopRequested
 from alexnet_estimator.hooks.guard import FiniteGuard
 from alexnet_estimator.hooks.heartbeat import Heartbeat, HeartbeatHook

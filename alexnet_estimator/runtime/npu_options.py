@@ -5,9 +5,8 @@ import json
 import os
 from typing import Any, Callable, Dict, List, Mapping
 
-import tensorflow.compat.v1 as tf
-
 from alexnet_estimator.config import Config
+from alexnet_estimator.engine.graph_mode import tf
 
 # What releases before 2023 hand to a compiler that knows no other mode.
 OLD_PRECISION_MODES = (
