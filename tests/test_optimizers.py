@@ -154,4 +154,3 @@ def test_lars_scales_kernels_by_their_trust_ratio() -> None:
     # 0.001 |w| / |g|; biases move as without LARS.
     np.testing.assert_allclose(found[0], [3, 4 - 0.1 * 0.001 * 5 / 2 * 2], rtol=1e-6)
     np.testing.assert_allclose(found[1], [3, 4 - 0.1 * 2], rtol=1e-6)
-

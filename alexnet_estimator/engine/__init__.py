@@ -16,5 +16,5 @@ NPU_NEEDS_1_15 = (
 
 def is_1_15() -> bool:
     """Return whether the installed TensorFlow is 1.15: it has ``tf.contrib``, NPUs."""
-    # Its code is in this package.  Names and versions of distributions differ by vendor.
+    # Where its code is, whatever its distribution is called.
     return importlib.util.find_spec("tensorflow_core") is not None
