@@ -18,6 +18,7 @@ from alexnet_estimator import config, engine, inputs, runtime
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.jobs import evaluate, export, serving
+from alexnet_estimator.model import alexnet
 from alexnet_estimator.report import write_report
 from alexnet_estimator.runtime import npu
 from alexnet_estimator.runtime.local import LocalRuntime
@@ -58,14 +59,18 @@ def begin(folder: pathlib.Path, data_dir: str) -> None:
 
 
 def draw_streams(data_dir: str, folder: pathlib.Path) -> Dict[str, np.ndarray]:
-    """Return what this engine makes of a seed: an augmented batch and a mask."""
+    """Return what this engine makes of a seed: a batch, first weights and a mask."""
     job = training.open_job(data_dir, folder, data={"colour_noise_std": 0.1})
     ((features, labels),) = tiny.read(
         lambda: inputs.train_batches(job.dataset, job.config.data, job.reader, 3), 1
     )
     with tf.Graph().as_default(), tiny.session() as session:
         mask = LocalRuntime("cpu").dropout(tf.ones([64]), 0.5, tf.constant([7, 8]))
-        return {**features, "labels": labels, "mask": session.run(mask)}
+        alexnet(tf.zeros([1, 63, 63, 3]), 3, job.config.model)
+        weights = {v.op.name: v for v in tf.trainable_variables()}
+        session.run(tf.global_variables_initializer())
+        drawn = session.run({**weights, "mask": mask})
+        return {**features, **drawn, "labels": labels}
 
 
 def go_on(begun: pathlib.Path, folder: pathlib.Path, data_dir: str) -> None:
@@ -119,7 +124,9 @@ def test_first_losses_agree(halves: pathlib.Path) -> None:
 def test_pictures_and_random_numbers_are_the_same(halves: pathlib.Path) -> None:
     this, other = [np.load(str(halves / n / "streams.npz")) for n in ENGINES]
     assert 0.5 < this["mask"].mean() < 1.5 and np.ptp(this["colour_offset"]) > 1
-    for name in ("image", "labels", "mask"):
+    exact = set(this.files) - {"colour_offset"}
+    assert {"image", "labels", "mask", "alexnet/fc8/kernel"} <= exact
+    for name in exact:
         np.testing.assert_array_equal(other[name], this[name], err_msg=name)
     found, expected = other["colour_offset"], this["colour_offset"]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
