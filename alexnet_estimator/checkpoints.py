@@ -10,8 +10,8 @@ import time
 from typing import Any, Callable, Dict, Iterable, List, Optional
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, DataError, DivergedError
 from alexnet_estimator.files import write_text
 

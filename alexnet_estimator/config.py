@@ -17,6 +17,7 @@ from typing import Any, Iterable, List, Mapping, Tuple
 
 from ml_collections import ConfigDict as Config
 
+from alexnet_estimator import engine
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.schema import MAX_NUMBER, PRECISION_ALIASES, SCHEMA
 
@@ -131,10 +132,14 @@ def apply_overrides(config: Config, overrides: Iterable[Tuple[str, str]]) -> Non
         raise ConfigError(problems, "command line")
 
 
-def validate(config: Config) -> None:
+def validate(config: Config, is_training: bool = False) -> None:
     """Refuse values and combinations that cannot work, before any graph is built.
 
     Also replaces the aliases of ``precision.mode`` by the vendor's names.
+
+    Args:
+        config: changed in place.
+        is_training: what only the training of a run needs must be there as well.
 
     Raises:
         ConfigError: all problems, each with the value seen and the rule.
@@ -148,6 +153,8 @@ def validate(config: Config) -> None:
                     f"{section}.{name} is {value!r}: must be {field.rule.text}"
                 )
     problems.extend(_bad_combinations(config))
+    if is_training and not engine.is_1_15():
+        problems.extend(_lacking_in_2_15(config))
     if problems:
         raise ConfigError(problems, "configuration")
     mode = config.precision.mode
@@ -207,6 +214,20 @@ def _bad_combinations(config: Config) -> List[str]:
     scales = [config.precision[name] for name in names]
     if scales != sorted(scales):
         problems.append(f"precision.{', '.join(names)} are {scales}: must not fall")
+    return problems
+
+
+def _lacking_in_2_15(config: Config) -> List[str]:
+    """Return what is wanted that only TensorFlow 1.15 has."""
+    problems = []
+    if config.optim.optimizer == "lars":
+        problems.append(
+            "optim.optimizer is 'lars', which only TensorFlow 1.15 has (in "
+            "tf.contrib): use momentum or adam, or make its environment with "
+            "ALEXNET_TF=1.15"
+        )
+    if config.runtime.device == "npu":
+        problems.append(f"runtime.device is 'npu', but {engine.NPU_NEEDS_1_15}")
     return problems
 
 

@@ -7,9 +7,8 @@ Convolutional Neural Networks", NIPS 2012; the section numbers below are the pap
 import zlib
 from typing import Callable, Dict, NamedTuple, Optional, Tuple
 
-import tensorflow.compat.v1 as tf
-
 from alexnet_estimator.config import Config
+from alexnet_estimator.engine.graph_mode import tf
 
 Dropout = Callable[[tf.Tensor, float, str], tf.Tensor]
 

@@ -3,10 +3,10 @@
 from typing import Callable, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from alexnet_estimator import checkpoints, inputs, warm_start
 from alexnet_estimator.config import Config
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.hooks.step_tensors import StepTensors
 from alexnet_estimator.model import LAYER_NAMES, alexnet, layer_of
 from alexnet_estimator.optim import optimizers, schedules

@@ -1,13 +1,12 @@
 """What happens between gradients and weights, against numpy."""
 
-import sys
 from typing import Any, Dict, List
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from alexnet_estimator.errors import ConfigError
+from alexnet_estimator import engine
 from alexnet_estimator.model import alexnet
 from alexnet_estimator.optim.loss_scale import scale_loss
 from alexnet_estimator.optim.optimizers import (
@@ -112,9 +111,7 @@ def losses(fields: Dict[str, Any]) -> List[float]:
 
 def test_every_optimizer_lowers_the_loss_in_its_own_way() -> None:
     names = list(OPTIMIZERS)
-    try:
-        import tensorflow.contrib.opt  # noqa: F401
-    except ImportError:
+    if not engine.is_1_15():
         names.remove("lars")
     found = {name: losses(OPTIMIZERS[name]) for name in names}
     for name in names:
@@ -180,8 +177,8 @@ def test_first_steps_of_momentum_nesterov_and_adam() -> None:
             assert session.run(weight) == pytest.approx(value, rel=1e-4), name
 
 
+@pytest.mark.skipif(not engine.is_1_15(), reason="LARS is in tf.contrib of 1.15")
 def test_lars_scales_kernels_by_their_trust_ratio() -> None:
-    pytest.importorskip("tensorflow.contrib.opt")
     optim = tiny.config(optim=OPTIMIZERS["lars"]).optim
     with tf.Graph().as_default(), tiny.session() as session:
         kernel = tf.get_variable("kernel", initializer=[3.0, 4.0])
@@ -194,9 +191,3 @@ def test_lars_scales_kernels_by_their_trust_ratio() -> None:
     # 0.001 |w| / |g|; biases move as without LARS.
     np.testing.assert_allclose(found[0], [3, 4 - 0.1 * 0.001 * 5 / 2 * 2], rtol=1e-6)
     np.testing.assert_allclose(found[1], [3, 4 - 0.1 * 2], rtol=1e-6)
-
-
-def test_lars_needs_contrib(monkeypatch: Any) -> None:
-    monkeypatch.setitem(sys.modules, "tensorflow.contrib.opt", None)
-    with pytest.raises(ConfigError, match="lars.*use momentum or adam"):
-        make_optimizer(tiny.config(optim={"optimizer": "lars"}).optim, 0.1)

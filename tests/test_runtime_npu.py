@@ -152,6 +152,7 @@ def oracle(num_ranks: int, attempts: List[int], start: float = 1.0) -> float:
     return start - LEARNING_RATE * sum(means)
 
 
+@npu_double.needs_1_15
 @pytest.mark.parametrize("version", [OLD, NEW])
 def test_ranks_train_as_one(version: str, tmp_path: pathlib.Path) -> None:
     changes = {
@@ -179,6 +180,7 @@ def test_ranks_train_as_one(version: str, tmp_path: pathlib.Path) -> None:
     assert results[0]["last"] == results[1]["last"]
 
 
+@npu_double.needs_1_15
 def test_one_rank_needs_no_environment(tmp_path: pathlib.Path) -> None:
     changes = {"precision": {"loss_scale": "1024"}}
     # The old release fails where RANK_SIZE is not set.

@@ -235,6 +235,57 @@ def test_second_run_does_nothing(machine: Machine) -> None:
     assert machine.calls() == []
 
 
+def test_engines_stand_side_by_side(machine: Machine) -> None:
+    machine.add_python(PYTHON_37)
+    machine.add_python(PYTHON_311)
+    for wish in ("", "2.15"):
+        machine.run("setup_env.sh", ALEXNET_TF=wish)
+    assert len(machine.calls("-m venv")) == 2
+    for wish, engine in (("", "1.15-intel"), ("2.15", "2.15")):
+        done = machine.run("setup_env.sh", ALEXNET_TF=wish)
+        assert done.stdout.endswith(f"/.venv/{engine}/bin/python\n")
+    assert machine.calls() == []
+
+
+@pytest.mark.parametrize(
+    "pythons, arguments, num_whole, num_subset",
+    [
+        ([PYTHON_37, PYTHON_311], [], 1, 1),
+        ([PYTHON_37], [], 1, 0),
+        ([PYTHON_311], [], 1, 0),
+        ([PYTHON_37, PYTHON_311], ["--all-engines"], 2, 0),
+        ([PYTHON_37, PYTHON_311], ["tests/test_x.py"], 1, 0),
+        ([PYTHON_37, PYTHON_311], ["--all-engines", "tests/test_x.py"], 2, 0),
+    ],
+)
+def test_tests_run_on_the_engines_that_are_there(
+    machine: Machine,
+    pythons: List[Python],
+    arguments: List[str],
+    num_whole: int,
+    num_subset: int,
+) -> None:
+    for python in (*pythons, Python("bin/shellcheck", "0")):
+        machine.add_python(python)
+    (machine.clone / "tests").mkdir()
+    shutil.copy(str(ROOT / "tests/run.sh"), str(machine.clone / "tests"))
+    done = machine.run("../tests/run.sh", *arguments)
+    assert done.returncode == 0, done.stderr
+    calls = machine.calls("-m pytest")
+    subset = [call for call in calls if "tests/test_model.py" in call]
+    assert (len(calls) - len(subset), len(subset)) == (num_whole, num_subset)
+    assert "tests/test_model.py" not in calls[-1]
+
+
+def test_all_engines_needs_both(machine: Machine) -> None:
+    machine.add_python(PYTHON_37)
+    (machine.clone / "tests").mkdir()
+    shutil.copy(str(ROOT / "tests/run.sh"), str(machine.clone / "tests"))
+    done = machine.run("../tests/run.sh", "--all-engines")
+    assert done.returncode == 2
+    assert "no environment for a second engine" in done.stderr
+
+
 @pytest.mark.parametrize("change", ["setup.cfg", "constraints/1.15.txt", "python"])
 def test_a_change_makes_it_anew(machine: Machine, change: str) -> None:
     machine.add_python(PYTHON_37)

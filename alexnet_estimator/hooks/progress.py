@@ -3,10 +3,10 @@
 import time
 from typing import Any, NamedTuple, Optional
 
-import tensorflow.compat.v1 as tf
 from tqdm import tqdm
 
 from alexnet_estimator.console import has_bars, say
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.hooks.metrics_log import MetricsLog
 from alexnet_estimator.hooks.step_tensors import StepTensors
 

@@ -24,11 +24,10 @@ import tempfile
 import time
 from typing import List, NamedTuple, Sequence
 
-import tensorflow.compat.v1 as tf
-
 from alexnet_estimator import files, inputs
 from alexnet_estimator.config import Config
 from alexnet_estimator.console import note, say
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, StopRequested
 from alexnet_estimator.hooks.heartbeat import Heartbeat
 from alexnet_estimator.hooks.metrics_log import MetricsLog

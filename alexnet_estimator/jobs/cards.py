@@ -3,9 +3,9 @@
 from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from alexnet_estimator import checkpoints
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.hooks.progress import format_secs
 from alexnet_estimator.inputs import slices_of_rank
 from alexnet_estimator.jobs.evaluate import Evaluation, majority_share

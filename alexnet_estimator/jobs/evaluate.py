@@ -6,9 +6,9 @@ import pathlib
 from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from alexnet_estimator import checkpoints, inputs
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.files import write_text
 from alexnet_estimator.hooks.heartbeat import Heartbeat, HeartbeatHook

@@ -8,11 +8,11 @@ import os
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 from PIL import Image
 
 from alexnet_estimator import checkpoints, files, inputs, report
 from alexnet_estimator.console import warn
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.jobs.classifier import trained
 from alexnet_estimator.jobs.pictures import draw_conv1_kernels

@@ -13,11 +13,11 @@ import sys
 from typing import Any, Dict, Iterator, List, Optional
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 import alexnet_estimator
 from alexnet_estimator import inputs, records
 from alexnet_estimator.config import Config, default_config, validate
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.files import write_text
 from alexnet_estimator.optim import schedules
@@ -34,6 +34,7 @@ _RECORD_ERRORS = (
     tf.errors.InvalidArgumentError,
     tf.errors.NotFoundError,
 )
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -297,19 +298,29 @@ def explain_full_disk(model_dir: str) -> Iterator[None]:
     """Name the file that does not fit on the disk, and the room that is left.
 
     Raises:
-        DataError: in place of an OSError that says so.
+        DataError: in place of an OSError, or an error of TensorFlow, that says so.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno not in _NO_ROOM:
             raise
-        free_mib = shutil.disk_usage(model_dir).free >> 20
-        raise DataError(
-            f"cannot write {error.filename or 'a file'} ({free_mib} MiB free): "
-            f"{error.strerror}; make room and run the same command again",
-            model_dir,
-        ) from error
+        raise _no_room(error.filename, error.strerror, model_dir) from error
+    except RuntimeError as error:
+        # Of TF 2.15, whose Estimator does not end an evaluation without its events.
+        file, _, reason = str(error).partition("; ")
+        if not reason.startswith(tuple(map(os.strerror, _NO_ROOM))):
+            raise
+        raise _no_room(file, reason.splitlines()[0], model_dir) from error
+
+
+def _no_room(file: Optional[str], reason: str, model_dir: str) -> DataError:
+    free_mib = shutil.disk_usage(model_dir).free >> 20
+    return DataError(
+        f"cannot write {file or 'a file'} ({free_mib} MiB free): {reason}; make room "
+        "and run the same command again",
+        model_dir,
+    )
 
 
 @contextlib.contextmanager

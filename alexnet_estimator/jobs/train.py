@@ -6,11 +6,10 @@ import hashlib
 import time
 from typing import Dict, List, Optional, Sequence, Tuple
 
-import tensorflow.compat.v1 as tf
-
 from alexnet_estimator import checkpoints, inputs, warm_start
 from alexnet_estimator.config import to_json
 from alexnet_estimator.console import say
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import StopRequested
 from alexnet_estimator.hooks.guard import FiniteGuard
 from alexnet_estimator.hooks.heartbeat import Heartbeat, HeartbeatHook

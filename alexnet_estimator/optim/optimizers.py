@@ -2,10 +2,8 @@
 
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
-import tensorflow.compat.v1 as tf
-
 from alexnet_estimator.config import Config
-from alexnet_estimator.errors import ConfigError
+from alexnet_estimator.engine.graph_mode import tf
 
 GradientsAndVariables = Sequence[Tuple[tf.Tensor, tf.Variable]]
 
@@ -141,13 +139,9 @@ def _is_kernel(variable: tf.Variable) -> bool:
 
 def _lars(optim: Config, learning_rate: tf.Tensor) -> tf.train.Optimizer:
     """You et al., "Large Batch Training of Convolutional Networks", 2017."""
-    try:
-        from tensorflow.contrib.opt import LARSOptimizer
-    except ImportError as error:
-        raise ConfigError(
-            f"optim.optimizer is 'lars', which TensorFlow {tf.__version__} does not "
-            "have (it is in tf.contrib of 1.15); use momentum or adam"
-        ) from error
+    # Of TensorFlow 1.15 only, as config.validate has made sure.
+    from tensorflow.contrib.opt import LARSOptimizer
+
     # decay_weights has added the decay to the gradients.
     return LARSOptimizer(
         learning_rate, momentum=optim.momentum, weight_decay=0.0, skip_list=["bias"]

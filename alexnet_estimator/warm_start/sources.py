@@ -6,10 +6,9 @@ import json
 import os
 from typing import Any, Dict, NamedTuple, Tuple
 
-import tensorflow.compat.v1 as tf
-
 from alexnet_estimator import checkpoints
 from alexnet_estimator.config import Config, config_from, load_resolved
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.model import LAYER_NAMES
 from alexnet_estimator.warm_start.caffe_file import Weights, read_caffe_file
