@@ -58,6 +58,14 @@ def _rgb_or_empty() -> Rule:
     )
 
 
+def _channels() -> Rule:
+    return Rule(
+        "five positive even numbers, e.g. (64, 192, 384, 384, 256)",
+        lambda v: len(v) == 5
+        and all(isinstance(x, int) and x > 0 and x % 2 == 0 for x in v),
+    )
+
+
 def _percentages() -> Rule:
     return Rule(
         "up to 8 positive numbers with the sum 100, or ()",
@@ -149,6 +157,9 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         "num_workers": Field(0, _at_least(0), "processes; 0: one for each core"),
     },
     "model": {
+        "conv_channels": Field(
+            (96, 256, 384, 384, 256), _channels(), "of conv1 to conv5"
+        ),
         "groups": Field(2, _one_of(1, 2), "towers of conv2, conv4, conv5 (paper: 2)"),
         "width_multiplier": Field(1.0, _above(0), "scales all channels; 1.0: AlexNet"),
         "fc6_units": Field(4096, _at_least(1), "before the multiplier"),

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import alexnet_estimator
+from alexnet_estimator.launch.before_tensorflow import is_amd_with_avx2
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -54,6 +55,23 @@ def test_tensorflow_waits_until_it_is_needed() -> None:
         universal_newlines=True,
     )
     assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "content,expected",
+    [
+        ("vendor_id\t: AuthenticAMD\nflags\t\t: fpu avx avx2 fma\n", True),
+        ("vendor_id\t: AuthenticAMD\nflags\t\t: fpu avx fma\n", False),
+        ("vendor_id\t: GenuineIntel\nflags\t\t: fpu avx avx2 avx512f\n", False),
+    ],
+)
+def test_only_amd_processors_are_told_to_use_avx2(
+    tmp_path: pathlib.Path, content: str, expected: bool
+) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text(content)
+    assert is_amd_with_avx2(str(file)) == expected
+    assert not is_amd_with_avx2(str(tmp_path / "none"))
 
 
 def test_the_example_runs(picture_folder: str, tmp_path: pathlib.Path) -> None:

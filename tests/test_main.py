@@ -224,6 +224,20 @@ def test_a_run_is_not_continued_with_another_model(
     assert pathlib.Path(trained, "config.json").read_bytes() == before
 
 
+def test_a_run_of_an_earlier_version_goes_on(
+    trained: str, tmp_path: pathlib.Path, run: Any
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(trained, str(copy))
+    record = json.loads((copy / "config.json").read_text())
+    del record["config"]["warm_start"], record["config"]["model"]["conv_channels"]
+    (copy / "config.json").write_text(json.dumps(record))
+    assert run("evaluate", f"--model_dir={copy}").code == 0
+    other = "--config.model.conv_channels=(96,256,384,256,256)"
+    output = run("evaluate", f"--model_dir={copy}", other)
+    assert output.code == 2 and "conv_channels is [96, 256, 384, 256" in output.err
+
+
 def test_a_damaged_record_is_named(
     data_dir: str, tmp_path: pathlib.Path, run: Any
 ) -> None:

@@ -223,9 +223,8 @@ def fitting_record(run: Run, is_training: bool) -> Dict[str, Any]:
         return {}
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-        # Runs of the first version have no such section.
-        record["config"].setdefault("warm_start", default_config().warm_start.to_dict())
-        problems = _find_misfits(record["config"], run.config, is_training)
+        record["config"] = _with_defaults(record["config"])
+        problems = _find_misfits(record["config"], _as_stored(run.config), is_training)
         names = list(record["class_names"])
     except (
         AttributeError,
@@ -251,14 +250,27 @@ def fitting_record(run: Run, is_training: bool) -> Dict[str, Any]:
     return record
 
 
-def _find_misfits(old: Dict[str, Any], new: Config, is_training: bool) -> List[str]:
+def _as_stored(config: Config) -> Dict[str, Any]:
+    """Return a configuration as it is read back from ``config.json``."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def _with_defaults(stored: Dict[str, Any]) -> Dict[str, Any]:
+    """Return a stored configuration with the fields that its version did not have."""
+    defaults = _as_stored(default_config())
+    return {name: {**defaults[name], **stored.get(name, {})} for name in defaults}
+
+
+def _find_misfits(
+    old: Dict[str, Any], new: Dict[str, Any], is_training: bool
+) -> List[str]:
     """Return the fields by which variables differ in number or shape."""
-    model = ("groups", "width_multiplier", "fc6_units", "fc7_units")
+    model = ("conv_channels", "groups", "width_multiplier", "fc6_units", "fc7_units")
     names = [("data", "image_size")] + [("model", name) for name in model]
     if is_training:
         names += [("optim", "optimizer"), ("warm_start", "path")]
         names += [("warm_start", "frozen_until")]
-    if new.optim.ema_decay > 0 and old["optim"]["ema_decay"] == 0:
+    if new["optim"]["ema_decay"] > 0 and old["optim"]["ema_decay"] == 0:
         names.append(("optim", "ema_decay"))
     return [
         f"{section}.{name} is {new[section][name]!r}, in the stored run "
