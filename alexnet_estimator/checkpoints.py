@@ -5,12 +5,12 @@ import os
 import pathlib
 import re
 import shutil
-import sys
 import time
 from typing import Any, Callable, Dict, Iterable, List, Optional
 
 import numpy as np
 
+from alexnet_estimator.console import warn
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, DataError, DivergedError
 from alexnet_estimator.files import write_text
@@ -38,7 +38,7 @@ def save(session: tf.Session, saver: tf.train.Saver, model_dir: str, step: int) 
     try:
         return _try_to_save(session, saver, model_dir, step)
     except DataError as error:
-        print(f"warning: {error}; trying once more", file=sys.stderr, flush=True)
+        warn(f"{error}; trying once more")
     time.sleep(RETRY_SECS)
     return _try_to_save(session, saver, model_dir, step)
 
@@ -144,7 +144,7 @@ def first_valid(candidates: Iterable[str], source: str, advice: str) -> str:
         if problem is None:
             return prefix
         problems.append(f"{prefix}: {problem}")
-        print(f"warning: passed over {problems[-1]}", file=sys.stderr, flush=True)
+        warn(f"passed over {problems[-1]}")
     raise DataError([*problems, f"no valid checkpoint: {advice}"], source)
 
 
@@ -173,11 +173,7 @@ def _find_not_finite(prefix: str) -> Optional[str]:
 
 def warn_of_damage(prefix: str, problem: str) -> None:
     """Say on stderr that a checkpoint has been put aside."""
-    print(
-        f"warning: damaged, moved to quarantine/: {prefix}: {problem}",
-        file=sys.stderr,
-        flush=True,
-    )
+    warn(f"damaged, moved to quarantine/: {prefix}: {problem}")
 
 
 def newest_valid(

@@ -14,7 +14,7 @@ from alexnet_estimator import checkpoints
 from alexnet_estimator.errors import DivergedError
 from alexnet_estimator.hooks import progress, saving
 from alexnet_estimator.hooks.guard import FiniteGuard
-from alexnet_estimator.hooks.metrics_log import MetricsLog, last_step
+from alexnet_estimator.hooks.metrics_log import MetricsLog
 from alexnet_estimator.hooks.progress import (
     ProgressHook,
     ProgressPlan,
@@ -354,13 +354,6 @@ def test_metrics_go_to_json_and_tensorboard(tmp_path: Any) -> None:
     ]
     assert values[1][1].simple_value == 2.5
     assert values[2][1].image.encoded_image_string.startswith(b"\x89PNG")
-
-
-def test_last_step_ignores_a_line_that_is_not_whole(tmp_path: Any) -> None:
-    path = tmp_path / "metrics.jsonl"
-    assert last_step(str(path)) is None
-    path.write_text('{"step": 5}\n{"step": 6}\n{"step": 7')
-    assert last_step(str(path)) == 6
 
 
 # All of them in training, where one or all batches are not finite.

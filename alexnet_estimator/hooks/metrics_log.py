@@ -8,12 +8,12 @@ import math
 import os
 import socket
 import struct
-import sys
 import textwrap
 import time
 from typing import Any, Dict, Optional
 
 from alexnet_estimator import files
+from alexnet_estimator.console import warn
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.records import tfrecord
 
@@ -108,8 +108,7 @@ class MetricsLog:
             files.append_bytes(path, content)
         except OSError as error:
             if not self._has_warned:
-                text = f"warning: records are lost, training goes on: {error}"
-                print(text, file=sys.stderr, flush=True)
+                warn(f"records are lost, training goes on: {error}")
             self._has_warned = True
 
 
@@ -117,14 +116,3 @@ def _json_value(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value
-
-
-def last_step(path: str) -> Optional[int]:
-    """Return the step of the last whole line of a ``metrics.jsonl``, or None."""
-    step = None
-    if os.path.exists(path):
-        with open(path, encoding="utf-8") as file:
-            for line in file:
-                if line.endswith("\n"):
-                    step = json.loads(line)["step"]
-    return step

@@ -4,9 +4,9 @@ import contextlib
 import fcntl
 import os
 import socket
-import sys
 from typing import Iterator, TextIO
 
+from alexnet_estimator.console import warn
 from alexnet_estimator.errors import ConfigError
 
 FILE_NAME = ".lock"
@@ -56,10 +56,8 @@ def held(model_dir: str, name: str) -> Iterator[TextIO]:
                 "it, or give another --model_dir"
             ) from error
         except OSError as error:  # Some network file systems know no locks.
-            print(
-                f"warning: {path} cannot be locked ({error.strerror}): a second job in "
-                "this folder would do harm unnoticed",
-                file=sys.stderr,
-                flush=True,
+            warn(
+                f"{path} cannot be locked ({error.strerror}): a second job in this "
+                "folder would do harm unnoticed"
             )
         yield file
