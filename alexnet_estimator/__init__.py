@@ -1,3 +1,72 @@
-"""AlexNet training on Ascend NPUs, GPUs and CPUs with a TensorFlow Estimator."""
+"""AlexNet training on Ascend NPUs, GPUs and CPUs with a TensorFlow Estimator.
+
+What the command line does, for programs and notebooks::
+
+    import alexnet_estimator as alexnet
+
+    config = alexnet.load_config_file("configs/tiny.py")
+    config.data.path = "photos/"
+    run = alexnet.open_run(config, "runs/photos")
+    print(alexnet.train(run)["top_1_accuracy"])
+    classifier = alexnet.open_classifier("runs/photos")
+    alexnet.predict(classifier, ["new photos/"], "answers.csv")
+
+| what | functions |
+|---|---|
+| configuration | ``default_config``, ``config_from``, ``load_config_file`` |
+| data | ``convert``, ``open_dataset``, ``verify`` |
+| a run | ``open_run``, ``train``, ``evaluate``, ``export``, ``write_report`` |
+| its model | ``open_classifier``, ``predict``; ``find_sources``, ``classify`` |
+| parts | ``Reader``, ``train_batches``, ``eval_batches``, ``normalise``, ``alexnet`` |
+| output | ``be_quiet`` |
+
+``tf`` is the TensorFlow 1 interface that the job itself uses, on every engine.
+
+``help(alexnet_estimator.train)`` explains one; ``examples/python_api.py`` uses them.
+Mistakes are raised as ``alexnet_estimator.errors.UserError``.  A function's module is
+imported when the function is first used: TensorFlow takes seconds.
+"""
+
+import importlib
+import sys
+from typing import Any, List
 
 __version__ = "1.0.0"
+
+_ROOMS = {
+    "config": ("config_from", "default_config", "load_config_file"),
+    "console": ("be_quiet",),
+    "inputs": ("Reader", "eval_batches", "normalise", "train_batches"),
+    "jobs.classifier": ("open_classifier",),
+    "jobs.evaluate": ("evaluate",),
+    "jobs.export": ("export",),
+    "jobs.predict": ("classify", "find_sources", "predict"),
+    "jobs.run": ("open_run",),
+    "jobs.train": ("train",),
+    "model": ("alexnet", "tf"),
+    "records": ("open_dataset",),
+    "records.convert": ("convert",),
+    "records.verify": ("verify",),
+    "report": ("write_report",),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+__all__ = sorted(_ROOM_OF)  # noqa: F822
+
+
+def __getattr__(name: str) -> Any:
+    """Import a function of the programming interface (PEP 562)."""
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    is_first = "tensorflow" not in sys.modules
+    launch = importlib.import_module(f"{__name__}.launch")
+    if is_first:
+        launch.prepare_tensorflow()
+    room = importlib.import_module(f"{__name__}.{_ROOM_OF[name]}")
+    if is_first:
+        launch.prepare_tensorflow()  # In notebooks it has become talkative again.
+    return getattr(room, name)
+
+
+def __dir__() -> List[str]:
+    """Return all names, for completion."""
+    return sorted({*globals(), *__all__})

@@ -5,16 +5,15 @@ Thin on purpose: what the verbs do is in ``jobs``, ``records``, ``rank_table`` a
 mistakes answer at once.
 """
 
-import logging
 import os
 import pathlib
+import signal
 import sys
 import tempfile
-import warnings
-from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Tuple
 
 from alexnet_estimator import config as config_lib
-from alexnet_estimator import launch
+from alexnet_estimator import console, launch
 from alexnet_estimator.command_line import Command, help_text, parse
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import (
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
 # As long as HCCL itself waits for a table that the cluster's controller still fills.
 TABLE_WAIT_SECS = 1800
+EXIT_PIPE = 128 + signal.SIGPIPE  # As of a program that the signal ends.
 
 
 def train(command: Command) -> int:
@@ -37,6 +37,7 @@ def train(command: Command) -> int:
     config, name = _config_for_training(command)
     model_dir = command.flags.model_dir or os.path.join("runs", name)
     topology = _topology_to_launch(command)
+    _check_warm_start(config, model_dir, topology)
     if command.flags.dry_run:
         from alexnet_estimator.jobs.dry_run import dry_run
 
@@ -97,7 +98,7 @@ def predict(command: Command) -> int:
 
 
 def export(command: Command) -> int:
-    """write a SavedModel, a frozen graph, ONNX, each compared with the run"""
+    """write SavedModel, frozen graph or ONNX, compared with the run"""
     from alexnet_estimator.jobs.classifier import find_record
     from alexnet_estimator.jobs.export import export as run_export
 
@@ -132,7 +133,7 @@ def convert(command: Command) -> int:
 
 
 def benchmark(command: Command) -> int:
-    """[train] [evaluate] [input]: measure images/s and the wait for input"""
+    """[train] [evaluate] [input]: images/s, waiting for input"""
     given = command.flags
     file = given.config
     if not file and given.model_dir:
@@ -174,7 +175,7 @@ def verify(command: Command) -> int:
 
 
 def rank_table(command: Command) -> int:
-    """check FILE, or make one: rank_table make --servers=IP[,IP] --devices=8"""
+    """check FILE, or make one for --servers=IP[,IP] --devices=8"""
     from alexnet_estimator import rank_table as tables
 
     action, *files = command.arguments or [""]
@@ -222,11 +223,17 @@ def main(argv: Optional[List[str]] = None) -> int:
     """Run one command line and return its exit code; no traceback for mistakes."""
     launch.prepare_signals()
     words = list(sys.argv[1:] if argv is None else argv)
-    _prepare_tensorflow(words)
+    has_launcher = any(word.startswith("--rank_table") for word in words)
+    launch.prepare_tensorflow(has_launcher)
     try:
-        return _run(words)
+        code = _run(words)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # The reader, `head` perhaps, wants no more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE
     except UserError as error:
-        print(f"error: {error.message()}", file=sys.stderr, flush=True)
+        print(f"{_in_red('error:')} {error.message()}", file=sys.stderr, flush=True)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
@@ -241,7 +248,17 @@ def _run(words: List[str]) -> int:
         docs = {name: function.__doc__ or "" for name, function in VERBS.items()}
         print(help_text(docs, verb, is_full="--helpfull" in words))
         return EXIT_DONE
-    return VERBS[verb](parse(words, MAX_ARGUMENTS.get(verb, 0)))
+    command = parse(words, MAX_ARGUMENTS.get(verb, 0))
+    console.be_quiet(bool(command.flags.quiet))
+    return VERBS[verb](command)
+
+
+def _in_red(text: str) -> str:
+    """Colour text for stderr: on a terminal, if the user and no log file object."""
+    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    if is_plain or not sys.stderr.isatty() or launch.is_rank_process(os.environ):
+        return text
+    return f"\033[31m{text}\033[0m"
 
 
 def _config_for_training(command: Command) -> Tuple[Config, str]:
@@ -259,7 +276,7 @@ def _config_for_training(command: Command) -> Tuple[Config, str]:
     if not file and not given.data_path and not is_synthetic:
         # Eight full networks on the cores of one laptop help nobody.
         name = "quickstart_8p.py" if given.rank_table else "quickstart.py"
-        file = str(_configs_folder() / name)
+        file = str(config_lib.ready_made_folder() / name)
     name = pathlib.Path(file).stem if file else "default"
     config = _configured(command, file)
     if not config.data.path and not config.data.synthetic:
@@ -284,6 +301,22 @@ def _topology_to_launch(command: Command) -> Optional["Topology"]:
     if not path or launch.is_rank_process(os.environ):
         return None
     return tables.read(path, wait_secs=TABLE_WAIT_SECS)
+
+
+def _check_warm_start(
+    config: Config, model_dir: str, topology: Optional["Topology"]
+) -> None:
+    """Look at the source before pictures are converted; of several servers, one has it.
+
+    Raises:
+        UserError: it cannot be used.
+    """
+    is_elsewhere = topology is not None and len(topology.servers) > 1
+    is_checked = launch.is_rank_process(os.environ)
+    if config.warm_start.path and not is_elsewhere and not is_checked:
+        from alexnet_estimator.jobs.first_weights import check_source
+
+        check_source(config, model_dir)
 
 
 def _launch(
@@ -314,34 +347,16 @@ def _launch(
     return launch.run(command.words, topology, server_id, backend, logs_dir, options)
 
 
-def _configs_folder() -> pathlib.Path:
-    return pathlib.Path(__file__).resolve().parent.parent / "configs"
-
-
 def _configured(command: Command, file: Optional[str]) -> Config:
     """Return a configuration file's fields with the flags applied, validated."""
     config = config_lib.load_config_file(file) if file else config_lib.default_config()
     config_lib.apply_overrides(config, command.fields())
     if config.data.path and not config.data.path.startswith("sample:"):
         config.data.path = os.path.abspath(config.data.path)
-    config_lib.validate(config)
+    if config.warm_start.path:
+        config.warm_start.path = os.path.abspath(config.warm_start.path)
+    config_lib.validate(config, is_training=command.words[0] in ("train", "benchmark"))
     return config
-
-
-def _prepare_tensorflow(words: Sequence[str]) -> None:
-    """Set what TensorFlow reads when it is imported.
-
-    Its start-up chatter would bury our own messages; and the threads of its Intel
-    build must not spin, waiting for work, on cores that the input needs.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("KMP_BLOCKTIME", "0")
-    if not any(word.startswith("--rank_table") for word in words):
-        # With a table, each rank gets its share from the launcher.
-        os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    for module in ("tensorflow", "tensorboard"):
-        warnings.filterwarnings("ignore", category=FutureWarning, module=module)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,11 @@ import re
 import shutil
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, Iterable, List, Optional
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, DataError, DivergedError
 from alexnet_estimator.files import write_text
 
@@ -125,6 +125,27 @@ def find_problem(prefix: str) -> Optional[str]:
     except (tf.errors.OpError, ValueError) as error:
         return f"unreadable ({getattr(error, 'message', error)})"
     return f"{variable} has values that are not finite" if variable else None
+
+
+def first_valid(candidates: Iterable[str], source: str, advice: str) -> str:
+    """Return the first of some checkpoints that is valid; change nothing.
+
+    Args:
+        candidates: path prefixes; those passed over are named on stderr.
+        source: where they are from, and ...
+        advice: ... what to do where none is valid.
+
+    Raises:
+        DataError: none is.
+    """
+    problems = []
+    for prefix in candidates:
+        problem = find_problem(prefix)
+        if problem is None:
+            return prefix
+        problems.append(f"{prefix}: {problem}")
+        print(f"warning: passed over {problems[-1]}", file=sys.stderr, flush=True)
+    raise DataError([*problems, f"no valid checkpoint: {advice}"], source)
 
 
 def _find_not_finite(prefix: str) -> Optional[str]:

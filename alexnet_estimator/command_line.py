@@ -5,6 +5,7 @@ that imports ``absl.flags``.
 """
 
 import dataclasses
+import textwrap
 from typing import Dict, List, Mapping, Sequence, Tuple
 
 from absl import flags
@@ -32,30 +33,35 @@ class Flag:
     is_switch: bool = False
 
 
+DOC_COLUMNS = 56  # Of the 80 that a terminal has.
 RUNS = "train evaluate benchmark"
+ALL = RUNS + " predict export report convert verify rank_table"
 
 # All flags, by group.
 FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
     "what to work on": {
         "model_dir": Flag(
-            "folder of the run; default of train: runs/NAME_OF_CONFIG",
+            "folder of the run; default of train: runs/CONFIG; otherwise required",
             RUNS + " predict export",
         ),
         "data_path": Flag(
-            "converted data, a folder or a zip of pictures, ImageNet TFRecords;\n"
+            "converted data, a folder or a zip of pictures, ImageNet TFRecords; "
             "default: sample:mono_poly; e.g. /data/cats_vs_dogs",
             RUNS + " export convert verify",
             field="data.path",
             alias="data_dir",
         ),
         "config": Flag(
-            "a file of configs/, which is Python code, or a run's config.json;\n"
-            "default: that of the run, configs/quickstart.py, configs/default.py",
+            "a file of configs/, which is Python code, or a run's config.json; "
+            "default: that of the run, configs/quickstart.py or, with --data_path, "
+            "configs/default.py; e.g. configs/cats_vs_dogs.py",
             "train convert verify benchmark",
         ),
         "output": Flag(
-            "folder or file to write; default of predict: - (standard output);\n"
-            "benchmark: appends a line of JSON for each measurement; -: prints them",
+            "folder or file to write; default of predict: - (standard output), of "
+            "report: report.html in the run, of benchmark: a table only (to a file, it "
+            "appends a line of JSON for each measurement; -: prints these alone); "
+            "otherwise required; e.g. rows.jsonl",
             "predict export convert report rank_table benchmark",
         ),
     },
@@ -70,15 +76,16 @@ FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
             "the same in epochs; default 90; e.g. 35", "train", "train.epochs", "epochs"
         ),
         "batch_size": Flag(
-            "images in a step of one rank; default 100; export: fixed, default any",
+            "images in a step of one rank; default 100; e.g. 128; export: fixed, "
+            "e.g. 1, default any",
             RUNS + " predict export",
             "train.batch_size_per_rank",
         ),
         "learning_rate": Flag(
-            "at its peak; default 0.01", "train", "optim.learning_rate"
+            "at its peak; default 0.01; e.g. 0.005", "train", "optim.learning_rate"
         ),
         "precision_mode": Flag(
-            "auto, mixed, float32 or a name of the vendor's; default auto",
+            "auto, mixed, float32 or a name of the vendor's; default auto; e.g. mixed",
             "train benchmark",
             "precision.mode",
         ),
@@ -88,35 +95,50 @@ FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
             "precision.loss_scale",
         ),
         "seed": Flag(
-            "of weights, order, augmentation and dropout; default 0",
+            "of weights, order, augmentation and dropout; default 0; e.g. 1",
             "train",
             "train.seed",
         ),
-        "dry_run": Flag("check and show what would be done", "train", is_switch=True),
+        "warm_start_from": Flag(
+            "a run's folder, a checkpoint's path prefix or bvlc_alexnet.npy, whose "
+            "weights a new run starts with; default: random; e.g. runs/quickstart",
+            "train",
+            "warm_start.path",
+        ),
+        "dry_run": Flag(
+            "check and show what would be done; default: do it", "train", is_switch=True
+        ),
     },
     "where to run": {
         "device": Flag(
-            "auto, cpu, gpu or npu; default auto", RUNS + " predict", "runtime.device"
+            "auto, cpu, gpu or npu; default auto; e.g. cpu",
+            RUNS + " predict",
+            "runtime.device",
         ),
         "rank_table": Flag(
-            "JSON file: servers, devices and ranks; default: one rank", RUNS
+            "JSON file: servers, devices, ranks; default: one rank; e.g. 8p.json", RUNS
         ),
         "server_id": Flag(
-            "this server in the table; default: by its own addresses", RUNS
+            "this server in the table; default: by its addresses; e.g. 10.0.0.2", RUNS
         ),
         "rendezvous_port": Flag(
-            "Horovod on several servers, free on the first; default 29400", RUNS
+            "Horovod on several servers: TCP port, free on the first; default 29400; "
+            "e.g. 40000",
+            RUNS,
         ),
         "max_restarts": Flag(
-            "of a job of one server that has crashed or hung, in a row without a new\n"
+            "of a job of one server that has crashed or hung, in a row without a new "
             "checkpoint; default 0; e.g. 3",
             "train",
         ),
         "hang_timeout_secs": Flag(
-            "without a step, after which ranks are ended; 0: never; default 900", RUNS
+            "seconds without a step, after which ranks are ended; 0: never; "
+            "default 900; e.g. 300",
+            RUNS,
         ),
         "start_timeout_secs": Flag(
-            "the same while they load, compile and take a first step; default 3600",
+            "the same while they load, compile and take a first step; default 3600; "
+            "e.g. 7200",
             RUNS,
         ),
     },
@@ -125,27 +147,40 @@ FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
             "path prefix, e.g. RUN/model.ckpt-2000; default: the newest",
             "evaluate predict export",
         ),
-        "top_k": Flag("classes in a row, the likeliest first; default 1", "predict"),
+        "top_k": Flag(
+            "classes in a row, the likeliest first; default 1; e.g. 5", "predict"
+        ),
         "format": Flag(
-            "predict: csv or jsonl, default csv; export: some of saved_model, frozen\n"
-            "and onnx, default saved_model,frozen",
+            "predict: csv or jsonl, default: by the name of --output, or csv; "
+            "export: some of saved_model, frozen and onnx, default saved_model,frozen; "
+            "e.g. saved_model,onnx",
             "predict export",
         ),
     },
     "benchmark": {
         "warmup_steps": Flag(
-            "before the measured ones, at least 1; default 5", "benchmark"
+            "before the measured ones, at least 1; default 5; e.g. 20", "benchmark"
         ),
         "profile": Flag(
-            "write a step's timeline for chrome://tracing or Perfetto into profile/\n"
-            "beside --output, or in this folder; on an NPU, Ascend's profiling data",
+            "write a step's timeline for chrome://tracing or Perfetto into profile/ "
+            "beside --output, or in this folder; on an NPU, Ascend's profiling data; "
+            "default: none",
             "benchmark",
             is_switch=True,
         ),
     },
+    "what to show": {
+        "quiet": Flag(
+            "results, warnings and errors only; default: progress as well",
+            ALL,
+            is_switch=True,
+        ),
+    },
     "rank_table make": {
-        "servers": Flag("addresses, e.g. 10.0.0.1,10.0.0.2", "rank_table"),
-        "devices": Flag("on each server: 1, 2, 4 or 8; default 8", "rank_table"),
+        "servers": Flag("addresses, required; e.g. 10.0.0.1,10.0.0.2", "rank_table"),
+        "devices": Flag(
+            "on each server: 1, 2, 4 or 8; default 8; e.g. 4", "rank_table"
+        ),
     },
 }
 FLAG_TABLE = {
@@ -253,8 +288,8 @@ def help_text(verbs: Mapping[str, str], verb: str = "", is_full: bool = False) -
         lines += ["", f"{title}:"] if rows else []
         for name, flag in rows.items():
             alias = f" (or --{flag.alias})" if flag.alias else ""
-            doc = (flag.doc + alias).replace("\n", "\n" + " " * 20)
-            lines.append(f"  --{name:<16}{doc}")
+            doc = textwrap.wrap(flag.doc + alias, DOC_COLUMNS, break_on_hyphens=False)
+            lines.append(f"  --{name:<20}" + ("\n" + " " * 24).join(doc))
     lines += ["", "any field of the configuration:"]
     lines += ["  --config.SECTION.FIELD=VALUE, e.g. --config.optim.momentum=0.95"]
     lines += ["", describe_fields()] if is_full else ["  --helpfull lists them all"]

@@ -17,6 +17,7 @@ from typing import Any, Iterable, List, Mapping, Tuple
 
 from ml_collections import ConfigDict as Config
 
+from alexnet_estimator import engine
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.schema import MAX_NUMBER, PRECISION_ALIASES, SCHEMA
 
@@ -56,14 +57,17 @@ def load_config_file(path: str) -> Config:
 
     A configuration file is Python code and runs with your rights: read files from
     elsewhere before you use them.  A ``.json`` file (a run's ``config.json``) is only
-    read.
+    read.  The ready-made ones, ``configs/X.py``, are found from any folder.
 
     Raises:
         ConfigError: no such file, no ``get_config``, or not made by this schema.
     """
-    file = pathlib.Path(path)
+    file, ready_made = pathlib.Path(path), ready_made_folder()
+    if not file.exists() and file.parent == pathlib.Path("configs"):
+        file = ready_made / file.name
     if not file.is_file():
-        raise ConfigError(f"{path} is not a file; see configs/ for the ready-made ones")
+        names = [f"configs/{found.name}" for found in sorted(ready_made.glob("*.py"))]
+        raise ConfigError(f"{path} is not a file; there are {', '.join(names)}")
     if file.suffix == ".json":
         return load_resolved(path)
     spec = importlib.util.spec_from_file_location(f"_config_{file.stem}", str(file))
@@ -84,6 +88,13 @@ def load_config_file(path: str) -> Config:
             path,
         )
     return config
+
+
+def ready_made_folder() -> pathlib.Path:
+    """Return ``configs/``: in an installed package, or in a clone beside it."""
+    package = pathlib.Path(__file__).resolve().parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
 
 
 def load_resolved(path: str) -> Config:
@@ -121,10 +132,14 @@ def apply_overrides(config: Config, overrides: Iterable[Tuple[str, str]]) -> Non
         raise ConfigError(problems, "command line")
 
 
-def validate(config: Config) -> None:
+def validate(config: Config, is_training: bool = False) -> None:
     """Refuse values and combinations that cannot work, before any graph is built.
 
     Also replaces the aliases of ``precision.mode`` by the vendor's names.
+
+    Args:
+        config: changed in place.
+        is_training: what only the training of a run needs must be there as well.
 
     Raises:
         ConfigError: all problems, each with the value seen and the rule.
@@ -138,6 +153,8 @@ def validate(config: Config) -> None:
                     f"{section}.{name} is {value!r}: must be {field.rule.text}"
                 )
     problems.extend(_bad_combinations(config))
+    if is_training and not engine.is_1_15():
+        problems.extend(_lacking_in_2_15(config))
     if problems:
         raise ConfigError(problems, "configuration")
     mode = config.precision.mode
@@ -186,10 +203,31 @@ def _bad_combinations(config: Config) -> List[str]:
             f"optim.use_nesterov is True but optim.optimizer is {optim.optimizer!r}: "
             "only momentum has it"
         )
+    if not config.warm_start.path:
+        problems += [
+            f"warm_start.{name} is {value!r} but warm_start.path is '': give "
+            "--warm_start_from"
+            for name, value in config.warm_start.items()
+            if value != SCHEMA["warm_start"][name].default
+        ]
     names = ("min_loss_scale", "initial_loss_scale", "max_loss_scale")
     scales = [config.precision[name] for name in names]
     if scales != sorted(scales):
         problems.append(f"precision.{', '.join(names)} are {scales}: must not fall")
+    return problems
+
+
+def _lacking_in_2_15(config: Config) -> List[str]:
+    """Return what is wanted that only TensorFlow 1.15 has."""
+    problems = []
+    if config.optim.optimizer == "lars":
+        problems.append(
+            "optim.optimizer is 'lars', which only TensorFlow 1.15 has (in "
+            "tf.contrib): use momentum or adam, or make its environment with "
+            "ALEXNET_TF=1.15"
+        )
+    if config.runtime.device == "npu":
+        problems.append(f"runtime.device is 'npu', but {engine.NPU_NEEDS_1_15}")
     return problems
 
 

@@ -5,11 +5,10 @@ Convolutional Neural Networks", NIPS 2012; the section numbers below are the pap
 """
 
 import zlib
-from typing import Callable, NamedTuple, Optional, Tuple
-
-import tensorflow.compat.v1 as tf
+from typing import Callable, Dict, NamedTuple, Optional, Tuple
 
 from alexnet_estimator.config import Config
+from alexnet_estimator.engine.graph_mode import tf
 
 Dropout = Callable[[tf.Tensor, float, str], tf.Tensor]
 
@@ -18,7 +17,6 @@ class Conv(NamedTuple):
     """One convolution layer and what follows it."""
 
     name: str
-    channels: int
     kernel_size: int
     stride: int
     padding: str
@@ -29,11 +27,11 @@ class Conv(NamedTuple):
 
 
 CONV_LAYERS: Tuple[Conv, ...] = (
-    Conv("conv1", 96, 11, 4, "VALID", False, True, True, 0.0),
-    Conv("conv2", 256, 5, 1, "SAME", True, True, True, 1.0),
-    Conv("conv3", 384, 3, 1, "SAME", False, False, False, 0.0),
-    Conv("conv4", 384, 3, 1, "SAME", True, False, False, 1.0),
-    Conv("conv5", 256, 3, 1, "SAME", True, False, True, 1.0),
+    Conv("conv1", 11, 4, "VALID", False, True, True, 0.0),
+    Conv("conv2", 5, 1, "SAME", True, True, True, 1.0),
+    Conv("conv3", 3, 1, "SAME", False, False, False, 0.0),
+    Conv("conv4", 3, 1, "SAME", True, False, False, 1.0),
+    Conv("conv5", 3, 1, "SAME", True, False, True, 1.0),
 )
 LAYER_NAMES = tuple(conv.name for conv in CONV_LAYERS) + ("fc6", "fc7", "fc8")
 
@@ -61,8 +59,8 @@ def alexnet(
     """
     with tf.variable_scope("alexnet"):
         x = tf.cast(images, compute_dtype)
-        for conv in CONV_LAYERS:
-            x = _convolution(x, conv, settings)
+        for conv, channels in zip(CONV_LAYERS, settings.conv_channels):
+            x = _convolution(x, conv, scaled_width(channels, settings), settings)
         x = tf.reshape(x, [-1, x.shape[1] * x.shape[2] * x.shape[3]])
         for name, units in (("fc6", settings.fc6_units), ("fc7", settings.fc7_units)):
             width = scaled_width(units, settings)
@@ -73,6 +71,20 @@ def alexnet(
         return tf.cast(logits, tf.float32)
 
 
+def weight_shapes(
+    num_classes: int, image_size: int, settings: Config
+) -> Dict[str, Tuple[int, ...]]:
+    """Return the shapes of all weights by name, e.g. ``alexnet/conv1/kernel``."""
+    with tf.Graph().as_default():
+        alexnet(tf.zeros([1, image_size, image_size, 3]), num_classes, settings)
+        return {v.op.name: tuple(v.shape.as_list()) for v in tf.trainable_variables()}
+
+
+def layer_of(variable: tf.Variable) -> str:
+    """Return the layer that a weight belongs to."""
+    return variable.op.name.split("/")[1]
+
+
 def scaled_width(units: int, settings: Config) -> int:
     """Return the number of units after the width multiplier, a multiple of 8."""
     if settings.width_multiplier == 1.0:
@@ -80,9 +92,10 @@ def scaled_width(units: int, settings: Config) -> int:
     return max(8, 8 * round(units * settings.width_multiplier / 8))
 
 
-def _convolution(x: tf.Tensor, conv: Conv, settings: Config) -> tf.Tensor:
+def _convolution(
+    x: tf.Tensor, conv: Conv, channels: int, settings: Config
+) -> tf.Tensor:
     """Convolve, rectify, and normalise and pool where the layer says so."""
-    channels = scaled_width(conv.channels, settings)
     groups = settings.groups if conv.is_grouped else 1
     with tf.variable_scope(conv.name):
         shape = [conv.kernel_size, conv.kernel_size, int(x.shape[3]) // groups]

@@ -1,13 +1,14 @@
 """The model function: logits -> predictions, metrics, or one training step."""
 
-from typing import Callable, List, NamedTuple, Optional, Tuple
+from typing import Callable, List, Mapping, NamedTuple, Optional, Tuple
 
-import tensorflow.compat.v1 as tf
+import numpy as np
 
-from alexnet_estimator import checkpoints, inputs
+from alexnet_estimator import checkpoints, inputs, warm_start
 from alexnet_estimator.config import Config
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.hooks.step_tensors import StepTensors
-from alexnet_estimator.model import LAYER_NAMES, alexnet
+from alexnet_estimator.model import LAYER_NAMES, alexnet, layer_of
 from alexnet_estimator.optim import optimizers, schedules
 from alexnet_estimator.runtime.base import ModelFn, Runtime
 
@@ -22,12 +23,17 @@ class Training(NamedTuple):
         plateau_factor: multiplies the learning rate.
         make_hooks: called with the step's scalars.
         checkpoint: path prefix that the session will restore, where this rank has one.
+        num_warm_layers: of another network, with a learning rate of their own; the same
+            on all ranks.
+        read_weights: of those layers, by name, where this rank has them.
     """
 
     plan: schedules.LearningRatePlan
     plateau_factor: float
     make_hooks: MakeHooks
     checkpoint: Optional[str] = None
+    num_warm_layers: int = 0
+    read_weights: Optional[Callable[[], Mapping[str, np.ndarray]]] = None
 
 
 def build_model_fn(
@@ -192,7 +198,7 @@ def _averages_scaffold(config: Config) -> Optional[tf.train.Scaffold]:
     if config.optim.ema_decay == 0:
         return None
     averages = tf.train.ExponentialMovingAverage(config.optim.ema_decay)
-    names = averages.variables_to_restore(tf.trainable_variables())
+    names = averages.variables_to_restore(_trained_variables(config))
     names["global_step"] = tf.train.get_or_create_global_step()
     return tf.train.Scaffold(saver=tf.train.Saver(names))
 
@@ -211,9 +217,11 @@ def _training_spec(
         tf.cast(step, tf.float32), training.plan, ops=tf
     )
     scaled = runtime.wrap_optimizer(
-        optimizers.make_optimizer(config.optim, learning_rate), config.precision
+        _make_optimizer(learning_rate, config, training), config.precision
     )
-    gradients = scaled.optimizer.compute_gradients(loss)
+    gradients = scaled.optimizer.compute_gradients(
+        loss, var_list=_trained_variables(config)
+    )
     gradients = optimizers.decay_weights(gradients, config.optim.weight_decay)
     gradients, norm = optimizers.clip_gradients(
         gradients, config.optim.gradient_clip_norm
@@ -229,5 +237,34 @@ def _training_spec(
         loss=tf.where(tf.math.is_finite(loss), loss, tf.zeros_like(loss)),
         train_op=train_op,
         training_hooks=runtime.start_hooks() + training.make_hooks(tensors),
-        scaffold=checkpoints.restoring_scaffold(training.checkpoint),
+        scaffold=_first_scaffold(training),
     )
+
+
+def _make_optimizer(
+    learning_rate: tf.Tensor, config: Config, training: Training
+) -> tf.train.Optimizer:
+    if training.num_warm_layers == 0:
+        return optimizers.make_optimizer(config.optim, learning_rate)
+    warm_layers = LAYER_NAMES[: training.num_warm_layers]
+    return optimizers.make_optimizer(
+        config.optim,
+        learning_rate,
+        is_warm=lambda variable: layer_of(variable) in warm_layers,
+        warm_factor=config.warm_start.learning_rate_factor,
+    )
+
+
+def _trained_variables(config: Config) -> List[tf.Variable]:
+    """Return the weights above the frozen ones, which get no gradients or averages."""
+    last_frozen = config.warm_start.frozen_until
+    num_frozen = LAYER_NAMES.index(last_frozen) + 1 if last_frozen else 0
+    trained = LAYER_NAMES[num_frozen:]
+    return [v for v in tf.trainable_variables() if layer_of(v) in trained]
+
+
+def _first_scaffold(training: Training) -> Optional[tf.train.Scaffold]:
+    """Return how a session gets its first values, where the usual way will not do."""
+    if training.checkpoint is None and training.read_weights is not None:
+        return warm_start.initializing_scaffold(training.read_weights)
+    return checkpoints.restoring_scaffold(training.checkpoint)

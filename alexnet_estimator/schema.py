@@ -23,7 +23,8 @@ def _any() -> Rule:
 
 
 def _one_of(*choices: Any) -> Rule:
-    return Rule("one of " + ", ".join(map(str, choices)), lambda v: v in choices)
+    names = [str(choice) or "''" for choice in choices]
+    return Rule("one of " + ", ".join(names), lambda v: v in choices)
 
 
 def _at_least(low: float) -> Rule:
@@ -54,6 +55,14 @@ def _rgb_or_empty() -> Rule:
     return Rule(
         "three numbers from 0 to 255, or () to take them from dataset.json",
         lambda v: len(v) in (0, 3) and all(_is_number(x) and 0 <= x <= 255 for x in v),
+    )
+
+
+def _channels() -> Rule:
+    return Rule(
+        "five positive even numbers, e.g. (64, 192, 384, 384, 256)",
+        lambda v: len(v) == 5
+        and all(isinstance(x, int) and x > 0 and x % 2 == 0 for x in v),
     )
 
 
@@ -148,6 +157,9 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         "num_workers": Field(0, _at_least(0), "processes; 0: one for each core"),
     },
     "model": {
+        "conv_channels": Field(
+            (96, 256, 384, 384, 256), _channels(), "of conv1 to conv5"
+        ),
         "groups": Field(2, _one_of(1, 2), "towers of conv2, conv4, conv5 (paper: 2)"),
         "width_multiplier": Field(1.0, _above(0), "scales all channels; 1.0: AlexNet"),
         "fc6_units": Field(4096, _at_least(1), "before the multiplier"),
@@ -183,6 +195,15 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         "plateau_min_gain": Field(0.02, _at_least(0), "plateau: accuracy to gain"),
         "ema_decay": Field(0.0, _from_to_below(0, 1), "average of weights; 0: off"),
         "gradient_clip_norm": Field(0.0, _at_least(0), "global norm; 0: no clipping"),
+    },
+    "warm_start": {
+        "path": Field("", _any(), "a run, a checkpoint or bvlc_alexnet.npy"),
+        "frozen_until": Field(
+            "",
+            _one_of("", "conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"),
+            "the last layer that keeps its weights, as do those before it",
+        ),
+        "learning_rate_factor": Field(1.0, _above(0), "for the restored layers"),
     },
     "precision": {
         "mode": Field(

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make the Python environment of one engine (TensorFlow build), print its interpreter:
 #
-#   python="$(bash launch/setup_env.sh [--with-tests] [--with-horovod])"
+#   python="$(bash launch/setup_env.sh [--with-tests] [--with-horovod] [--with-onnx])"
 #
 # stdout is the interpreter's path, stderr the rest. $PYTHON chooses the Python to
 # build on, $ALEXNET_TF the engine: 1.15, 1.15-intel or 2.15. Exit code 2: cannot.
@@ -133,6 +133,7 @@ for path in sys.path:
 }
 
 install_tests() { run "installing the test tools" install_package test; }
+install_onnx() { run "installing ONNX" install_package onnx; }
 
 install_horovod() {
   # Each wheel is linked to one TensorFlow build. Pip's own cache would mix them up.
@@ -197,8 +198,8 @@ install_parts() { # PART...
 parts=(base)
 for argument; do
   case "$argument" in
-    --with-tests | --with-horovod) parts+=("${argument#--with-}") ;;
-    *) fail "unknown argument $argument; known are --with-tests and --with-horovod" ;;
+    --with-tests | --with-horovod | --with-onnx) parts+=("${argument#--with-}") ;;
+    *) fail "unknown argument $argument; known: --with-tests --with-horovod --with-onnx" ;;
   esac
 done
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"

@@ -6,9 +6,15 @@ import pathlib
 import sys
 from typing import Any, Dict
 
+import pytest
+
+from alexnet_estimator import engine
+
 HERE = pathlib.Path(__file__).resolve().parent
 DOUBLES = str(HERE / "doubles")
 OLD, NEW = "r1.1.1_2021-01", "master_2023-12"
+REASON = "npu_bridge is made for TensorFlow 1.15"
+needs_1_15 = pytest.mark.skipif(not engine.is_1_15(), reason=REASON)
 
 
 def clean_environment() -> Dict[str, str]:
@@ -19,6 +25,8 @@ def clean_environment() -> Dict[str, str]:
 
 def load(monkeypatch: Any, release: str) -> None:
     """Make a release importable in this process, which is alone on one device."""
+    if not engine.is_1_15():
+        pytest.skip(REASON)
     for name in set(os.environ) - set(clean_environment()):
         monkeypatch.delenv(name)
     monkeypatch.setenv("NPU_DOUBLE_RELEASE", release)

@@ -1,11 +1,40 @@
 #!/usr/bin/env bash
-# Set up, then lint, check types and test. With arguments: only pytest, with these.
+# Set up, then lint, check types and test: everything on the default engine, and where
+# there is a Python for the other one, the files of $subset on that before.
 #
-#   bash tests/run.sh [pytest arguments]
+#   bash tests/run.sh [--all-engines] [pytest arguments]
+#
+# With --all-engines everything on both; with pytest arguments only pytest, with these.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-python="$(bash launch/setup_env.sh --with-tests --with-horovod)"
+# What meets TensorFlow most; tests/test_engines.py holds the engines together.
+subset=(tests/test_{checkpoints,inputs,model,model_fn,optimizers,train}.py)
+
+set_up_other() { # [PART...]: print the other engine's interpreter, nothing if none
+  local wish=2.15 other
+  if [[ $python == */.venv/2.15/* ]]; then wish=""; fi
+  other="$(PYTHON="" ALEXNET_TF="$wish" bash launch/setup_env.sh --with-tests "$@")" ||
+    other=""
+  if [[ $other != "$python" ]]; then echo "$other"; fi
+}
+
+python="$(bash launch/setup_env.sh --with-tests --with-horovod --with-onnx)"
+other=""
+if [[ ${1:-} == --all-engines ]]; then
+  shift
+  subset=()
+  other="$(set_up_other --with-horovod)"
+  if [[ -z $other ]]; then
+    echo "run.sh: no environment for a second engine, see above" >&2
+    exit 2
+  fi
+elif (($# == 0)); then
+  other="$(set_up_other)"
+else
+  subset=()
+fi
+
 if (($# == 0)); then
   "$python" -m black --quiet --check --diff .
   "$python" -m isort --quiet --check --diff .
@@ -15,4 +44,5 @@ if (($# == 0)); then
   # Whole files, so that their jobs are run once.
   set -- --numprocesses=2 --dist=loadfile
 fi
+if [[ -n $other ]]; then "$other" -m pytest "$@" "${subset[@]}"; fi
 exec "$python" -m pytest "$@"

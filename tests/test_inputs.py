@@ -268,6 +268,21 @@ def test_jpeg_equals_pillow(tmp_path: Any) -> None:
     assert means[0] < 2.5 < min(means[1:])  # Decoders differ by a grey level or two.
 
 
+@pytest.mark.parametrize("kind", ["png", "bmp", "gif"])
+def test_other_formats_are_decoded(tmp_path: Any, kind: str) -> None:
+    """What a GIF's 256 colours can hold; of an animation, the first picture."""
+    first, second = (
+        Image.fromarray(np.full([71, 71, 3], value, np.uint8)) for value in (40, 200)
+    )
+    first.paste((10, 20, 30), (0, 0, 71, 30))
+    more = {"save_all": True, "append_images": [second]} if kind == "gif" else {}
+    encoded = io.BytesIO()
+    first.save(encoded, kind, **more)
+    data = tiny.write_dataset(tmp_path, [[(encoded.getvalue(), 0)]], 2)
+    ((features, _),) = read_eval(data, Reader(0, 1, 1))
+    np.testing.assert_array_equal(features["image"][0], np.array(first)[4:67, 4:67])
+
+
 def test_larger_pictures_are_averaged_down(tmp_path: Any) -> None:
     picture = tiny.noise(0, 142, 142)
     ((features, _),) = read_eval(write_one(tmp_path, picture), Reader(0, 1, 1))

@@ -21,7 +21,7 @@ SERVERS = ["127.0.0.1", "127.0.0.2"]
 # A fed value, since TensorFlow computes the sum of constants only once.
 RANK = """
 import os, signal, sys, time
-import tensorflow.compat.v1 as tf
+from alexnet_estimator.engine.graph_mode import tf
 import horovod.tensorflow as hvd
 hvd.init()
 value = tf.placeholder(tf.float32, [])

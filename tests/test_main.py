@@ -224,6 +224,20 @@ def test_a_run_is_not_continued_with_another_model(
     assert pathlib.Path(trained, "config.json").read_bytes() == before
 
 
+def test_a_run_of_an_earlier_version_goes_on(
+    trained: str, tmp_path: pathlib.Path, run: Any
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(trained, str(copy))
+    record = json.loads((copy / "config.json").read_text())
+    del record["config"]["warm_start"], record["config"]["model"]["conv_channels"]
+    (copy / "config.json").write_text(json.dumps(record))
+    assert run("evaluate", f"--model_dir={copy}").code == 0
+    other = "--config.model.conv_channels=(96,256,384,256,256)"
+    output = run("evaluate", f"--model_dir={copy}", other)
+    assert output.code == 2 and "conv_channels is [96, 256, 384, 256" in output.err
+
+
 def test_a_damaged_record_is_named(
     data_dir: str, tmp_path: pathlib.Path, run: Any
 ) -> None:
@@ -340,6 +354,19 @@ def test_what_is_trained_where_little_is_said(
     assert (config.data.path, config.data.image_size) == (data_dir, 63)
 
 
+def test_ready_made_configurations_are_found_everywhere(
+    planned: Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config, _ = planned("--config=configs/tiny.py")
+    assert config.train.epochs == 4.0
+    (tmp_path / "configs").mkdir()
+    mine = (REPOSITORY / "configs" / "tiny.py").read_text().replace("4.0", "5.0")
+    (tmp_path / "configs" / "tiny.py").write_text(mine)
+    config, _ = planned("--config=configs/tiny.py")
+    assert config.train.epochs == 5.0
+
+
 def test_one_command_line_leaves_nothing_for_the_next(planned: Any) -> None:
     planned("--config.data.synthetic=True", "--seed=5", "--train_steps=3")
     config, _ = planned("--config.data.synthetic=True")
@@ -354,6 +381,20 @@ def test_flags_fit_the_schema_and_the_verbs() -> None:
         section, _, name = flag.field.partition(".")
         assert not flag.field or name in SCHEMA[section]
         assert flag.verbs and set(flag.verbs.split()) <= set(cli.VERBS)
+
+
+@pytest.mark.parametrize("name", FLAG_TABLE)
+def test_each_flag_says_what_happens_without_it(name: str, run: Any) -> None:
+    flag = FLAG_TABLE[name]
+    assert re.search(r"\b(default|required)\b", flag.doc)
+    if not flag.is_switch:
+        assert re.search(r"e\.g\. |runs/CONFIG", flag.doc)
+
+
+def test_help_fits_a_terminal(run: Any) -> None:
+    for verb in ("", *cli.VERBS):
+        lines = run(*verb.split(), "--help").out.splitlines()
+        assert [line for line in lines if len(line) > 80] == []
 
 
 def test_help(run: Any) -> None:

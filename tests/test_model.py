@@ -165,6 +165,15 @@ def test_width_multiplier_scales_every_layer_to_multiples_of_8() -> None:
     assert found == [32, 80, 112, 112, 80, 32, 1232, 3]
 
 
+def test_channels_of_convolutions_can_be_chosen() -> None:
+    channels = (64, 192, 384, 384, 256)
+    with tf.Graph().as_default():
+        build(63, num_classes=3, conv_channels=channels, width_multiplier=0.5)
+        found = [shape for name, shape in shapes().items() if name.endswith("kernel")]
+    assert [shape[3] for shape in found[:5]] == [32, 96, 192, 192, 128]
+    assert [shape[2] for shape in found[:5]] == [3, 16, 96, 96, 96]  # Two groups.
+
+
 @pytest.mark.parametrize("groups", [1, 2])
 def test_gradients_reach_every_variable(groups: int) -> None:
     images = np.random.RandomState(0).normal(size=[4, 63, 63, 3])

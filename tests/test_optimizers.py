@@ -1,13 +1,12 @@
 """What happens between gradients and weights, against numpy."""
 
-import sys
 from typing import Any, Dict, List
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from alexnet_estimator.errors import ConfigError
+from alexnet_estimator import engine
 from alexnet_estimator.model import alexnet
 from alexnet_estimator.optim.loss_scale import scale_loss
 from alexnet_estimator.optim.optimizers import (
@@ -112,14 +111,49 @@ def losses(fields: Dict[str, Any]) -> List[float]:
 
 def test_every_optimizer_lowers_the_loss_in_its_own_way() -> None:
     names = list(OPTIMIZERS)
-    try:
-        import tensorflow.contrib.opt  # noqa: F401
-    except ImportError:
+    if not engine.is_1_15():
         names.remove("lars")
     found = {name: losses(OPTIMIZERS[name]) for name in names}
     for name in names:
         assert found[name][-1] < 0.5 * found[name][0], name
     assert len({round(values[3], 6) for values in found.values()}) == len(names)
+
+
+def five_steps(optimizer: Any, variables: List[Any]) -> List[np.ndarray]:
+    """Return the variables after five steps; gradients are sines of the step."""
+    step = tf.train.get_or_create_global_step()
+    gradient = tf.sin(1.0 + tf.cast(step, tf.float32) + tf.range(3.0))
+    update = optimizer.apply_gradients([(gradient, v) for v in variables], step)
+    with tiny.session() as session:
+        session.run(tf.global_variables_initializer())
+        for _ in range(5):
+            session.run(update)
+        assert session.run(step) == 5
+        return session.run(variables)
+
+
+@pytest.mark.parametrize("name", list(OPTIMIZERS))
+def test_warm_variables_have_a_rate_of_their_own(name: str) -> None:
+    """Bit for bit as if each were trained alone at its own rate."""
+    if name == "lars":
+        pytest.importorskip("tensorflow.contrib.opt")
+    optim = tiny.config(optim=OPTIMIZERS[name]).optim
+    names = ["cold/kernel", "warm/kernel"]
+    for num_warm in range(3):
+        warm = names[2 - num_warm :]
+        with tf.Graph().as_default():
+            variables = [tf.get_variable(n, initializer=[1.0, 2.0, 3.0]) for n in names]
+            optimizer = make_optimizer(
+                optim, tf.constant(0.5), lambda v: v.op.name in warm, 0.125
+            )
+            found = five_steps(optimizer, variables)
+        for variable, values in zip(names, found):
+            with tf.Graph().as_default():
+                alone = tf.get_variable(variable, initializer=[1.0, 2.0, 3.0])
+                own_rate = 0.5 * (0.125 if variable in warm else 1.0)
+                optimizer = make_optimizer(optim, tf.constant(own_rate))
+                (expected,) = five_steps(optimizer, [alone])
+            np.testing.assert_array_equal(values, expected)
 
 
 def test_first_steps_of_momentum_nesterov_and_adam() -> None:
@@ -143,8 +177,8 @@ def test_first_steps_of_momentum_nesterov_and_adam() -> None:
             assert session.run(weight) == pytest.approx(value, rel=1e-4), name
 
 
+@pytest.mark.skipif(not engine.is_1_15(), reason="LARS is in tf.contrib of 1.15")
 def test_lars_scales_kernels_by_their_trust_ratio() -> None:
-    pytest.importorskip("tensorflow.contrib.opt")
     optim = tiny.config(optim=OPTIMIZERS["lars"]).optim
     with tf.Graph().as_default(), tiny.session() as session:
         kernel = tf.get_variable("kernel", initializer=[3.0, 4.0])
@@ -157,9 +191,3 @@ def test_lars_scales_kernels_by_their_trust_ratio() -> None:
     # 0.001 |w| / |g|; biases move as without LARS.
     np.testing.assert_allclose(found[0], [3, 4 - 0.1 * 0.001 * 5 / 2 * 2], rtol=1e-6)
     np.testing.assert_allclose(found[1], [3, 4 - 0.1 * 2], rtol=1e-6)
-
-
-def test_lars_needs_contrib(monkeypatch: Any) -> None:
-    monkeypatch.setitem(sys.modules, "tensorflow.contrib.opt", None)
-    with pytest.raises(ConfigError, match="lars.*use momentum or adam"):
-        make_optimizer(tiny.config(optim={"optimizer": "lars"}).optim, 0.1)

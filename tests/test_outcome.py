@@ -93,8 +93,12 @@ def test_the_report_shows_it(job: Run, samples: Dict[str, Any]) -> None:
     assert base64.b64encode(kernels).decode() in page
 
 
-def test_what_goes_wrong_is_a_warning(job: Run, samples: Dict[str, Any]) -> None:
+def test_what_goes_wrong_is_a_warning(
+    job: Run, samples: Dict[str, Any], capsys: pytest.CaptureFixture
+) -> None:
     assert outcome.write_outcome(job, 999) is None
+    seen = capsys.readouterr().err
+    assert seen.startswith(f"warning: {job.model_dir}: no report: DataError")
 
 
 def test_made_up_data_has_no_samples(job: Run, data_dir: str) -> None:

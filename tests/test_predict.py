@@ -290,6 +290,16 @@ def test_stdout(fake: _Fake, tmp_path: Any, capfd: pytest.CaptureFixture) -> Non
     assert lines[1].startswith(f"{tmp_path}/a.jpg,red,0.")
 
 
+def test_notebooks_have_a_stdout_for_text_only(
+    fake: _Fake, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures.save(tmp_path / "a.jpg")
+    shown = io.StringIO()
+    monkeypatch.setattr("sys.stdout", shown)
+    job.predict(fake.classifier(), str(tmp_path / "a.jpg"))
+    assert shown.getvalue().startswith(f"path,class,probability\n{tmp_path}/a.jpg,")
+
+
 def test_nothing_to_classify(fake: _Fake, tmp_path: Any) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "text").mkdir()

@@ -155,6 +155,13 @@ def test_choose_engine(
     assert install.endswith(f"--editable {extra}")
 
 
+def test_onnx_is_an_extra(machine: Machine) -> None:
+    machine.add_python(PYTHON_37)
+    assert machine.run("setup_env.sh", "--with-onnx").returncode == 0
+    installs = machine.calls("--editable")
+    assert [call.split()[-1] for call in installs] == [".[tf115intel]", ".[onnx]"]
+
+
 def test_conda_environments_are_looked_at(machine: Machine) -> None:
     python = machine.add_python(Python("my conda/bin/python3.7", "3.7.9"))
     (machine.folder / "home/.conda").mkdir(parents=True)
@@ -226,6 +233,57 @@ def test_second_run_does_nothing(machine: Machine) -> None:
     assert done.stdout.endswith("/.venv/1.15-intel/bin/python\n")
     machine.run("setup_env.sh", "--with-tests")
     assert machine.calls() == []
+
+
+def test_engines_stand_side_by_side(machine: Machine) -> None:
+    machine.add_python(PYTHON_37)
+    machine.add_python(PYTHON_311)
+    for wish in ("", "2.15"):
+        machine.run("setup_env.sh", ALEXNET_TF=wish)
+    assert len(machine.calls("-m venv")) == 2
+    for wish, engine in (("", "1.15-intel"), ("2.15", "2.15")):
+        done = machine.run("setup_env.sh", ALEXNET_TF=wish)
+        assert done.stdout.endswith(f"/.venv/{engine}/bin/python\n")
+    assert machine.calls() == []
+
+
+@pytest.mark.parametrize(
+    "pythons, arguments, num_whole, num_subset",
+    [
+        ([PYTHON_37, PYTHON_311], [], 1, 1),
+        ([PYTHON_37], [], 1, 0),
+        ([PYTHON_311], [], 1, 0),
+        ([PYTHON_37, PYTHON_311], ["--all-engines"], 2, 0),
+        ([PYTHON_37, PYTHON_311], ["tests/test_x.py"], 1, 0),
+        ([PYTHON_37, PYTHON_311], ["--all-engines", "tests/test_x.py"], 2, 0),
+    ],
+)
+def test_tests_run_on_the_engines_that_are_there(
+    machine: Machine,
+    pythons: List[Python],
+    arguments: List[str],
+    num_whole: int,
+    num_subset: int,
+) -> None:
+    for python in (*pythons, Python("bin/shellcheck", "0")):
+        machine.add_python(python)
+    (machine.clone / "tests").mkdir()
+    shutil.copy(str(ROOT / "tests/run.sh"), str(machine.clone / "tests"))
+    done = machine.run("../tests/run.sh", *arguments)
+    assert done.returncode == 0, done.stderr
+    calls = machine.calls("-m pytest")
+    subset = [call for call in calls if "tests/test_model.py" in call]
+    assert (len(calls) - len(subset), len(subset)) == (num_whole, num_subset)
+    assert "tests/test_model.py" not in calls[-1]
+
+
+def test_all_engines_needs_both(machine: Machine) -> None:
+    machine.add_python(PYTHON_37)
+    (machine.clone / "tests").mkdir()
+    shutil.copy(str(ROOT / "tests/run.sh"), str(machine.clone / "tests"))
+    done = machine.run("../tests/run.sh", "--all-engines")
+    assert done.returncode == 2
+    assert "no environment for a second engine" in done.stderr
 
 
 @pytest.mark.parametrize("change", ["setup.cfg", "constraints/1.15.txt", "python"])

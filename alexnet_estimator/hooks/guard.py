@@ -3,9 +3,8 @@
 import math
 from typing import Any, Dict
 
-import tensorflow.compat.v1 as tf
-
 from alexnet_estimator import checkpoints
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import DivergedError
 from alexnet_estimator.hooks.step_tensors import StepTensors
 

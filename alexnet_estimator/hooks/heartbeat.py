@@ -5,7 +5,7 @@ import os
 import time
 from typing import Any
 
-import tensorflow.compat.v1 as tf
+from alexnet_estimator.engine.graph_mode import tf
 
 NUM_BYTES = 100
 

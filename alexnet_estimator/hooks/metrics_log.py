@@ -13,9 +13,8 @@ import textwrap
 import time
 from typing import Any, Dict, Optional
 
-import tensorflow.compat.v1 as tf
-
 from alexnet_estimator import files
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.records import tfrecord
 
 

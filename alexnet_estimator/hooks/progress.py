@@ -1,13 +1,12 @@
 """Progress for people (a bar or plain lines) and records for programs."""
 
-import contextlib
-import sys
 import time
 from typing import Any, NamedTuple, Optional
 
-import tensorflow.compat.v1 as tf
 from tqdm import tqdm
 
+from alexnet_estimator.console import has_bars, say
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.hooks.metrics_log import MetricsLog
 from alexnet_estimator.hooks.step_tensors import StepTensors
 
@@ -75,7 +74,7 @@ class ProgressHook(tf.train.SessionRunHook):
 
     def begin(self) -> None:
         """Open the bar on a terminal."""
-        if self._is_chief and sys.stderr.isatty():
+        if self._is_chief and has_bars():
             self._bar = tqdm(total=self._plan.total_steps, unit="step", leave=False)
 
     def before_run(self, run_context: Any) -> tf.train.SessionRunArgs:
@@ -137,12 +136,6 @@ class ProgressHook(tf.train.SessionRunHook):
                 f"epoch {step / self._plan.steps_per_epoch:.2f}  {text}  "
                 f"lr {seen['learning_rate']:.3g}  {format_secs(eta_secs)} left"
             )
-
-
-def say(text: str) -> None:
-    """Print a line for people; that a disk or a pipe takes no more ends no training."""
-    with contextlib.suppress(OSError):
-        print(text, flush=True)
 
 
 def format_secs(secs: float) -> str:

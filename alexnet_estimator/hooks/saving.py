@@ -3,10 +3,9 @@
 import time
 from typing import Any, Optional
 
-import tensorflow.compat.v1 as tf
-
 from alexnet_estimator import checkpoints
 from alexnet_estimator.config import Config
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.hooks.progress import StepClock
 
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-import tensorflow.compat.v1 as tf
+from alexnet_estimator.engine.graph_mode import tf
 
 
 class StepTensors(NamedTuple):

@@ -4,7 +4,7 @@ import contextlib
 import signal
 from typing import Any, Callable, Iterator, List, Sequence
 
-import tensorflow.compat.v1 as tf
+from alexnet_estimator.engine.graph_mode import tf
 
 SumOverRanks = Callable[[Sequence[float]], List[float]]
 

@@ -3,7 +3,7 @@
 import time
 from typing import Any, Callable, List, NamedTuple, Optional
 
-import tensorflow.compat.v1 as tf
+from alexnet_estimator.engine.graph_mode import tf
 
 Clock = Callable[[], float]
 

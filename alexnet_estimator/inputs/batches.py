@@ -14,9 +14,9 @@ batch has ``"weight"`` as well, float32 [batch]: 1 for an image, 0 for padding. 
 from typing import Callable, Dict, Iterator, Sequence, Tuple
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from alexnet_estimator.config import Config
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.inputs.pictures import (
     crop,
@@ -191,6 +191,9 @@ def _colour_offset(seed: list, dataset: Dataset, data: Config) -> tf.Tensor:
     paper's reference: the standard deviation along it) and a normal number.
     """
     variances, components = np.linalg.eigh(np.array(dataset.rgb_covariance))
+    # Which of both signs a component has differs between builds of numpy.
+    largest = np.abs(components).argmax(axis=0)
+    components = components * np.sign(components[largest, range(3)])
     deviations = np.sqrt(np.maximum(variances, 0)) * data.colour_noise_std
     # Not the seed of crop and flip: equal seeds give related numbers.
     normal = tf.random.stateless_normal([3], [-1 - seed[0], seed[1]])

@@ -3,9 +3,9 @@
 from typing import List
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from alexnet_estimator.config import Config
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.records.pictures import MAX_PIXELS
 
 # The part of the picture's short side that a crop covers: the paper's 227 of 256.
@@ -77,7 +77,7 @@ def crop(encoded: tf.Tensor, position: tf.Tensor, size: int) -> tf.Tensor:
     def cut_other() -> tf.Tensor:
         with tf.control_dependencies([_bounded(_declared_sides(encoded))]):
             checked = tf.identity(encoded)
-        picture = tf.io.decode_image(checked, channels=3, expand_animations=False)
+        picture = _decode_other(checked)
         top, left, side, _ = tf.unstack(_window(tf.shape(picture)[:2], position))
         return picture[top : top + side, left : left + side]
 
@@ -86,6 +86,19 @@ def crop(encoded: tf.Tensor, position: tf.Tensor, size: int) -> tf.Tensor:
     image = tf.cond(fits, lambda: image, lambda: _resize(image, size))
     image.set_shape([size, size, 3])
     return image
+
+
+def _decode_other(encoded: tf.Tensor) -> tf.Tensor:
+    """Decode a PNG, the first picture of a GIF, or a BMP; uint8 [height, width, 3]."""
+    # Not tf.io.decode_image: TF 2.15 makes an operator of it that 1.15 cannot load.
+    start = tf.strings.substr(encoded, 0, 2)
+    return tf.case(
+        [
+            (tf.equal(start, "GI"), lambda: tf.io.decode_gif(encoded)[0]),
+            (tf.equal(start, "BM"), lambda: tf.io.decode_bmp(encoded, channels=3)),
+        ],
+        default=lambda: tf.io.decode_png(encoded, channels=3),
+    )
 
 
 def _declared_sides(encoded: tf.Tensor) -> tf.Tensor:

@@ -4,9 +4,9 @@ import os
 from typing import List, NamedTuple, Sequence, Tuple
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from alexnet_estimator.config import Config
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.records.dataset import Dataset
 
 

@@ -1,9 +1,9 @@
 """Made-up pictures with the signature of real ones."""
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from alexnet_estimator.config import Config
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.inputs.shards import Reader, mix
 from alexnet_estimator.records.dataset import Dataset, Shard, Split
 

@@ -20,19 +20,18 @@ import dataclasses
 import json
 import os
 import resource
-import sys
 import tempfile
 import time
 from typing import List, NamedTuple, Sequence
 
-import tensorflow.compat.v1 as tf
-
 from alexnet_estimator import files, inputs
 from alexnet_estimator.config import Config
+from alexnet_estimator.console import note, say
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, StopRequested
 from alexnet_estimator.hooks.heartbeat import Heartbeat
 from alexnet_estimator.hooks.metrics_log import MetricsLog
-from alexnet_estimator.hooks.progress import StepClock, say
+from alexnet_estimator.hooks.progress import StepClock
 from alexnet_estimator.hooks.step_tensors import StepTensors
 from alexnet_estimator.hooks.stopping import StopRequest
 from alexnet_estimator.hooks.timing import TimingHook, TimingPlan
@@ -150,7 +149,7 @@ def benchmark(config: Config, model_dir: str, request: Request) -> List[Record]:
                 session = _Session(run, request, stop, heartbeat, mode)
                 records.append(session.measure())
     if runs[0].runtime.is_chief and request.output != STDOUT:
-        say(to_table(records))
+        say(to_table(records), is_result=True)
     return records
 
 
@@ -228,9 +227,9 @@ class _Session:
 
     def measure(self) -> Record:
         """Run the session; write down and return what was seen."""
-        chief_says = self._run.runtime.is_chief
-        if chief_says and self._request.output != STDOUT:
-            print(f"measuring {self._mode}, {self._source} ...", file=sys.stderr)
+        is_chief = self._run.runtime.is_chief
+        if is_chief:
+            note(f"measuring {self._mode}, {self._source} ...")
         {
             "train": self._train,
             "evaluate": self._evaluate,
@@ -239,7 +238,7 @@ class _Session:
         if self._stop.is_agreed:
             raise StopRequested(f"stopped while measuring {self._mode}, as requested")
         record = self._describe()
-        if chief_says:
+        if is_chief:
             self._write(record)
         return record
 
@@ -318,7 +317,7 @@ class _Session:
     def _write(self, record: Record) -> None:
         request = self._request
         if request.output == STDOUT:
-            say(to_line(record).rstrip())
+            say(to_line(record).rstrip(), is_result=True)
         elif request.output:
             files.append_bytes(request.output, to_line(record).encode())
         if request.has_profile and self._timing.traces:

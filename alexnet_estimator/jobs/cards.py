@@ -3,20 +3,24 @@
 from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from alexnet_estimator import checkpoints
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.hooks.progress import format_secs
 from alexnet_estimator.inputs import slices_of_rank
 from alexnet_estimator.jobs.evaluate import Evaluation, majority_share
 from alexnet_estimator.jobs.run import Run
-from alexnet_estimator.model import alexnet
+from alexnet_estimator.model import weight_shapes
 from alexnet_estimator.optim.loss_scale import resolve_loss_scale
 from alexnet_estimator.optim.schedules import learning_rate
+from alexnet_estimator.warm_start import WarmStart
 
 
 def start_card(
-    run: Run, restored_step: Optional[int], changes: Sequence[str] = ()
+    run: Run,
+    restored_step: Optional[int],
+    changes: Sequence[str] = (),
+    warm: Optional[WarmStart] = None,
 ) -> str:
     """Describe what is about to be trained.
 
@@ -24,12 +28,14 @@ def start_card(
         run: an opened run.
         restored_step: global step of the checkpoint that it starts from; None: new.
         changes: of the configuration since the last start.
+        warm: what it takes or took over from another network.
     """
     config, plan = run.config, run.learning_rate_plan
     batch = config.train.batch_size_per_rank
     rates = [float(learning_rate(float(s), plan)) for s in (0, plan.total_steps - 1)]
     peak = f"{rates[0]:g} at first, at most {plan.peak:g}, {rates[1]:g} at last"
-    start = f"step {restored_step}" if restored_step is not None else "new weights"
+    new = warm.source if warm else "new weights"
+    start = new if restored_step is None else f"step {restored_step}"
     finished = restored_step is not None and restored_step >= run.total_steps
     rows = [
         ("device", f"{run.runtime.device}, TensorFlow {tf.__version__}"),
@@ -42,10 +48,33 @@ def start_card(
         ("steps", f"{run.total_steps}, {run.steps_per_epoch} an epoch"),
         ("learning rate", f"{config.optim.schedule}: {peak}"),
         ("starts from", start + (", finished already" if finished else "")),
+        *(warm_start_rows(run, warm, restored_step is None) if warm else ()),
         *(("changed", change) for change in changes),
         ("model_dir", run.model_dir),
     ]
     return format_card("AlexNet", rows)
+
+
+def warm_start_rows(run: Run, warm: WarmStart, is_new: bool) -> List[Tuple[str, str]]:
+    """Say what is taken over from another network, and how it is trained.
+
+    Args:
+        run: an opened run.
+        warm: of its warm start.
+        is_new: the run has no checkpoint of its own yet; else just the essentials.
+    """
+    settings, layers = run.config.warm_start, warm.restored
+    factor, frozen_until = settings.learning_rate_factor, settings.frozen_until
+    rate = f", learning rate x {factor:g}" if factor != 1 else ""
+    rows = [("restored", " ".join(layers) + rate)]
+    if frozen_until:
+        frozen = layers[: layers.index(frozen_until) + 1]
+        rows.append(("frozen", " ".join(frozen)))
+    if not is_new:
+        return [*rows, ("warm start", warm.source)]
+    rows += [("new", f"{layer}: {reason}") for layer, reason in warm.new.items()]
+    rows += [("left out", ", ".join(warm.left_out))] if warm.left_out else []
+    return rows + [("note", note) for note in warm.notes]
 
 
 def end_card(run: Run, result: Evaluation, secs: float) -> str:
@@ -97,12 +126,10 @@ def shards_rows(run: Run) -> List[Tuple[str, str]]:
 
 def count_parameters(run: Run) -> int:
     """Return the number of trainable numbers, from the graph itself."""
-    size = run.config.data.image_size
-    with tf.Graph().as_default():
-        images = tf.zeros([1, size, size, 3])
-        alexnet(images, run.dataset.num_classes, run.config.model)
-        shapes = [v.shape.as_list() for v in tf.trainable_variables()]
-    return int(sum(np.prod(shape) for shape in shapes))
+    shapes = weight_shapes(
+        run.dataset.num_classes, run.config.data.image_size, run.config.model
+    )
+    return int(sum(np.prod(shape) for shape in shapes.values()))
 
 
 def format_card(title: str, rows: List[Tuple[str, Any]]) -> str:

@@ -6,9 +6,9 @@ import os
 from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Tuple
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from alexnet_estimator.config import Config, load_resolved
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.jobs.evaluate import find_checkpoint
 from alexnet_estimator.jobs.run import RECORD_FILE

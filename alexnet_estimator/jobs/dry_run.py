@@ -5,6 +5,7 @@ from typing import Optional
 from alexnet_estimator import checkpoints, rank_table
 from alexnet_estimator.config import Config
 from alexnet_estimator.jobs import cards
+from alexnet_estimator.jobs.first_weights import plan_first_weights
 from alexnet_estimator.jobs.run import fitting_record, open_run
 from alexnet_estimator.rank_table import Topology
 from alexnet_estimator.runtime.local import LocalRuntime
@@ -36,6 +37,6 @@ def dry_run(config: Config, model_dir: str, topology: Optional[Topology]) -> str
     fitting_record(run, is_training=True)
     newest = checkpoints.latest(run.model_dir)
     step = checkpoints.step_of(newest) if newest else None
-    card = cards.start_card(run, step)
+    card = cards.start_card(run, step, warm=plan_first_weights(run))
     parts = [rank_table.describe(topology)] if topology else []
     return "\n".join([*parts, card, "dry run: nothing was trained"])

@@ -3,13 +3,12 @@
 import json
 import os
 import pathlib
-import sys
 from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from alexnet_estimator import checkpoints, inputs
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.files import write_text
 from alexnet_estimator.hooks.heartbeat import Heartbeat, HeartbeatHook
@@ -50,18 +49,9 @@ def find_checkpoint(model_dir: str, wanted: Optional[str] = None) -> str:
     Raises:
         DataError: there is none.
     """
-    candidates = (
-        [wanted] if wanted else reversed(checkpoints.list_checkpoints(model_dir))
-    )
-    problems = []
-    for prefix in candidates:
-        problem = checkpoints.find_problem(prefix)
-        if problem is None:
-            return prefix
-        problems.append(f"{prefix}: {problem}")
-        print(f"warning: passed over {problems[-1]}", file=sys.stderr, flush=True)
+    candidates = [wanted] if wanted else checkpoints.list_checkpoints(model_dir)[::-1]
     advice = "write FOLDER/model.ckpt-STEP" if wanted else "train first"
-    raise DataError([*problems, f"no valid checkpoint: {advice}"], model_dir)
+    return checkpoints.first_valid(candidates, model_dir, advice)
 
 
 def evaluate_sums(

@@ -9,11 +9,11 @@ import shutil
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 from PIL import Image
 
 from alexnet_estimator import checkpoints, files, inputs
 from alexnet_estimator.config import Config
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.jobs import serving
 from alexnet_estimator.jobs.classifier import (

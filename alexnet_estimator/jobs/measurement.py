@@ -7,8 +7,8 @@ import re
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.hooks.timing import Tick
 from alexnet_estimator.jobs.run import versions
 from alexnet_estimator.runtime.base import session_config

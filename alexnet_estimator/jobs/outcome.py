@@ -8,10 +8,11 @@ import os
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 from PIL import Image
 
 from alexnet_estimator import checkpoints, files, inputs, report
+from alexnet_estimator.console import warn
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.jobs.classifier import trained
 from alexnet_estimator.jobs.pictures import draw_conv1_kernels
@@ -56,7 +57,7 @@ def write_outcome(run: Run, step: int) -> Optional[str]:
             files.write_bytes(path, text.encode("utf-8", "replace"))
         return report.write_report([run.model_dir])
     except Exception as error:  # The training itself is complete and saved.
-        tf.logging.warning("%s: no report: %r", run.model_dir, error)
+        warn(f"{run.model_dir}: no report: {error!r}")
         return None
 
 

@@ -5,10 +5,10 @@ import math
 from typing import Optional
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 from PIL import Image
 
 from alexnet_estimator import inputs, report
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.jobs.evaluate import Evaluation
 from alexnet_estimator.jobs.run import Run
 from alexnet_estimator.runtime.base import session_config

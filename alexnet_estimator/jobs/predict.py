@@ -29,6 +29,7 @@ import numpy as np
 from tqdm import tqdm
 
 from alexnet_estimator import inputs
+from alexnet_estimator.console import has_bars
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.jobs.classifier import Classifier
 from alexnet_estimator.records import layouts
@@ -178,7 +179,7 @@ def find_sources(sources: Sequence[str]) -> List[Found]:
 
     Args:
         sources: files, folders, zips, and ``.txt`` files that name one of these in
-            each line.
+            each line; or one of these alone.
 
     Returns:
         All pictures; what a list names and is not there, and links that lead out of a
@@ -189,7 +190,7 @@ def find_sources(sources: Sequence[str]) -> List[Found]:
     """
     found: List[Found] = []
     problems: List[str] = []
-    for source in sources:
+    for source in [sources] if isinstance(sources, str) else sources:
         if not source.lower().endswith(_LIST_SUFFIX) or os.path.isdir(source):
             found += _find(source, problems)
             continue
@@ -338,7 +339,7 @@ class _Stopwatch:
 def _progress_bar(num_images: int) -> Iterator[tqdm]:
     """Show a bar on a terminal, and keep Pillow's remarks on oddities out of it."""
     with warnings.catch_warnings(), tqdm(
-        desc="predicting", total=num_images, unit=" images", disable=None
+        desc="predicting", total=num_images, unit=" images", disable=not has_bars()
     ) as bar:
         warnings.filterwarnings("ignore", module="PIL")
         yield bar
@@ -353,7 +354,10 @@ def _complete_file(path: str) -> Iterator[BinaryIO]:
         DataError: it cannot be written to its end.
     """
     if path == STDOUT:
-        yield sys.stdout.buffer
+        buffer: Any = getattr(sys.stdout, "buffer", None) or io.BytesIO()
+        yield buffer
+        if isinstance(buffer, io.BytesIO):  # A notebook's stdout takes text only.
+            sys.stdout.write(buffer.getvalue().decode("utf-8", "replace"))
         sys.stdout.flush()
         return
     folder, name = os.path.split(path)

@@ -13,11 +13,11 @@ import sys
 from typing import Any, Dict, Iterator, List, Optional
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 import alexnet_estimator
 from alexnet_estimator import inputs, records
-from alexnet_estimator.config import Config
+from alexnet_estimator.config import Config, default_config, validate
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.files import write_text
 from alexnet_estimator.optim import schedules
@@ -34,6 +34,7 @@ _RECORD_ERRORS = (
     tf.errors.InvalidArgumentError,
     tf.errors.NotFoundError,
 )
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,14 +105,15 @@ def open_run(config: Config, model_dir: str, runtime: Optional[Runtime] = None) 
     """Choose the runtime, open the data and settle what depends on them.
 
     Args:
-        config: validated; changed in place where it says "measure" or "auto".
+        config: changed in place where it says "measure" or "auto".
         model_dir: of the run; raw pictures are converted into a folder beside it.
         runtime: None: the one that configuration and environment ask for.
 
     Raises:
-        ConfigError: the device or the precision is not available.
+        ConfigError: it is wrong, or the device or the precision is not available.
         DataError: the data cannot be used.
     """
+    validate(config)
     model_dir = os.path.abspath(model_dir)
     runtime = runtime or make_runtime(config)
     dataset = open_data(config, model_dir)
@@ -198,7 +200,7 @@ def record_run(run: Run) -> List[str]:
 def _changed_fields(old: dict, new: dict) -> List[str]:
     """Return ``section.field: before -> now`` for what changes the training itself."""
     changes = []
-    for section in ("data", "model", "optim", "precision", "train"):
+    for section in ("data", "model", "optim", "warm_start", "precision", "train"):
         for name, value in json.loads(json.dumps(new[section])).items():
             before = old[section].get(name)
             if before != value:
@@ -221,9 +223,16 @@ def fitting_record(run: Run, is_training: bool) -> Dict[str, Any]:
         return {}
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-        problems = _find_misfits(record["config"], run.config, is_training)
+        record["config"] = _with_defaults(record["config"])
+        problems = _find_misfits(record["config"], _as_stored(run.config), is_training)
         names = list(record["class_names"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (
+        AttributeError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RecursionError,
+    ) as error:
         raise ConfigError(
             f"damaged ({error!r}): restore it, or use another --model_dir", str(file)
         ) from error
@@ -241,13 +250,27 @@ def fitting_record(run: Run, is_training: bool) -> Dict[str, Any]:
     return record
 
 
-def _find_misfits(old: Dict[str, Any], new: Config, is_training: bool) -> List[str]:
+def _as_stored(config: Config) -> Dict[str, Any]:
+    """Return a configuration as it is read back from ``config.json``."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def _with_defaults(stored: Dict[str, Any]) -> Dict[str, Any]:
+    """Return a stored configuration with the fields that its version did not have."""
+    defaults = _as_stored(default_config())
+    return {name: {**defaults[name], **stored.get(name, {})} for name in defaults}
+
+
+def _find_misfits(
+    old: Dict[str, Any], new: Dict[str, Any], is_training: bool
+) -> List[str]:
     """Return the fields by which variables differ in number or shape."""
-    model = ("groups", "width_multiplier", "fc6_units", "fc7_units")
+    model = ("conv_channels", "groups", "width_multiplier", "fc6_units", "fc7_units")
     names = [("data", "image_size")] + [("model", name) for name in model]
     if is_training:
-        names.append(("optim", "optimizer"))
-    if new.optim.ema_decay > 0 and old["optim"]["ema_decay"] == 0:
+        names += [("optim", "optimizer"), ("warm_start", "path")]
+        names += [("warm_start", "frozen_until")]
+    if new["optim"]["ema_decay"] > 0 and old["optim"]["ema_decay"] == 0:
         names.append(("optim", "ema_decay"))
     return [
         f"{section}.{name} is {new[section][name]!r}, in the stored run "
@@ -287,19 +310,29 @@ def explain_full_disk(model_dir: str) -> Iterator[None]:
     """Name the file that does not fit on the disk, and the room that is left.
 
     Raises:
-        DataError: in place of an OSError that says so.
+        DataError: in place of an OSError, or an error of TensorFlow, that says so.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno not in _NO_ROOM:
             raise
-        free_mib = shutil.disk_usage(model_dir).free >> 20
-        raise DataError(
-            f"cannot write {error.filename or 'a file'} ({free_mib} MiB free): "
-            f"{error.strerror}; make room and run the same command again",
-            model_dir,
-        ) from error
+        raise _no_room(error.filename, error.strerror, model_dir) from error
+    except RuntimeError as error:
+        # Of TF 2.15, whose Estimator does not end an evaluation without its events.
+        file, _, reason = str(error).partition("; ")
+        if not reason.startswith(tuple(map(os.strerror, _NO_ROOM))):
+            raise
+        raise _no_room(file, reason.splitlines()[0], model_dir) from error
+
+
+def _no_room(file: Optional[str], reason: str, model_dir: str) -> DataError:
+    free_mib = shutil.disk_usage(model_dir).free >> 20
+    return DataError(
+        f"cannot write {file or 'a file'} ({free_mib} MiB free): {reason}; make room "
+        "and run the same command again",
+        model_dir,
+    )
 
 
 @contextlib.contextmanager

@@ -10,10 +10,10 @@ import os
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from alexnet_estimator import checkpoints, files, inputs
 from alexnet_estimator.config import Config
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.jobs.classifier import ASSETS, IMAGES, PROBABILITIES, loaded
 from alexnet_estimator.jobs.run import RECORD_FILE, versions
@@ -92,8 +92,12 @@ def freeze(model: Model) -> tf.GraphDef:
     with tf.Graph().as_default() as graph, _session(model) as session:
         images = tf.placeholder(tf.float32, [model.batch_size, size, size, 3], IMAGES)
         _restore(model, images, session)
+        # Attributes that are newer than TF 1.15 would keep it from loading the file.
+        meta_graph = tf.train.export_meta_graph(
+            graph=graph, collection_list=[], strip_default_attrs=True
+        )
         return tf.graph_util.convert_variables_to_constants(
-            session, graph.as_graph_def(), [PROBABILITIES]
+            session, meta_graph.graph_def, [PROBABILITIES]
         )
 
 
@@ -123,8 +127,8 @@ def require_onnx() -> None:
         import tf2onnx  # noqa: F401
     except ImportError as error:
         raise ConfigError(
-            f"the format onnx needs tf2onnx and onnxruntime ({error}): "
-            'pip install "alexnet-estimator[onnx]", or leave it out'
+            f"the format onnx needs tf2onnx and onnxruntime ({error}): in a clone, "
+            "`bash launch/setup_env.sh --with-onnx` adds them; or leave it out"
         ) from error
 
 

@@ -1,19 +1,20 @@
 """Training: steps until the next evaluation, evaluation, and on until the end."""
 
 import contextlib
+import functools
 import hashlib
 import time
 from typing import Dict, List, Optional, Sequence, Tuple
 
-import tensorflow.compat.v1 as tf
-
-from alexnet_estimator import checkpoints, inputs
+from alexnet_estimator import checkpoints, inputs, warm_start
 from alexnet_estimator.config import to_json
+from alexnet_estimator.console import say
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import StopRequested
 from alexnet_estimator.hooks.guard import FiniteGuard
 from alexnet_estimator.hooks.heartbeat import Heartbeat, HeartbeatHook
 from alexnet_estimator.hooks.metrics_log import MetricsLog
-from alexnet_estimator.hooks.progress import ProgressHook, ProgressPlan, StepClock, say
+from alexnet_estimator.hooks.progress import ProgressHook, ProgressPlan, StepClock
 from alexnet_estimator.hooks.saving import SaveHook
 from alexnet_estimator.hooks.step_tensors import StepTensors
 from alexnet_estimator.hooks.stopping import AgreedStop, StopRequest
@@ -25,6 +26,7 @@ from alexnet_estimator.jobs.evaluate import (
     summarise,
     write_evaluation,
 )
+from alexnet_estimator.jobs.first_weights import plan_first_weights, read_first_weights
 from alexnet_estimator.jobs.outcome import write_outcome
 from alexnet_estimator.jobs.run import (
     Run,
@@ -38,6 +40,7 @@ from alexnet_estimator.launch.lock import locked
 from alexnet_estimator.model_fn import Training, build_model_fn
 from alexnet_estimator.optim import schedules
 from alexnet_estimator.optim.loss_scale import resolve_loss_scale
+from alexnet_estimator.warm_start import WarmStart
 
 # Of an evaluation, what metrics.jsonl and TensorBoard show.
 LOGGED = ("loss", "top_1_accuracy", "top_5_accuracy", "num_images")
@@ -62,12 +65,14 @@ def train(run: Run) -> Evaluation:
         request = stack.enter_context(StopRequest().listening())
         make_model_dir(run)
         changes: List[str] = []
+        plan: Optional[WarmStart] = None
         if run.runtime.is_chief:
             stack.enter_context(locked(run.model_dir))
+            plan = plan_first_weights(run)
             changes = record_run(run)
         agree_on_run(run)
         log = MetricsLog(run.model_dir, run.runtime.is_chief)
-        result = _Trainer(run, log, request).train(changes)
+        result = _Trainer(run, log, request, plan).train(changes)
     return result
 
 
@@ -78,7 +83,8 @@ def agree_on_run(run: Run) -> None:
         RankError: they do not.
     """
     config = run.config.copy_and_resolve_references()
-    config.data.path = ""  # Servers may keep the same data in different places.
+    # Servers may keep the same data in different places; a source, only the first has.
+    config.data.path = config.warm_start.path = ""
     digests = {
         "the configuration": hashlib.sha256(to_json(config).encode()).hexdigest(),
         "the data": hashlib.sha256(run.dataset.digest.encode()).hexdigest(),
@@ -93,8 +99,17 @@ def agree_on_run(run: Run) -> None:
 class _Trainer:
     """Alternates training and evaluation until the last step."""
 
-    def __init__(self, run: Run, log: MetricsLog, request: StopRequest):
-        self._run, self._log, self._request = run, log, request
+    def __init__(
+        self,
+        run: Run,
+        log: MetricsLog,
+        request: StopRequest,
+        plan: Optional[WarmStart],
+    ):
+        self._run, self._log, self._request, self._plan = run, log, request, plan
+        # Rank 0's: its plan is the only one.
+        num_layers = len(plan.restored) if plan else 0
+        self._num_warm_layers = int(run.runtime.sum_over_ranks([num_layers])[0])
         self._start_secs = time.monotonic()
         self._heartbeat = Heartbeat(run.runtime.heartbeat_path)
         self._history: List[Tuple[float, float]] = []
@@ -110,6 +125,8 @@ class _Trainer:
         restored = self._agree_on_step(is_checked=False)
         step = restored or 0
         self._history = _read_history(run, step)
+        if self._plan and restored is None:
+            warm_start.write_record(self._plan, run.model_dir)
         self._note_start(restored, changes)
         while step < run.total_steps and not self._is_good_enough():
             self._train_until(step, _next_evaluation(run, step))
@@ -122,13 +139,13 @@ class _Trainer:
         self._log.write("end", step, seconds=round(secs, 1))
         if run.runtime.is_chief:
             write_outcome(run, step)
-        self._say(cards.end_card(run, result, secs))
+        self._say(cards.end_card(run, result, secs), is_result=True)
         return result
 
     def _note_start(self, restored: Optional[int], changes: Sequence[str]) -> None:
         """Show and record what is about to be trained."""
         run, step = self._run, restored or 0
-        card = cards.start_card(run, restored, changes)
+        card = cards.start_card(run, restored, changes, self._plan)
         self._say(card)
         self._log.write(
             "start",
@@ -181,12 +198,16 @@ class _Trainer:
 
     def _train_until(self, step: int, target: int) -> None:
         """Train from ``step`` to ``target``, or until a stop is agreed on."""
-        run = self._run
+        run, plan = self._run, self._plan
         training = Training(
             plan=run.learning_rate_plan,
             plateau_factor=_agreed_plateau_factor(run, self._history),
             make_hooks=self._make_hooks,
             checkpoint=checkpoints.path_of(run.model_dir, step),
+            num_warm_layers=self._num_warm_layers,
+            read_weights=functools.partial(read_first_weights, run, plan)
+            if plan
+            else None,
         )
         run_steps(run, training, step, target)
 
@@ -236,9 +257,9 @@ class _Trainer:
         )
         return result
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str, is_result: bool = False) -> None:
         if self._run.runtime.is_chief:
-            say(text)
+            say(text, is_result)
 
 
 def run_steps(

@@ -3,6 +3,7 @@
 No TensorFlow is imported here.
 """
 
+from alexnet_estimator.launch.before_tensorflow import prepare_tensorflow
 from alexnet_estimator.launch.environment import Rank, is_rank_process, plan
 from alexnet_estimator.launch.job import run
 from alexnet_estimator.launch.options import Options
@@ -17,6 +18,7 @@ __all__ = [
     "is_rank_process",
     "plan",
     "prepare_signals",
+    "prepare_tensorflow",
     "run",
     "supervise",
 ]

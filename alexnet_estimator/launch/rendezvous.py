@@ -14,6 +14,7 @@ import threading
 import time
 from typing import Any, Dict, Iterator, Optional
 
+from alexnet_estimator.console import note
 from alexnet_estimator.errors import ConfigError, RankError
 from alexnet_estimator.launch.environment import rendezvous_address
 from alexnet_estimator.rank_table.local import is_own_address
@@ -96,11 +97,9 @@ def meet(topology: Topology, server_id: str, port: int, timeout_secs: float) -> 
         RankError: some did not come; names their ranks.
         ConfigError: the tables differ.
     """
-    print(
+    note(
         f"server {server_id} waits up to {timeout_secs:g} s for the others of "
-        f"{', '.join(topology.servers)}",
-        file=sys.stderr,
-        flush=True,
+        f"{', '.join(topology.servers)}"
     )
     deadline = time.monotonic() + timeout_secs
     own, digests = _digest(topology), {}  # type: str, Dict[str, Optional[str]]

@@ -8,9 +8,8 @@ gradients overflow is skipped.  On an NPU the vendor's managers follow the same 
 
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
-import tensorflow.compat.v1 as tf
-
 from alexnet_estimator.config import Config
+from alexnet_estimator.engine.graph_mode import tf
 
 # All other modes compute something in float16, whose small gradients become zero.
 FLOAT32_MODES = ("must_keep_origin_dtype", "force_fp32")

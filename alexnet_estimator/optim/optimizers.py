@@ -1,26 +1,71 @@
 """The optimizers and the steps between gradients and weights."""
 
-from typing import Any, List, Optional, Sequence, Tuple
-
-import tensorflow.compat.v1 as tf
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 from alexnet_estimator.config import Config
-from alexnet_estimator.errors import ConfigError
+from alexnet_estimator.engine.graph_mode import tf
 
 GradientsAndVariables = Sequence[Tuple[tf.Tensor, tf.Variable]]
 
 
-def make_optimizer(optim: Config, learning_rate: tf.Tensor) -> tf.train.Optimizer:
+def make_optimizer(
+    optim: Config,
+    learning_rate: tf.Tensor,
+    is_warm: Optional[Callable[[tf.Variable], bool]] = None,
+    warm_factor: float = 1.0,
+) -> tf.train.Optimizer:
     """Return the configured optimizer.
 
     Args:
         optim: the configuration's ``optim`` section.
         learning_rate: float32 scalar.
+        is_warm: tells which variables have a learning rate of their own.
+        warm_factor: what theirs is multiplied by.
     """
     optimizer = _bare_optimizer(optim, learning_rate)
+    if is_warm is not None:
+        warm = _bare_optimizer(optim, warm_factor * learning_rate)
+        optimizer = TwoRateOptimizer(optimizer, warm, is_warm)
     if optim.ema_decay == 0:
         return optimizer
     return AveragingOptimizer(optimizer, optim.ema_decay)
+
+
+class TwoRateOptimizer(tf.train.Optimizer):
+    """Trains some variables with one optimizer and the rest with another.
+
+    Scaling gradients instead would do nothing to Adam and LARS, which divide by them.
+    """
+
+    def __init__(
+        self,
+        optimizer: tf.train.Optimizer,
+        warm: tf.train.Optimizer,
+        is_warm: Callable[[tf.Variable], bool],
+    ):
+        super().__init__(use_locking=False, name="TwoRate" + optimizer.get_name())
+        self._optimizer, self._warm, self._is_warm = optimizer, warm, is_warm
+
+    def compute_gradients(self, *args: Any, **kwargs: Any) -> List[tuple]:
+        """Compute the gradients of all."""
+        return self._optimizer.compute_gradients(*args, **kwargs)
+
+    def apply_gradients(
+        self,
+        grads_and_vars: GradientsAndVariables,
+        global_step: Optional[tf.Variable] = None,
+        name: Optional[str] = None,
+    ) -> tf.Operation:
+        """Apply each part's gradients with its optimizer, then count the step."""
+        pairs = list(grads_and_vars)
+        warm = [pair for pair in pairs if self._is_warm(pair[1])]
+        cold = [pair for pair in pairs if not self._is_warm(pair[1])]
+        parts = [(self._optimizer, cold), (self._warm, warm)]
+        updates = [optimizer.apply_gradients(part) for optimizer, part in parts if part]
+        if global_step is None:
+            return tf.group(*updates, name=name)
+        with tf.control_dependencies(updates):
+            return tf.assign_add(global_step, 1, name=name).op
 
 
 class AveragingOptimizer(tf.train.Optimizer):
@@ -94,13 +139,9 @@ def _is_kernel(variable: tf.Variable) -> bool:
 
 def _lars(optim: Config, learning_rate: tf.Tensor) -> tf.train.Optimizer:
     """You et al., "Large Batch Training of Convolutional Networks", 2017."""
-    try:
-        from tensorflow.contrib.opt import LARSOptimizer
-    except ImportError as error:
-        raise ConfigError(
-            f"optim.optimizer is 'lars', which TensorFlow {tf.__version__} does not "
-            "have (it is in tf.contrib of 1.15); use momentum or adam"
-        ) from error
+    # Of TensorFlow 1.15 only, as config.validate has made sure.
+    from tensorflow.contrib.opt import LARSOptimizer
+
     # decay_weights has added the decay to the gradients.
     return LARSOptimizer(
         learning_rate, momentum=optim.momentum, weight_decay=0.0, skip_list=["bias"]

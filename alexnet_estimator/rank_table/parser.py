@@ -1,10 +1,10 @@
 """Rank table -> Topology, or all that is wrong with it."""
 
 import os
-import sys
 import time
 from typing import Any, Dict, List, Mapping
 
+from alexnet_estimator.console import note
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.rank_table.checker import ASCEND_910, SUPER_POD, Checker, Entry
 from alexnet_estimator.rank_table.json_file import load, shown
@@ -32,8 +32,7 @@ def read(path: str, wait_secs: float = 0) -> Topology:
     deadline = time.monotonic() + wait_secs
     table = load(path)
     if wait_secs > 0 and table.get("status") == "initializing":
-        message = f"{path} is initializing; waiting up to {wait_secs:g} s"
-        print(message, file=sys.stderr, flush=True)
+        note(f"{path} is initializing; waiting up to {wait_secs:g} s")
     while table.get("status") == "initializing" and time.monotonic() < deadline:
         time.sleep(min(POLL_SECS, wait_secs))
         table = load(path)

@@ -15,7 +15,6 @@ import json
 import os
 import re
 import shutil
-import sys
 from concurrent.futures.process import BrokenProcessPool
 from typing import Dict, List, Optional, Sequence, Tuple
 
@@ -24,6 +23,7 @@ import tqdm
 
 from alexnet_estimator import files
 from alexnet_estimator.config import Config
+from alexnet_estimator.console import has_bars, note
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.records import layouts, manifest
 from alexnet_estimator.records.dataset import (
@@ -245,7 +245,7 @@ def _run(
         desc="converting",
         total=sum(len(task.pictures) for task in missing),
         unit=" images",
-        disable=None if show_progress else True,  # None: only on a terminal.
+        disable=not (show_progress and has_bars()),
     )
     with bar, pool:
         futures = {pool.submit(write_shard, task): task for task in missing}
@@ -317,4 +317,4 @@ def _print_summary(
         lines.append(f"{num_rejects} unusable pictures, listed in {REJECTS_FILE}")
     if pictures.num_ignored:
         lines.append(f"{pictures.num_ignored} pictures outside the layout ignored")
-    print("\n".join(lines), file=sys.stderr)
+    note("\n".join(lines))

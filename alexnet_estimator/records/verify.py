@@ -8,6 +8,7 @@ from typing import Counter, List, NamedTuple, Optional, Sequence
 
 import tqdm
 
+from alexnet_estimator.console import has_bars
 from alexnet_estimator.records import examples, manifest, tfrecord
 from alexnet_estimator.records.dataset import Dataset, Shard
 from alexnet_estimator.records.pictures import decode as decode_picture
@@ -105,7 +106,7 @@ def check_shards(
             desc="verifying",
             total=len(shards),
             unit=" shards",
-            disable=None if show_progress else True,  # None: only on a terminal.
+            disable=not (show_progress and has_bars()),
         )
         return list(bar)
 

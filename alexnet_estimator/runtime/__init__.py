@@ -3,6 +3,7 @@
 import os
 from typing import Mapping
 
+from alexnet_estimator import engine
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.runtime.base import Runtime
@@ -47,11 +48,19 @@ def settle_device(device: str) -> str:
     Raises:
         ConfigError: there is no such device.
     """
+    from alexnet_estimator.runtime import npu
+
+    if not engine.is_1_15():
+        if device == "npu":
+            raise ConfigError(f"runtime.device is npu, but {engine.NPU_NEEDS_1_15}")
+        # Not the CPU unasked: who has NPUs would wait for it for weeks.
+        if device == "auto" and npu.has_devices():
+            raise ConfigError(f"this machine has NPUs, but {engine.NPU_NEEDS_1_15}")
     if device not in ("auto", "gpu"):
         return device
-    if device == "auto" and _has_npu():
+    if device == "auto" and npu.is_available():
         return "npu"
-    import tensorflow.compat.v1 as tf
+    from alexnet_estimator.engine.graph_mode import tf
 
     has_gpu = bool(tf.config.experimental.list_physical_devices("GPU"))
     if device == "gpu" and not has_gpu:
@@ -60,12 +69,6 @@ def settle_device(device: str) -> str:
             "1.15 with CUDA support, or use --device=cpu"
         )
     return "gpu" if has_gpu else "cpu"
-
-
-def _has_npu() -> bool:
-    from alexnet_estimator.runtime import npu
-
-    return npu.is_available()
 
 
 def _settle_precision(config: Config, device: str) -> None:

@@ -9,9 +9,8 @@ import contextlib
 import os
 from typing import Callable, Iterator, List, Sequence
 
-import tensorflow.compat.v1 as tf
-
 from alexnet_estimator.config import Config
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import RankError
 from alexnet_estimator.optim.loss_scale import ScaledOptimizer
 

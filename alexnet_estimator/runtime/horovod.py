@@ -10,9 +10,9 @@ import tempfile
 from typing import Iterator, List, Sequence
 
 import horovod.tensorflow as hvd
-import tensorflow.compat.v1 as tf
 
 from alexnet_estimator.config import Config
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import RankError
 from alexnet_estimator.optim.loss_scale import ScaledOptimizer, scale_loss
 from alexnet_estimator.runtime.base import ModelFn, Runtime, session_config

@@ -2,9 +2,8 @@
 
 from typing import List, Sequence
 
-import tensorflow.compat.v1 as tf
-
 from alexnet_estimator.config import Config
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.optim.loss_scale import ScaledOptimizer, scale_loss
 from alexnet_estimator.runtime.base import ModelFn, Runtime, session_config
 

@@ -19,9 +19,9 @@ import tempfile
 from typing import Any, List, Mapping, Optional, Sequence
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from alexnet_estimator.config import Config
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.optim.loss_scale import ScaledOptimizer, resolve_loss_scale
 from alexnet_estimator.runtime.base import ModelFn, Runtime, session_config
@@ -37,10 +37,14 @@ INSTALL_HINT = (
 VALUES_PER_GATHER = 64
 
 
+def has_devices() -> bool:
+    """Return whether this machine shows NPUs."""
+    return bool(glob.glob("/dev/davinci[0-9]*"))
+
+
 def is_available() -> bool:
     """Return whether ``--device=auto`` takes the NPU, without importing anything."""
-    has_devices = bool(glob.glob("/dev/davinci[0-9]*"))
-    return has_devices and importlib.util.find_spec("npu_bridge") is not None
+    return has_devices() and importlib.util.find_spec("npu_bridge") is not None
 
 
 class NpuRuntime(Runtime):

@@ -5,9 +5,8 @@ import json
 import os
 from typing import Any, Callable, Dict, List, Mapping
 
-import tensorflow.compat.v1 as tf
-
 from alexnet_estimator.config import Config
+from alexnet_estimator.console import warn
 
 # What releases before 2023 hand to a compiler that knows no other mode.
 OLD_PRECISION_MODES = (
@@ -118,9 +117,8 @@ def _accepted_by(
     known = inspect.signature(function).parameters
     for name in options:
         if name not in known:
-            tf.logging.warning(
-                "the installed npu_bridge has no option %s: %r has no effect",
-                name,
-                options[name],
+            warn(
+                f"the installed npu_bridge has no option {name}: {options[name]!r} "
+                "has no effect"
             )
     return {name: value for name, value in options.items() if name in known}

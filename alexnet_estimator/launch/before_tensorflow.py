@@ -1,0 +1,37 @@
+"""What has to be set before TensorFlow is imported, since it reads it then."""
+
+import logging
+import os
+import warnings
+
+
+def prepare_tensorflow(has_launcher: bool = False) -> None:
+    """Set what TensorFlow reads when it is imported; the user's settings stay.
+
+    Its start-up chatter would bury our own messages.  The threads of its Intel build
+    must not spin, waiting for work, on cores that the input needs; and its matrix
+    products take AVX2 on processors that are not Intel's only where they are told to:
+    docs/performance.md has the difference.
+
+    Args:
+        has_launcher: a launcher gives each rank its share of the cores.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("KMP_BLOCKTIME", "0")
+    if is_amd_with_avx2():
+        os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
+    if not has_launcher:
+        os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    for module in ("tensorflow", "tensorboard"):
+        warnings.filterwarnings("ignore", category=FutureWarning, module=module)
+
+
+def is_amd_with_avx2(cpuinfo: str = "/proc/cpuinfo") -> bool:
+    """Return whether this is an AMD processor with 256-bit vectors of integers."""
+    try:
+        with open(cpuinfo, encoding="utf-8") as file:
+            words = file.read().split()
+    except OSError:
+        return False  # Not on Linux.
+    return "AuthenticAMD" in words and "avx2" in words

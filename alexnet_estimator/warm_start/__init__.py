@@ -1,0 +1,25 @@
+"""Transfer learning: what a new run takes over from another network, and how."""
+
+from alexnet_estimator.warm_start.plan import (
+    RECORD_FILE,
+    WarmStart,
+    initializing_scaffold,
+    plan_warm_start,
+    read_record,
+    weights_to_assign,
+    write_record,
+)
+from alexnet_estimator.warm_start.sources import Source, locate, open_source
+
+__all__ = [
+    "RECORD_FILE",
+    "Source",
+    "WarmStart",
+    "initializing_scaffold",
+    "locate",
+    "open_source",
+    "plan_warm_start",
+    "read_record",
+    "weights_to_assign",
+    "write_record",
+]

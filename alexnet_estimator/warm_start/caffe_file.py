@@ -1,0 +1,134 @@
+"""``bvlc_alexnet.npy``: a pickle from elsewhere, read without running it.
+
+NumPy's own loader calls whatever the file names.  Here each of the few names that such
+a file needs leads to a stand-in of ours, and any other name to an error.
+"""
+
+import os
+import pickle
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+
+from alexnet_estimator.errors import DataError
+from alexnet_estimator.model import LAYER_NAMES
+
+Weights = Tuple[np.ndarray, np.ndarray]
+# Four times the size of the full network.
+_MAX_BYTES = 1 << 30
+_NUMBERS = ("f2", "f4", "f8")
+_EXPECTED = "expected a pickled dictionary of layer -> [weights, biases]"
+
+
+def read_caffe_file(path: str) -> Tuple[Dict[str, Weights], List[str]]:
+    """Read the weights of a file laid out like ``bvlc_alexnet.npy``.
+
+    Args:
+        path: of a NumPy file that holds one pickled dictionary, layer name ->
+            [kernel, bias]; kernels are [height, width, inputs of a group, outputs] or
+            [inputs, outputs].
+
+    Returns:
+        Kernel and bias, float32, of each layer that AlexNet has; and the names of the
+        other entries.
+
+    Raises:
+        DataError: it is something else, or numbers are not finite.
+    """
+    if os.path.getsize(path) > _MAX_BYTES:
+        raise DataError(f"larger than {_MAX_BYTES >> 20} MiB: not an AlexNet", path)
+    try:
+        content = _unpickle(path)
+        entries = {str(name): content[name] for name in content}
+    except Exception as error:  # Hostile bytes can raise anything.
+        problem = str(error) or type(error).__name__
+        raise DataError(f"{problem}; {_EXPECTED}", path) from error
+    layers, problems = {}, []
+    for name in sorted(set(entries) & set(LAYER_NAMES)):
+        try:
+            layers[name] = _as_weights(entries[name])
+        except ValueError as error:
+            problems.append(f"{name}: {error}")
+    if problems:
+        raise DataError(problems, path)
+    return layers, sorted(set(entries) - set(layers))
+
+
+def _as_weights(entry: Any) -> Weights:
+    """Return a layer's kernel and bias.
+
+    Raises:
+        ValueError: the entry is something else.
+    """
+    if not isinstance(entry, (list, tuple)) or len(entry) != 2:
+        raise ValueError("is not [weights, biases]")
+    arrays = [getattr(item, "value", None) for item in entry]
+    if not all(isinstance(array, np.ndarray) for array in arrays):
+        raise ValueError("has no arrays of numbers")
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise ValueError("has values that are not finite")
+    kernel, bias = (np.asarray(array, np.float32) for array in arrays)
+    return kernel, bias
+
+
+def _unpickle(path: str) -> Any:
+    with open(path, "rb") as file:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError("another version of NumPy's format")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        if dtype != np.dtype(object) or shape != ():
+            raise ValueError(f"an array of {dtype} {shape}")
+        # Python 2's byte strings are read as characters, one for each byte.
+        (content,) = _Unpickler(file, encoding="latin1").load().value
+    return content
+
+
+class _PickledType:
+    """Stands for ``numpy.dtype``."""
+
+    def __init__(self, code: str, *_: Any):
+        self.code, self.order = code, "|"
+
+    def __setstate__(self, state: Tuple[Any, ...]) -> None:
+        self.order = state[1]
+
+
+class _PickledArray:
+    """Stands for ``numpy.ndarray``; ``value`` is the array, or a list of objects."""
+
+    value: Any = None
+
+    def __setstate__(self, state: Tuple[Any, ...]) -> None:
+        _, shape, kind, is_fortran, content = state
+        if kind.code in ("O", "O8"):
+            self.value = list(content)
+            return
+        if kind.code not in _NUMBERS or kind.order not in ("<", ">", "|", "="):
+            raise ValueError(f"an array of {kind.order}{kind.code}")
+        if isinstance(content, str):
+            content = content.encode("latin1")
+        numbers = np.frombuffer(content, kind.order + kind.code)
+        self.value = numbers.reshape(shape, order="F" if is_fortran else "C")
+
+
+def _reconstruct(*_: Any) -> _PickledArray:
+    return _PickledArray()
+
+
+_STAND_INS = {
+    "numpy.core.multiarray._reconstruct": _reconstruct,
+    "numpy._core.multiarray._reconstruct": _reconstruct,
+    "numpy.ndarray": _PickledArray,
+    "numpy.dtype": _PickledType,
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        full_name = f"{module}.{name}"
+        if full_name not in _STAND_INS:
+            raise pickle.UnpicklingError(
+                f"it refers to {full_name}, which weights never need: do not trust "
+                "this file"
+            )
+        return _STAND_INS[full_name]

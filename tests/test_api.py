@@ -1,0 +1,94 @@
+"""The programming interface: few functions, documented, at no cost until used."""
+
+import inspect
+import pathlib
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import alexnet_estimator
+from alexnet_estimator.launch.before_tensorflow import is_amd_with_avx2
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize("name", alexnet_estimator.__all__)
+def test_every_function_is_there_and_documented(name: str) -> None:
+    value = getattr(alexnet_estimator, name)
+    assert inspect.getdoc(value)
+    assert f"``{name}``" in str(alexnet_estimator.__doc__)
+    assert name in dir(alexnet_estimator)
+
+
+def test_functions_are_not_hidden_by_modules() -> None:
+    # Importing alexnet_estimator.x would replace the function x.
+    modules = {module.name for module in pkgutil.iter_modules([str(ROOT)])}
+    modules |= {m.name for m in pkgutil.iter_modules(alexnet_estimator.__path__)}
+    assert "model" in modules
+    assert not modules & set(alexnet_estimator.__all__)
+
+
+def test_other_names_are_missing() -> None:
+    with pytest.raises(AttributeError, match="'alexnet_estimator' has no .*'trian'"):
+        alexnet_estimator.trian
+
+
+def test_tensorflow_waits_until_it_is_needed() -> None:
+    code = (
+        "import logging, os, sys, alexnet_estimator\n"
+        "sys.ps1 = '>>> '  # As in a notebook.\n"
+        "alexnet_estimator.config_from({'train': {'steps': 1}})\n"
+        "assert 'tensorflow' not in sys.modules\n"
+        "alexnet_estimator.alexnet\n"
+        "assert 'tensorflow' in sys.modules\n"
+        "assert os.environ['KMP_BLOCKTIME'] == '0'\n"
+        "assert logging.getLogger('tensorflow').level == logging.ERROR\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=str(ROOT),
+        env={"PATH": "/usr/bin:/bin", "KMP_SETTINGS": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "content,expected",
+    [
+        ("vendor_id\t: AuthenticAMD\nflags\t\t: fpu avx avx2 fma\n", True),
+        ("vendor_id\t: AuthenticAMD\nflags\t\t: fpu avx fma\n", False),
+        ("vendor_id\t: GenuineIntel\nflags\t\t: fpu avx avx2 avx512f\n", False),
+    ],
+)
+def test_only_amd_processors_are_told_to_use_avx2(
+    tmp_path: pathlib.Path, content: str, expected: bool
+) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text(content)
+    assert is_amd_with_avx2(str(file)) == expected
+    assert not is_amd_with_avx2(str(tmp_path / "none"))
+
+
+def test_the_example_runs(picture_folder: str, tmp_path: pathlib.Path) -> None:
+    script = str(ROOT / "examples" / "python_api.py")
+    done = subprocess.run(
+        [sys.executable, script, picture_folder, str(tmp_path / "all of it")],
+        cwd=str(tmp_path),
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "('apple', 'ocean', 'tree') {'train': 48, 'validation': 12}" in done.stdout
+    assert "60 rows are in" in done.stdout
+    rows = (tmp_path / "all of it" / "answers.csv").read_text().splitlines()
+    assert len(rows) == 61
+    *_, line = done.stdout.splitlines()
+    # Other weights than the run's would be right on a third.
+    assert float(line.split()[-5]) > 0.6, line

@@ -1,0 +1,136 @@
+"""What is shipped: the wheel, the container files, and the words about them."""
+
+import email
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from typing import Any, List
+
+import pytest
+import yaml  # type: ignore[import]
+
+import alexnet_estimator
+from alexnet_estimator.errors import EXIT_DONE
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SOURCES = ("alexnet_estimator", "configs", "setup.py", "setup.cfg", "README.md")
+DOCKERFILES = ("Dockerfile", "Dockerfile.ascend")
+PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Return a wheel built from a copy: what old builds left must not be in it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    for name in (*SOURCES, "LICENSE"):
+        copy: Any = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(str(ROOT / name), str(folder / "source" / name))
+    offline = ("--no-index", "--no-deps", "--no-build-isolation")
+    command = [*PIP, "wheel", *offline, f"--wheel-dir={folder}", "./source"]
+    subprocess.check_call(command, cwd=str(folder))
+    (file,) = folder.glob("*.whl")
+    return file
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the folder into which the wheel was installed."""
+    folder = str(tmp_path_factory.mktemp("installed"))
+    command = [*PIP, "install", "--no-index", "--no-deps", f"--target={folder}"]
+    subprocess.check_call([*command, str(wheel)])
+    return folder
+
+
+def test_the_wheel_holds_the_package_and_its_configurations(
+    wheel: pathlib.Path,
+) -> None:
+    files = [path for path in (ROOT / "alexnet_estimator").rglob("*.py")]
+    expected = {path.relative_to(ROOT).as_posix() for path in files}
+    expected |= {f"alexnet_estimator/configs/{p.name}" for p in _configs()}
+    with zipfile.ZipFile(str(wheel)) as archive:
+        names = {n for n in archive.namelist() if ".dist-info/" not in n}
+        (metadata,) = [n for n in archive.namelist() if n.endswith("/METADATA")]
+        described = email.message_from_string(archive.read(metadata).decode())
+        assert any(name.endswith("/LICENSE") for name in archive.namelist())
+    assert names == expected
+    assert described["Version"] == alexnet_estimator.__version__
+
+
+def _configs() -> List[pathlib.Path]:
+    return list((ROOT / "configs").glob("*.py"))
+
+
+def test_the_installed_program_trains_from_any_folder(
+    installed: str, data_dir: str, tmp_path: pathlib.Path
+) -> None:
+    program = [sys.executable, os.path.join(installed, "bin", "alexnet-estimator")]
+    words = ["--config=configs/tiny.py", f"--data_path={data_dir}", "--train_steps=1"]
+    done = subprocess.run(
+        [*program, "train", *words],
+        cwd=str(tmp_path),
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": installed},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
+    )
+    assert done.returncode == EXIT_DONE, done.stdout
+    assert "-- done ---" in done.stdout
+    assert (tmp_path / "runs" / "tiny" / "model.ckpt-1.index").is_file()
+    code = (
+        "from alexnet_estimator import config\n"
+        "print(config.__file__, *config.ready_made_folder().iterdir())"
+    )
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": installed}
+    seen = subprocess.check_output(
+        [sys.executable, "-c", code], cwd=str(tmp_path), env=environment
+    ).decode()
+    assert seen.startswith(installed)
+    for path in _configs():
+        assert os.path.join(installed, "alexnet_estimator/configs", path.name) in seen
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_containers_copy_what_is_there(name: str) -> None:
+    text = (ROOT / name).read_text().replace("\\\n", " ")
+    copied = [
+        source
+        for line in re.findall(r"^COPY (?!--from)(.*)$", text, re.M)
+        for source in line.split()[:-1]
+        if not source.startswith("--")
+    ]
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    allowed = {line[1:].strip("/") for line in ignored if line.startswith("!")}
+    assert ignored[0] == "*" and copied
+    for source in copied:
+        assert (ROOT / source).exists(), source
+        assert source.strip("/") in allowed, f"{source} is in .dockerignore"
+    for script in re.findall(r"\blaunch/\w+\.sh", text):
+        assert (ROOT / script).is_file()
+    assert re.findall(r"^USER (.*)$", text, re.M)[-1].startswith("1000")
+    assert "not been built" in text
+
+
+def test_citations_have_what_the_format_asks_for() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cited["cff-version"] == "1.2.0"
+    assert cited["version"] == alexnet_estimator.__version__
+    assert {"message", "title", "authors", "license"} <= set(cited)
+    assert len(cited["references"]) >= 6
+    for reference in cited["references"]:
+        assert {"type", "title", "authors"} <= set(reference)
+        for author in reference["authors"]:
+            assert "name" in author or {"family-names", "given-names"} <= set(author)
+    assert cited["license"] == "Apache-2.0"
+
+
+def test_the_change_log_tells_of_this_version() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    assert f"\n## [{alexnet_estimator.__version__}] - " in text
+    titles = re.findall(r"^### (.*)$", text, re.M)
+    assert set(titles) <= {
+        *("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
+    }
