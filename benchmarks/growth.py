@@ -9,10 +9,8 @@ file.  Horovod is needed for ranks.
 
 import argparse
 import os
-import subprocess
 import tempfile
-import time
-from typing import Callable, Dict, List, Tuple
+from typing import Callable, Dict, List
 
 from benchmarks import compare, harness, made_up
 from benchmarks.harness import Engine, Kind
@@ -71,7 +69,8 @@ def grow_conversion(engine: Engine, options: argparse.Namespace) -> None:
             words = made_up.convert_command(pictures, os.path.join(folder, "out"))
             words += ["--config.convert.images_per_shard=512"]
             words += ["--config.convert.num_workers=2"]
-            secs, peak_mib = measure_process(engine, words)
+            command = [engine.python, "-m", "alexnet_estimator", *words]
+            secs, peak_mib = harness.measure_process(command)
         write(options, CONVERT_SECS, num_pictures, [secs])
         write(options, CONVERT_MEMORY, num_pictures, [peak_mib])
 
@@ -87,20 +86,6 @@ def grow_shards(engine: Engine, options: argparse.Namespace) -> None:
             harness.run_job(engine, *words, size)
             values = [measure_first_step(engine, output) for _ in range(options.rounds)]
             write(options, SHARDS, NUM_PICTURES * 4 // 5 // images_per_shard, values)
-
-
-def measure_process(engine: Engine, words: List[str]) -> Tuple[float, float]:
-    """Run the job; return its seconds, and the MiB of its largest process."""
-    command = [engine.python, "-m", "alexnet_estimator", *words]
-    start = time.perf_counter()
-    with subprocess.Popen(
-        command, cwd=str(harness.REPOSITORY), stderr=subprocess.DEVNULL
-    ) as process:
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = status
-    if status:
-        raise SystemExit(f"{' '.join(command)} failed")
-    return time.perf_counter() - start, usage.ru_maxrss / 1024
 
 
 def write(
@@ -119,19 +104,26 @@ def plot(path: str, image: str) -> None:
     from matplotlib import pyplot
 
     records = compare.read(path)
-    figure, axes = pyplot.subplots(1, len(AXES), figsize=(4 * len(AXES), 3.2))
-    for axis, (kind, (x_label, y_label)) in zip(axes, AXES.items()):
-        points = sorted(
-            (int(case), record["value"])
-            for (benchmark, case), record in records.items()
-            if benchmark == kind.benchmark
+    figure, axes = pyplot.subplots(2, 3, figsize=(11, 6))
+    for axis, (kind, (x_label, y_label)) in zip(axes.flat, AXES.items()):
+        numbers, values = zip(
+            *sorted(
+                (int(case), record["value"])
+                for (benchmark, case), record in records.items()
+                if benchmark == kind.benchmark
+            )
         )
-        axis.plot(*zip(*points), marker="o")
-        axis.set_xscale("log", base=2 if kind in (RANKS, BATCH) else 10)
-        axis.set_ylim(bottom=0)
+        axis.plot(numbers, values, marker="o")
+        axis.set_xscale("log")
+        axis.set_xticks(numbers)
+        axis.set_xticklabels([f"{number:,}" for number in numbers])
+        axis.minorticks_off()
+        axis.set_ylim(0, max(values) * 1.1)
         axis.set_xlabel(x_label)
         axis.set_ylabel(y_label)
         axis.grid(alpha=0.3)
+    for axis in axes.flat[len(AXES) :]:
+        axis.axis("off")
     figure.tight_layout()
     figure.savefig(image, dpi=80)
 

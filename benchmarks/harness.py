@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 IMAGES_PER_SEC = "images/s"
@@ -198,12 +198,7 @@ def run(command: Sequence[str], **variables: str) -> str:
     done = subprocess.run(
         command,
         cwd=str(REPOSITORY),
-        env={
-            "PYTHONPATH": str(REPOSITORY),
-            "TF_CPP_MIN_LOG_LEVEL": "2",
-            **os.environ,
-            **variables,
-        },
+        env=_environment(variables),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -213,6 +208,39 @@ def run(command: Sequence[str], **variables: str) -> str:
         text = (done.stdout + done.stderr)[-2000:]
         sys.exit(f"{' '.join(command)}: exit code {done.returncode}\n{text}")
     return done.stdout
+
+
+def measure_process(command: Sequence[str]) -> Tuple[float, float]:
+    """Run a command in the repository, its output thrown away.
+
+    Returns:
+        Its seconds, and the peak of the resident set of the largest of its processes,
+        in MiB.
+
+    Raises:
+        SystemExit: it failed.
+    """
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        command,
+        cwd=str(REPOSITORY),
+        env=_environment({}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    # Unlike resource.getrusage, this knows one child from another.
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = status
+    if status:
+        sys.exit(f"{' '.join(command)} failed; run it to see why")
+    return time.perf_counter() - start, usage.ru_maxrss / 1024
+
+
+def _environment(variables: Mapping[str, str]) -> Dict[str, str]:
+    """Return what a process needs to find the package, ours, and ``variables``."""
+    ours = {"PYTHONPATH": str(REPOSITORY), "TF_CPP_MIN_LOG_LEVEL": "2"}
+    return {**ours, **os.environ, **variables}
 
 
 def note(text: str) -> None:

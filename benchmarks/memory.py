@@ -3,8 +3,8 @@
     .venv/1.15-intel/bin/python -m benchmarks.memory --output=F
 
 The peak is that of the resident set of the whole process, Python and TensorFlow's
-libraries included (``peak_rss_mib`` of the verb ``benchmark``).  What is computed:
-see ``needed_bytes``.
+libraries included (``peak_rss_mib`` of the verb ``benchmark``); beside it, that of the
+plain graph.  What is computed: see ``needed_bytes``.
 """
 
 import functools
@@ -96,6 +96,13 @@ def measure_peak(engine: Engine, batch_size: int, steps: int) -> float:
     return float(record["peak_rss_mib"])
 
 
+def measure_plain_peak(engine: Engine, batch_size: int, steps: int) -> float:
+    """Return the peak of ``plain_alexnet.py`` in MiB."""
+    flags = [f"--batch_size={batch_size}", f"--steps={steps}"]
+    script = "benchmarks/plain_alexnet.py"
+    return harness.measure_process([engine.python, script, *flags])[1]
+
+
 def _size(shape: Tuple[int, ...]) -> int:
     size = 1
     for side in shape:
@@ -118,10 +125,12 @@ def main() -> None:
     needed = sum(parts.values())
     harness.append(options.output, KIND, "computed", [needed], parts=parts)
     for engine in harness.engines_of(options):
+        size = (options.batch_size, options.steps)
         cases = {
-            f"peak {engine.name}": functools.partial(
-                measure_peak, engine, options.batch_size, options.steps
-            )
+            f"peak {engine.name}": functools.partial(measure_peak, engine, *size),
+            f"plain {engine.name}": functools.partial(
+                measure_plain_peak, engine, *size
+            ),
         }
         versions = dict.fromkeys(cases, harness.versions_of(engine))
         harness.run_and_append(options, KIND, cases, versions)

@@ -10,6 +10,7 @@ Theirs is measured in several settings and takes its best; so that it is as fast
 can be, also with ``MKL_DEBUG_CPU_TYPE=5``, which makes MKL use AVX2 on AMD processors.
 """
 
+import argparse
 import functools
 import os
 import re
@@ -29,12 +30,11 @@ OUR_NETWORK = (
     "--config.optim.weight_decay=4e-5",
 )
 MKL_CPU_TYPE = "MKL_DEBUG_CPU_TYPE"
-# Cases of theirs, and the environment of each.
-VARIABLES: Dict[str, Dict[str, str]] = {
-    "theirs": {},
-    "theirs with AVX2": {MKL_CPU_TYPE: "5"},
-}
-LAYOUTS = ("NHWC", "NCHW")
+Variants = Dict[str, Dict[str, str]]
+# Cases of theirs with the environment of each, and layouts of images.  Only the build
+# with MKL knows the variable, and channels first on CPUs.
+THEIRS: Variants = {"theirs": {}}
+THEIRS_WITH_MKL: Variants = {**THEIRS, "theirs with AVX2": {MKL_CPU_TYPE: "5"}}
 
 
 def measure_theirs(
@@ -69,18 +69,38 @@ def measure_theirs(
     return float(found.group(1))
 
 
+def their_settings(
+    engine: Engine, options: argparse.Namespace
+) -> Dict[str, Dict[str, Measure]]:
+    """Return the settings of each of their cases, by name."""
+    flags = [
+        f"--num_batches={options.steps}",
+        "--num_warmup_batches=2",
+        f"--display_every={options.steps}",
+        f"--batch_size={options.batch_size}",
+    ]
+    has_mkl = "intel" in engine.name
+    return {
+        title: {
+            f"{title} {engine.name} {layout}": functools.partial(
+                measure_theirs,
+                engine,
+                options.tf_cnn_benchmarks,
+                [*flags, f"--data_format={layout}"],
+                **variables,
+            )
+            for layout in (("NHWC", "NCHW") if has_mkl else ("NHWC",))
+        }
+        for title, variables in (THEIRS_WITH_MKL if has_mkl else THEIRS).items()
+    }
+
+
 def main() -> None:
     """Measure as the flags say."""
     parser = harness.make_parser(__doc__)
     parser.add_argument("--tf_cnn_benchmarks", required=True, metavar="FOLDER")
     parser.add_argument("--steps", type=int, default=3, help="measured in each run")
     parser.add_argument("--batch_size", type=int, default=100)
-    parser.add_argument(
-        "--layouts",
-        nargs="+",
-        default=LAYOUTS,
-        help="of theirs; a build for CPUs without MKL has only NHWC",
-    )
     options = parser.parse_args()
     engines = harness.engines_of(options)
     if len(engines) > 1:
@@ -88,34 +108,23 @@ def main() -> None:
     (engine,) = engines
     # Ours may set the variable; what the user's shell says would hide that.
     os.environ.pop(MKL_CPU_TYPE, None)
-    batch = f"--batch_size={options.batch_size}"
-    ours = [f"--train_steps={options.steps}", "--warmup_steps=2", batch, *OUR_NETWORK]
-    theirs = [f"--num_batches={options.steps}", "--num_warmup_batches=2", batch]
-    theirs.append(f"--display_every={options.steps}")
+    flags = (f"--train_steps={options.steps}", "--warmup_steps=2", *OUR_NETWORK)
     cases: Dict[str, Measure] = {
-        f"ours {engine.name}": functools.partial(harness.measure_step, engine, *ours)
-    }
-    settings: Dict[str, List[str]] = {}
-    for title, variables in VARIABLES.items():
-        for layout in options.layouts:
-            name = f"{title} {engine.name} {layout}"
-            settings.setdefault(title, []).append(name)
-            flags = [*theirs, f"--data_format={layout}"]
-            cases[name] = functools.partial(
-                measure_theirs, engine, options.tf_cnn_benchmarks, flags, **variables
-            )
-    versions = dict.fromkeys(cases, harness.versions_of(engine))
-    values = harness.run_and_append(options, KIND, cases, versions)
-    for title, names in settings.items():
-        best = max(names, key=lambda name: statistics.median(values[name]))
-        harness.append(
-            options.output,
-            KIND,
-            f"{title} {engine.name}",
-            values[best],
-            setting=best,
-            versions=versions[best],
+        f"ours {engine.name}": functools.partial(
+            harness.measure_step, engine, f"--batch_size={options.batch_size}", *flags
         )
+    }
+    theirs = their_settings(engine, options)
+    for settings in theirs.values():
+        cases.update(settings)
+    versions = harness.versions_of(engine)
+    values = harness.run_and_append(
+        options, KIND, cases, dict.fromkeys(cases, versions)
+    )
+    for title, settings in theirs.items():
+        best = max(settings, key=lambda name: statistics.median(values[name]))
+        case, more = f"{title} {engine.name}", {"setting": best, "versions": versions}
+        harness.append(options.output, KIND, case, values[best], **more)
 
 
 if __name__ == "__main__":

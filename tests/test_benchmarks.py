@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 from typing import Any, Dict
@@ -110,6 +111,18 @@ def test_every_promise_is_measured_by_a_script() -> None:
     assert {
         p.benchmark for p in compare.PROMISES if f'"{p.benchmark}"' not in texts
     } == (set())
+
+
+def test_the_document_promises_the_same() -> None:
+    text = (harness.REPOSITORY / "docs" / "performance.md").read_text(encoding="utf-8")
+    limits = {float(limit) for limit in re.findall(r"\| [<>]= ([\d.]+) \|", text)}
+    assert limits == {promise.limit for promise in compare.PROMISES}
+
+
+def test_the_document_names_every_script() -> None:
+    text = (harness.REPOSITORY / "docs" / "performance.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"python -m benchmarks\.(\w+)", text))
+    assert named == set(SCRIPTS) - {"decoders", "plain_alexnet"}
 
 
 def test_cases_take_turns_and_the_median_counts(tmp_path: Any) -> None:
