@@ -8,6 +8,8 @@ import math
 from typing import Any, Callable, Dict
 
 MAX_NUMBER = 2.0**63
+# The part of a picture's short side that a crop covers: the paper's 227 of 256.
+CROP_FRACTION = 227 / 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +65,15 @@ def _channels() -> Rule:
         "five positive even numbers, e.g. (64, 192, 384, 384, 256)",
         lambda v: len(v) == 5
         and all(isinstance(x, int) and x > 0 and x % 2 == 0 for x in v),
+    )
+
+
+def _fractions() -> Rule:
+    return Rule(
+        "two numbers, 0.1 <= least <= most <= 1, e.g. (0.5, 1.0)",
+        lambda v: len(v) == 2
+        and all(_is_number(x) for x in v)
+        and 0.1 <= v[0] <= v[1] <= 1,
     )
 
 
@@ -130,6 +141,11 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         "label_offset": Field(0, _any(), "subtracted from labels; 1 for ImageNet's"),
         "image_size": Field(227, _at_least(63), "height and width of the crop, pixels"),
         "use_augmentation": Field(True, _any(), "random crop and flip (paper, 4.1)"),
+        "crop_fractions": Field(
+            (CROP_FRACTION, CROP_FRACTION),
+            _fractions(),
+            "least and most of the short side that a training crop has",
+        ),
         "colour_noise_std": Field(
             0.0, _at_least(0), "PCA colour noise (paper 4.1 uses 0.1); 0: off"
         ),

@@ -219,6 +219,20 @@ def test_random_numbers_of_an_image_are_independent(augmented: Any) -> None:
         assert np.abs(correlation[:3, 3:]).max() < 0.12
 
 
+def test_crops_of_several_sizes(tmp_path: Any) -> None:
+    ramp = np.tile(np.arange(80, dtype=np.uint8)[:, np.newaxis] * 3, [1, 80])
+    pixels = np.stack([ramp] * 3, axis=2)
+    ramps = tiny.write_dataset(tmp_path, [[(tiny.encode(pixels, "png"), 0)] * 50], 1)
+    batches = read_train(ramps, Reader(0, 1, 50, seed=3), 4, crop_fractions=(0.5, 1.0))
+    images = np.concatenate([features["image"] for features, _ in batches])
+    # The crop's height shows in how much of the ramp it has, its place in the middle.
+    heights = np.ptp(images[:, :, 0, 0].astype(float), axis=1) / (3 * 80)
+    assert 0.48 < heights.min() < 0.55 and 0.94 < heights.max() < 1
+    assert abs(heights.mean() - 0.74) < 0.05
+    middles = images[:, :, 0, 0].mean(axis=1) / (3 * 80)
+    assert abs(middles.mean() - 0.5) < 0.03 and middles.std() > 0.03
+
+
 # Decoding.
 
 

@@ -174,9 +174,11 @@ def _training_example(
     encoded, label = parse(record, dataset.label_offset)
     if not data.use_augmentation:
         return {"image": decode_for_eval(encoded, data.image_size)}, label
-    # Three independent numbers: where the crop is (y, x), and whether to flip.
-    random = tf.random.stateless_uniform([3], seed)
-    image = crop(encoded, random[:2], data.image_size)
+    # Independent numbers: where the crop is (y, x), whether to flip, the crop's size.
+    random = tf.random.stateless_uniform([4], seed)
+    least, most = data.crop_fractions
+    fraction = least if least == most else least + (most - least) * random[3]
+    image = crop(encoded, random[:2], data.image_size, fraction)
     image = tf.cond(random[2] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
     features = {"image": image}
     if data.colour_noise_std > 0:

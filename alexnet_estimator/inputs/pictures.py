@@ -1,15 +1,14 @@
 """Decoding and cropping of one picture, in the graph."""
 
-from typing import List
+from typing import List, Union
 
 import numpy as np
 
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.records.pictures import MAX_PIXELS
+from alexnet_estimator.schema import CROP_FRACTION
 
-# The part of the picture's short side that a crop covers: the paper's 227 of 256.
-CROP_FRACTION = 227 / 256
 # Of crops between top and bottom, left and right: the corners and the centre.
 _CROP_POSITIONS = ((0, 0), (0, 0.9999), (0.9999, 0), (0.9999, 0.9999), (0.5, 0.5))
 _NUM_VIEWS = 10
@@ -53,22 +52,28 @@ def eval_batch_size(data: Config, batch_size: int) -> int:
     return max(1, batch_size // _NUM_VIEWS)
 
 
-def crop(encoded: tf.Tensor, position: tf.Tensor, size: int) -> tf.Tensor:
+def crop(
+    encoded: tf.Tensor,
+    position: tf.Tensor,
+    size: int,
+    fraction: Union[float, tf.Tensor] = CROP_FRACTION,
+) -> tf.Tensor:
     """Cut a square out of an encoded picture, decoding no more than needed.
 
     Args:
         encoded: string scalar, JPEG (or PNG, GIF, BMP in records from elsewhere).
         position: float32 [2] in [0, 1): where between top and bottom, left and right.
         size: of the result.
+        fraction: the square's side, of the picture's short side.
 
     Returns:
-        uint8 [size, size, 3].  The square's side is ``CROP_FRACTION`` of the picture's
-        short side; it is resized only where that is not ``size``.
+        uint8 [size, size, 3], resized only where the square has another side.
     """
     is_jpeg = tf.io.is_jpeg(encoded)
 
     def cut_jpeg() -> tf.Tensor:
-        window = _window(_bounded(tf.io.extract_jpeg_shape(encoded)[:2]), position)
+        sides = _bounded(tf.io.extract_jpeg_shape(encoded)[:2])
+        window = _window(sides, position, fraction)
         # The fast DCT differs from the exact one by a grey level or two.
         return tf.io.decode_and_crop_jpeg(
             encoded, window, channels=3, dct_method="INTEGER_FAST"
@@ -78,7 +83,9 @@ def crop(encoded: tf.Tensor, position: tf.Tensor, size: int) -> tf.Tensor:
         with tf.control_dependencies([_bounded(_declared_sides(encoded))]):
             checked = tf.identity(encoded)
         picture = _decode_other(checked)
-        top, left, side, _ = tf.unstack(_window(tf.shape(picture)[:2], position))
+        top, left, side, _ = tf.unstack(
+            _window(tf.shape(picture)[:2], position, fraction)
+        )
         return picture[top : top + side, left : left + side]
 
     image = tf.cond(is_jpeg, cut_jpeg, cut_other)
@@ -130,9 +137,11 @@ def _bounded(sides: tf.Tensor) -> tf.Tensor:
         return tf.identity(sides)
 
 
-def _window(sides: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+def _window(
+    sides: tf.Tensor, position: tf.Tensor, fraction: Union[float, tf.Tensor]
+) -> tf.Tensor:
     """Return the crop window (top, left, side, side), int32 [4]."""
-    free_side = tf.cast(tf.reduce_min(sides), tf.float32) * CROP_FRACTION
+    free_side = tf.cast(tf.reduce_min(sides), tf.float32) * fraction
     side = tf.cast(tf.round(free_side), tf.int32)
     room = tf.cast(sides - side + 1, tf.float32)
     top_left = tf.cast(tf.floor(position * room), tf.int32)
