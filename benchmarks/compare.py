@@ -1,0 +1,149 @@
+"""Print ratios: of our cases to their peers, or of a new measurement to an old one.
+
+    python -m benchmarks.compare NEW.jsonl
+    python -m benchmarks.compare OLD.jsonl NEW.jsonl
+
+Ends with exit code 1 if anything is worse than ``docs/performance.md`` promises.
+Where a case was measured several times, the last line counts.
+"""
+
+import argparse
+import json
+import sys
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+Record = Dict[str, Any]
+Records = Dict[Tuple[str, str], Record]
+
+
+class Promise(NamedTuple):
+    """What ``docs/performance.md`` promises of a case.
+
+    Attributes:
+        benchmark: its name.
+        case: ours.
+        against: the peer's case, or a number in the case's unit.
+        limit: the ratio that is promised: at least, where higher is better, or at most.
+    """
+
+    benchmark: str
+    case: str
+    against: Union[str, float]
+    limit: float
+
+
+PROMISES = (
+    Promise("tf_cnn_step", "ours 1.15-intel", "theirs 1.15-intel", 1.15),
+    Promise("tf_cnn_step", "ours 1.15-intel", "theirs with AVX2 1.15-intel", 1.0),
+    Promise("tf_cnn_step", "ours 2.15", "theirs 2.15", 1.0),
+    Promise("two_tower_step", "ours 1.15-intel", "plain 1.15", 1.4),
+    Promise("two_tower_step", "ours 1.15-intel", "plain 1.15-intel", 1.0),
+    Promise("two_tower_step", "ours 2.15", "plain 1.15", 2.0),
+    Promise("two_tower_step", "ours 2.15", "plain 2.15", 1.0),
+    Promise("real_input", "real 1.15-intel", "synthetic 1.15-intel", 0.97),
+    Promise("real_input", "real 2.15", "synthetic 2.15", 0.97),
+    Promise("input_per_core", "ours 1.15-intel", "naive 1.15", 3.0),
+    Promise("input_per_core", "ours 1.15-intel", "libjpeg-turbo", 0.5),
+    Promise("conversion", "ours 2 processes", "loop", 1.9),
+    Promise("ranks", "2x1 1.15-intel", "1x2 1.15-intel", 0.95),
+    Promise("start", "train 1.15-intel", 8.0, 1.0),
+    Promise("start", "--help 1.15-intel", 0.5, 1.0),
+    Promise("start", "rank_table check 1.15-intel", 0.5, 1.0),
+    Promise("memory", "peak 1.15-intel", "computed", 1.3),
+)
+
+
+class Row(NamedTuple):
+    """A promise and the ratio that was measured."""
+
+    promise: Promise
+    ratio: float
+    higher_is_better: bool
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the ratio is as promised or better."""
+        if self.higher_is_better:
+            return self.ratio >= self.promise.limit
+        return self.ratio <= self.promise.limit
+
+
+def read(path: str) -> Records:
+    """Return the last line of each case, by benchmark and case."""
+    with open(path, encoding="utf-8") as file:
+        lines = [json.loads(line) for line in file if line.strip()]
+    return {(line["benchmark"], line["case"]): line for line in lines}
+
+
+def check(records: Records, promises: Sequence[Promise] = PROMISES) -> List[Row]:
+    """Return a row for each promise whose cases were measured."""
+    rows = []
+    for promise in promises:
+        ours = records.get((promise.benchmark, promise.case))
+        base = _base(records, promise)
+        if ours is not None and base is not None:
+            rows.append(Row(promise, ours["value"] / base, ours["higher_is_better"]))
+    return rows
+
+
+def changes(old: Records, new: Records) -> Dict[Tuple[str, str], float]:
+    """Return how much better each case has become: above 1 is better."""
+    ratios = {}
+    for key in new:
+        if key in old:
+            ratio = new[key]["value"] / old[key]["value"]
+            ratios[key] = ratio if new[key]["higher_is_better"] else 1 / ratio
+    return ratios
+
+
+def _base(records: Records, promise: Promise) -> Optional[float]:
+    """Return the number that a promise's case is compared with."""
+    if not isinstance(promise.against, str):
+        return promise.against
+    record = records.get((promise.benchmark, promise.against))
+    return None if record is None else float(record["value"])
+
+
+def _promise_text(row: Row) -> List[str]:
+    promise = row.promise
+    unit = "" if isinstance(promise.against, str) else " s"
+    return [
+        promise.benchmark,
+        f"{promise.case} / {promise.against}{unit}",
+        f"{row.ratio:.3f}",
+        f"{'>=' if row.higher_is_better else '<='} {promise.limit:g}",
+        "" if row.is_kept else "WORSE than promised",
+    ]
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for row in rows:
+        print("  ".join(map(str.ljust, row, widths)).rstrip())
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Compare as the command line says; return the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="[OLD] NEW")
+    files = parser.parse_args(arguments).files
+    if len(files) > 2:
+        parser.error("one file or two")
+    new = read(files[-1])
+    if len(files) == 2:
+        ratios = changes(read(files[0]), new)
+        _print_table(
+            [("benchmark", "case", "new / old, above 1 is better")]
+            + [(*key, f"{ratio:.3f}") for key, ratio in ratios.items()]
+        )
+        print()
+    rows = check(new)
+    header = ["benchmark", "case / against", "ratio", "promised", ""]
+    _print_table([header, *map(_promise_text, rows)])
+    return 0 if all(row.is_kept for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""Memory of a rank while it trains: the peak, and what the model needs, computed.
+
+    .venv/1.15-intel/bin/python -m benchmarks.memory --output=F
+
+The peak is that of the resident set of the whole process, Python and TensorFlow's
+libraries included (``peak_rss_mib`` of the verb ``benchmark``); beside it, that of the
+plain graph.  What is computed: see ``needed_bytes``.
+"""
+
+import functools
+from typing import Dict, Tuple
+
+import tensorflow.compat.v1 as tf
+
+from alexnet_estimator.config import Config, default_config
+from alexnet_estimator.model import CONV_LAYERS, alexnet
+from benchmarks import harness
+from benchmarks.harness import Engine
+
+KIND = harness.Kind("memory", "MiB", higher_is_better=False)
+FLOAT_BYTES = 4
+NUM_CLASSES = 1000
+Shapes = Dict[str, Tuple[int, ...]]
+
+
+def needed_bytes(config: Config, num_classes: int) -> Dict[str, int]:
+    """Return the bytes that a training step with momentum cannot do without, by kind.
+
+    All are float32.  Counted are
+
+    * ``weights``, ``slots`` (one for each weight) and ``gradients`` (the same);
+    * ``activations``, those that backward needs and that exist at the same time, at the
+      end of forward: the batch of images; of every convolution the rectified output,
+      after LRN once more, and after pooling once more; of fc6 and fc7 the rectified
+      output, the dropout mask and the result; the logits.
+
+    Not counted: Python and TensorFlow themselves, workspaces of kernels, gradients of
+    activations, batches that the input has ready, and the copy of a layer's output
+    before its rectifier, because a rectifier may work in place.
+    """
+    shapes = weight_shapes(config, num_classes)
+    weights = sum(_size(shape) for shape in shapes.values())
+    images = config.train.batch_size_per_rank
+    activations = images * activations_per_image(config, shapes)
+    parts = {
+        "weights": weights,
+        "slots": weights,
+        "gradients": weights,
+        "activations": activations,
+    }
+    return {name: FLOAT_BYTES * count for name, count in parts.items()}
+
+
+def weight_shapes(config: Config, num_classes: int) -> Shapes:
+    """Return the shapes of the variables, by ``layer/kernel`` and ``layer/bias``."""
+    size = config.data.image_size
+    with tf.Graph().as_default():
+        images = tf.placeholder(tf.float32, [1, size, size, 3])
+        alexnet(images, num_classes, config.model)
+        return {
+            variable.op.name.split("/", 1)[1]: tuple(variable.shape.as_list())
+            for variable in tf.trainable_variables()
+        }
+
+
+def activations_per_image(config: Config, shapes: Shapes) -> int:
+    """Return the numbers that forward leaves for backward, for one image."""
+    side = config.data.image_size
+    total = side * side * 3
+    for conv in CONV_LAYERS:
+        if conv.padding == "VALID":
+            side = (side - conv.kernel_size) // conv.stride + 1
+        channels = shapes[f"{conv.name}/bias"][0]
+        has_lrn = conv.has_lrn and config.model.lrn_alpha > 0
+        total += side * side * channels * (2 if has_lrn else 1)
+        if conv.has_pool:
+            side //= 2  # 3x3, stride 2; even sides have a window over the edge.
+            total += side * side * channels
+    return (
+        total
+        + 3 * (shapes["fc6/bias"][0] + shapes["fc7/bias"][0])
+        + (shapes["fc8/bias"][0])
+    )
+
+
+def measure_peak(engine: Engine, batch_size: int, steps: int) -> float:
+    """Return the peak of our training step in MiB."""
+    (record,) = harness.measure_job(
+        engine,
+        "train",
+        f"--batch_size={batch_size}",
+        f"--train_steps={steps}",
+        "--warmup_steps=2",
+        f"--config.data.synthetic_classes={NUM_CLASSES}",
+    )
+    return float(record["peak_rss_mib"])
+
+
+def measure_plain_peak(engine: Engine, batch_size: int, steps: int) -> float:
+    """Return the peak of ``plain_alexnet.py`` in MiB."""
+    flags = [f"--batch_size={batch_size}", f"--steps={steps}"]
+    script = "benchmarks/plain_alexnet.py"
+    return harness.measure_process([engine.python, script, *flags])[1]
+
+
+def _size(shape: Tuple[int, ...]) -> int:
+    size = 1
+    for side in shape:
+        size *= side
+    return size
+
+
+def main() -> None:
+    """Measure as the flags say."""
+    parser = harness.make_parser(__doc__, rounds=1)
+    parser.add_argument("--steps", type=int, default=4, help="measured in each run")
+    parser.add_argument("--batch_size", type=int, default=100)
+    options = parser.parse_args()
+    config = default_config()
+    config.train.batch_size_per_rank = options.batch_size
+    parts = {
+        name: round(size / 2**20, 1)
+        for name, size in needed_bytes(config, NUM_CLASSES).items()
+    }
+    needed = sum(parts.values())
+    harness.append(options.output, KIND, "computed", [needed], parts=parts)
+    for engine in harness.engines_of(options):
+        size = (options.batch_size, options.steps)
+        cases = {
+            f"peak {engine.name}": functools.partial(measure_peak, engine, *size),
+            f"plain {engine.name}": functools.partial(
+                measure_plain_peak, engine, *size
+            ),
+        }
+        versions = dict.fromkeys(cases, harness.versions_of(engine))
+        harness.run_and_append(options, KIND, cases, versions)
+
+
+if __name__ == "__main__":
+    main()

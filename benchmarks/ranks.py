@@ -1,0 +1,58 @@
+"""Training step of 2 ranks with 1 thread each, and of 1 rank with 2 threads.
+
+    python -m benchmarks.ranks --output=F
+
+The whole two-tower network on 127 px, made-up pictures, the same batch for each rank
+(hence, for each update, twice as many images with two ranks).  Needs Horovod.
+"""
+
+import functools
+import os
+import tempfile
+
+from benchmarks import harness
+
+KIND = harness.Kind("ranks")
+
+
+def make_table(engine: harness.Engine, folder: str, num_ranks: int) -> str:
+    """Write a rank table of this machine and return its path."""
+    path = os.path.join(folder, f"{num_ranks}p.json")
+    flags = ("--servers=127.0.0.1", f"--devices={num_ranks}", f"--output={path}")
+    harness.run_job(engine, "rank_table", "make", *flags)
+    return path
+
+
+def main() -> None:
+    """Measure as the flags say."""
+    parser = harness.make_parser(__doc__)
+    parser.add_argument("--steps", type=int, default=8, help="measured in each run")
+    parser.add_argument("--batch_size", type=int, default=64, help="of a rank")
+    options = parser.parse_args()
+    flags = [
+        "--config.data.image_size=127",
+        f"--train_steps={options.steps}",
+        "--warmup_steps=3",
+        f"--batch_size={options.batch_size}",
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        for engine in harness.engines_of(options):
+            table = make_table(engine, folder, 2)
+            one, two = f"1x2 {engine.name}", f"2x1 {engine.name}"
+            cases = {
+                one: functools.partial(
+                    harness.measure_step,
+                    engine,
+                    *flags,
+                    "--config.runtime.num_threads=2",
+                ),
+                two: functools.partial(
+                    harness.measure_step, engine, *flags, f"--rank_table={table}"
+                ),
+            }
+            versions = dict.fromkeys(cases, harness.versions_of(engine))
+            harness.run_and_append(options, KIND, cases, versions)
+
+
+if __name__ == "__main__":
+    main()

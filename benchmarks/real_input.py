@@ -1,0 +1,39 @@
+"""Training from TFRecords of real photos, and the same step on made-up pictures.
+
+    python -m benchmarks.real_input --output=F --data_path=FOLDER_OF_CONVERT
+"""
+
+from typing import Dict, List
+
+from benchmarks import harness
+
+KIND = harness.Kind("real_input")
+
+
+def main() -> None:
+    """Measure as the flags say."""
+    parser = harness.make_parser(__doc__)
+    parser.add_argument("--data_path", required=True, help="what `convert` wrote")
+    parser.add_argument("--steps", type=int, default=6, help="measured in each run")
+    parser.add_argument("--batch_size", type=int, default=100)
+    options = parser.parse_args()
+    flags = [
+        f"--data_path={options.data_path}",
+        f"--train_steps={options.steps}",
+        "--warmup_steps=3",
+        f"--batch_size={options.batch_size}",
+    ]
+    for engine in harness.engines_of(options):
+        values: Dict[str, List[float]] = {"synthetic": [], "real": []}
+        for _ in range(options.rounds):
+            # One command measures both, one after the other.
+            for record in harness.measure_job(engine, "train", *flags):
+                values[record["input"]].append(record["images_per_sec"])
+        versions = harness.versions_of(engine)
+        for source, numbers in values.items():
+            case = f"{source} {engine.name}"
+            harness.append(options.output, KIND, case, numbers, versions=versions)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""From the start of a process to its first training step, and to its answer.
+
+    python -m benchmarks.start --output=F
+
+Seconds of ``train`` with configs/tiny.py on converted, made-up pictures, until the
+second step is in ``metrics.jsonl`` (the first one, which the job does not log, and
+some milliseconds), and of whole ``--help`` and ``rank_table check``.
+"""
+
+import functools
+import json
+import os
+import tempfile
+import time
+
+from benchmarks import harness, made_up
+from benchmarks.harness import Engine
+
+KIND = harness.Kind("start", "s", higher_is_better=False)
+
+
+def measure_first_step(engine: Engine, data_path: str) -> float:
+    """Return the seconds until the first steps of a new run are done."""
+    with tempfile.TemporaryDirectory() as model_dir:
+        start = time.time()
+        harness.run_job(
+            engine,
+            "train",
+            "--config=configs/tiny.py",
+            f"--data_path={data_path}",
+            f"--model_dir={model_dir}",
+            "--train_steps=2",
+            "--config.train.log_every_steps=1",
+        )
+        with open(os.path.join(model_dir, "metrics.jsonl"), encoding="utf-8") as file:
+            events = [json.loads(line) for line in file]
+    return next(e["time_secs"] for e in events if e["event"] == "train") - start
+
+
+def measure_command(engine: Engine, *words: str) -> float:
+    """Return the seconds that a whole command takes."""
+    start = time.perf_counter()
+    harness.run_job(engine, *words)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Measure as the flags say."""
+    parser = harness.make_parser(__doc__, rounds=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        for engine in harness.engines_of(options):
+            data = made_up.convert(engine, os.path.join(folder, engine.name), 64)
+            check = ("rank_table", "check", "rank_tables/8p.json")
+            cases = {
+                f"train {engine.name}": functools.partial(
+                    measure_first_step, engine, data
+                ),
+                f"--help {engine.name}": functools.partial(
+                    measure_command, engine, "--help"
+                ),
+                f"rank_table check {engine.name}": functools.partial(
+                    measure_command, engine, *check
+                ),
+            }
+            versions = dict.fromkeys(cases, harness.versions_of(engine))
+            harness.run_and_append(options, KIND, cases, versions)
+
+
+if __name__ == "__main__":
+    main()
