@@ -17,13 +17,13 @@ def get_config() -> config_lib.Config:
             },
             "optim": {
                 "learning_rate": 0.01,
-                "warmup_epochs": 5.0,
+                "warmup_epochs": 3.0,
                 "label_smoothing": 0.1,
                 "ema_decay": 0.998,
             },
             "train": {
                 "batch_size_per_rank": 64,
-                "epochs": 100.0,
+                "epochs": 60.0,
                 "eval_every_epochs": 10.0,
             },
         }

@@ -313,7 +313,7 @@ def test_slow_input_shows_in_the_real_job(data_dir: str, scratch: pathlib.Path) 
 def test_lines_alone_go_to_standard_output(
     scratch: pathlib.Path, capfd: pytest.CaptureFixture
 ) -> None:
-    words = ["benchmark", "input", TINY, "--output=-", "--train_steps=3"]
+    words = ["benchmark", "input", TINY, "--output=-", "--train_steps=3", "--quiet"]
     assert cli.main(words) == 0
     out, err = capfd.readouterr()
     (line,) = out.splitlines()

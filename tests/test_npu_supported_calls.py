@@ -30,6 +30,8 @@ EXCEPTIONS = {
     "tf.Session": "on an NPU only with the configuration of an NPUEstimator",
     "tf.estimator.Estimator": HOST,
     "tf.estimator.RunConfig": HOST,
+    "tf.train.ChiefSessionCreator": "the benchmark of the input alone, on the host",
+    "tf.train.MonitoredSession": "the benchmark of the input alone, on the host",
     "tf.train.experimental.DynamicLossScale": HOST,
     "tf.train.experimental.MixedPrecisionLossScaleOptimizer": HOST,
     "tf.config.experimental.list_physical_devices": HOST,

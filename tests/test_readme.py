@@ -36,6 +36,11 @@ NOT_RUN = {
     "bash launch/setup_env.sh --with-onnx": "downloads; tests/test_setup_env.py",
     'python="$(bash launch/setup_env.sh)"': "downloads; tests/test_setup_env.py",
     "bash tests/run.sh": "runs this test",
+    "bash tests/run.sh --all-engines": "runs this test; tests/test_setup_env.py",
+    "bash launch/run_1p.sh --config=configs/quickstart.py --data_path=sample:defective"
+    " --epoch=2 --warm_start_from=runs/quickstart --model_dir=runs/defective": (
+        "downloads, and needs the quick start's run; tests/test_warm_start.py"
+    ),
     '"$python" examples/python_api.py PICTURES FOLDER': "tests/test_api.py",
     '"$python" -m pip wheel --no-deps --wheel-dir=dist .': "tests/test_packaging.py",
     "docker build -t alexnet-estimator .": "needs Docker",

@@ -140,8 +140,12 @@ def test_any_bytes_decode_or_are_refused(
 
 
 def test_nothing_is_unpickled() -> None:
-    """A pickle runs the code of who made it; np.load could read one, and so on."""
+    """A pickle runs the code of who made it; np.load could read one, and so on.
+
+    Caffe's file is one, read without what could run: tests/test_warm_start.py.
+    """
     pattern = re.compile(r"\b(pickle|marshal|shelve|allow_pickle|joblib|yaml\.load)\b")
     files = sorted((REPOSITORY / "alexnet_estimator").rglob("*.py"))
     assert len(files) > 50
-    assert [f.name for f in files if pattern.search(f.read_text("utf-8"))] == []
+    found = [f.name for f in files if pattern.search(f.read_text("utf-8"))]
+    assert found == ["caffe_file.py"]
