@@ -33,7 +33,6 @@ CONV_LAYERS: Tuple[Conv, ...] = (
     Conv("conv4", 3, 1, "SAME", True, False, False, 1.0),
     Conv("conv5", 3, 1, "SAME", True, False, True, 1.0),
 )
-LAYER_NAMES = tuple(conv.name for conv in CONV_LAYERS) + ("fc6", "fc7", "fc8")
 
 
 def alexnet(

@@ -8,9 +8,10 @@ from alexnet_estimator import checkpoints, inputs, warm_start
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.hooks.step_tensors import StepTensors
-from alexnet_estimator.model import LAYER_NAMES, alexnet, layer_of
+from alexnet_estimator.model import alexnet, layer_of
 from alexnet_estimator.optim import optimizers, schedules
 from alexnet_estimator.runtime.base import ModelFn, Runtime
+from alexnet_estimator.schema import LAYER_NAMES
 
 MakeHooks = Callable[[StepTensors], List[tf.train.SessionRunHook]]
 

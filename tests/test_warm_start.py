@@ -18,9 +18,10 @@ from alexnet_estimator import __main__ as cli
 from alexnet_estimator import checkpoints, warm_start
 from alexnet_estimator.config import Config, config_from, default_config
 from alexnet_estimator.errors import ConfigError, DataError
-from alexnet_estimator.model import LAYER_NAMES, weight_shapes
+from alexnet_estimator.model import weight_shapes
 from alexnet_estimator.model_fn import build_model_fn
 from alexnet_estimator.runtime.local import LocalRuntime
+from alexnet_estimator.schema import LAYER_NAMES
 from alexnet_estimator.warm_start import Source
 from tests import pictures, tiny
 from tests.ranks import read_weights, run_ranks

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.model import LAYER_NAMES
+from alexnet_estimator.schema import LAYER_NAMES
 
 Weights = Tuple[np.ndarray, np.ndarray]
 # Four times the size of the full network.

@@ -10,7 +10,7 @@ from alexnet_estimator import checkpoints
 from alexnet_estimator.config import Config, config_from, load_resolved
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, DataError
-from alexnet_estimator.model import LAYER_NAMES
+from alexnet_estimator.schema import LAYER_NAMES
 from alexnet_estimator.warm_start.caffe_file import Weights, read_caffe_file
 
 # What TensorFlow appends to the name of a variable's moving average.
