@@ -260,8 +260,8 @@ def _trained_variables(config: Config) -> List[tf.Variable]:
     """Return the weights above the frozen ones, which get no gradients or averages."""
     last_frozen = config.warm_start.frozen_until
     num_frozen = LAYER_NAMES.index(last_frozen) + 1 if last_frozen else 0
-    trained = LAYER_NAMES[num_frozen:]
-    return [v for v in tf.trainable_variables() if layer_of(v) in trained]
+    frozen = LAYER_NAMES[:num_frozen]
+    return [v for v in tf.trainable_variables() if layer_of(v) not in frozen]
 
 
 def _first_scaffold(training: Training) -> Optional[tf.train.Scaffold]:
