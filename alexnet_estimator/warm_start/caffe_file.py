@@ -115,7 +115,15 @@ def _reconstruct(*_: Any) -> _PickledArray:
     return _PickledArray()
 
 
+def _encode(text: str, encoding: str) -> bytes:
+    """Stand for ``codecs.encode``, by which Python 3 writes bytes for Python 2."""
+    if type(text) is not str or encoding != "latin1":
+        raise ValueError(f"a text in the encoding {encoding!r}")
+    return text.encode("latin1")
+
+
 _STAND_INS = {
+    "_codecs.encode": _encode,
     "numpy.core.multiarray._reconstruct": _reconstruct,
     "numpy._core.multiarray._reconstruct": _reconstruct,
     "numpy.ndarray": _PickledArray,
