@@ -76,7 +76,7 @@ def locate(path: str) -> str:
         return checkpoints.first_valid([path], path, "choose another one")
     if os.path.isfile(path) and path.endswith(".npy"):
         return path
-    what = "is neither a run, a checkpoint nor a .npy file" if _is_there(path) else ""
+    what = "is neither a run, a checkpoint nor a .npy file" if is_there(path) else ""
     raise ConfigError(
         f"{what or 'is not there'}: --warm_start_from takes the folder of a run, the "
         "path prefix RUN/model.ckpt-STEP of a checkpoint, or bvlc_alexnet.npy",
@@ -112,7 +112,8 @@ def digest_of(path: str) -> str:
     return digest.hexdigest()
 
 
-def _is_there(path: str) -> bool:
+def is_there(path: str) -> bool:
+    """Return whether a path is of a file, a folder or a checkpoint."""
     return os.path.exists(path) or bool(_files_of(path))
 
 
