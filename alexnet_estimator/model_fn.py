@@ -1,6 +1,6 @@
 """The model function: logits -> predictions, metrics, or one training step."""
 
-from typing import Callable, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -74,6 +74,15 @@ def build_model_fn(
         return _training_spec(logits, labels, config, runtime, training)
 
     return model_fn
+
+
+def weight_shapes(
+    num_classes: int, image_size: int, settings: Config
+) -> Dict[str, Tuple[int, ...]]:
+    """Return the shapes of all weights by name, e.g. ``alexnet/conv1/kernel``."""
+    with tf.Graph().as_default():
+        alexnet(tf.zeros([1, image_size, image_size, 3]), num_classes, settings)
+        return {v.op.name: tuple(v.shape.as_list()) for v in tf.trainable_variables()}
 
 
 def compute_dtype(config: Config, runtime: Runtime) -> tf.DType:

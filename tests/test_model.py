@@ -7,7 +7,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from alexnet_estimator.config import Config, default_config
-from alexnet_estimator.model import alexnet, local_response_normalization, weight_shapes
+from alexnet_estimator.model import alexnet, local_response_normalization
+from alexnet_estimator.model_fn import weight_shapes
 from alexnet_estimator.schema import LAYER_NAMES
 from tests import tiny
 

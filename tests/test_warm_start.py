@@ -20,8 +20,7 @@ from alexnet_estimator import checkpoints, rank_table, warm_start
 from alexnet_estimator.config import Config, config_from, default_config
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.jobs.first_weights import plan_first_weights, read_first_weights
-from alexnet_estimator.model import weight_shapes
-from alexnet_estimator.model_fn import build_model_fn
+from alexnet_estimator.model_fn import build_model_fn, weight_shapes
 from alexnet_estimator.runtime.local import LocalRuntime
 from alexnet_estimator.schema import LAYER_NAMES
 from alexnet_estimator.warm_start import Source

@@ -8,7 +8,7 @@ from alexnet_estimator import checkpoints, warm_start
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.jobs.run import Run, fitting_record
-from alexnet_estimator.model import weight_shapes
+from alexnet_estimator.model_fn import weight_shapes
 from alexnet_estimator.warm_start import WarmStart
 
 

@@ -49,7 +49,7 @@ def plan_warm_start(
 
     Args:
         source: a trained network.
-        shapes: of the new network's weights, see ``model.weight_shapes``.
+        shapes: of the new network's weights, see ``model_fn.weight_shapes``.
         class_names: of the new data.
         config: of the new run.
 
