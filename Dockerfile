@@ -2,8 +2,9 @@
 # build, and Horovod for more ranks than one.
 #
 #   docker build -t alexnet-estimator .
-#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD/photos:/data:ro" \
-#     -v "$PWD/runs:/runs" alexnet-estimator train --data_path=/data --model_dir=/runs/first
+#   mkdir -p runs && docker run --rm --user "$(id -u):$(id -g)" \
+#     -v "$PWD/photos:/data:ro" -v "$PWD/runs:/runs" \
+#     alexnet-estimator train --data_path=/data --model_dir=/runs/first
 #
 # It has not been built where it was written, for want of Docker. Its commands were run
 # there on a copy of the files that .dockerignore lets through.

@@ -355,7 +355,7 @@ def _configured(command: Command, file: Optional[str]) -> Config:
         config.data.path = os.path.abspath(config.data.path)
     if config.warm_start.path:
         config.warm_start.path = os.path.abspath(config.warm_start.path)
-    config_lib.validate(config, is_training=command.words[0] in ("train", "benchmark"))
+    config_lib.validate(config, command.words[0])
     return config
 
 

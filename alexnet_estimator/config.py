@@ -132,14 +132,14 @@ def apply_overrides(config: Config, overrides: Iterable[Tuple[str, str]]) -> Non
         raise ConfigError(problems, "command line")
 
 
-def validate(config: Config, is_training: bool = False) -> None:
+def validate(config: Config, verb: str = "") -> None:
     """Refuse values and combinations that cannot work, before any graph is built.
 
     Also replaces the aliases of ``precision.mode`` by the vendor's names.
 
     Args:
         config: changed in place.
-        is_training: what only the training of a run needs must be there as well.
+        verb: what it is for: ``train`` and ``benchmark`` need more than others do.
 
     Raises:
         ConfigError: all problems, each with the value seen and the rule.
@@ -153,7 +153,9 @@ def validate(config: Config, is_training: bool = False) -> None:
                     f"{section}.{name} is {value!r}: must be {field.rule.text}"
                 )
     problems.extend(_bad_combinations(config))
-    if is_training and not engine.is_1_15():
+    if verb == "train":
+        problems.extend(_lacking_source(config))
+    if verb in ("train", "benchmark") and not engine.is_1_15():
         problems.extend(_lacking_in_2_15(config))
     if problems:
         raise ConfigError(problems, "configuration")
@@ -203,18 +205,23 @@ def _bad_combinations(config: Config) -> List[str]:
             f"optim.use_nesterov is True but optim.optimizer is {optim.optimizer!r}: "
             "only momentum has it"
         )
-    if not config.warm_start.path:
-        problems += [
-            f"warm_start.{name} is {value!r} but warm_start.path is '': give "
-            "--warm_start_from"
-            for name, value in config.warm_start.items()
-            if value != SCHEMA["warm_start"][name].default
-        ]
     names = ("min_loss_scale", "initial_loss_scale", "max_loss_scale")
     scales = [config.precision[name] for name in names]
     if scales != sorted(scales):
         problems.append(f"precision.{', '.join(names)} are {scales}: must not fall")
     return problems
+
+
+def _lacking_source(config: Config) -> List[str]:
+    """Return what is wanted of layers that are taken over from nowhere."""
+    if config.warm_start.path:
+        return []
+    return [
+        f"warm_start.{name} is {value!r} but warm_start.path is '': give "
+        "--warm_start_from"
+        for name, value in config.warm_start.items()
+        if value != SCHEMA["warm_start"][name].default
+    ]
 
 
 def _lacking_in_2_15(config: Config) -> List[str]:

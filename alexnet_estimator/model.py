@@ -5,7 +5,7 @@ Convolutional Neural Networks", NIPS 2012; the section numbers below are the pap
 """
 
 import zlib
-from typing import Callable, Dict, NamedTuple, Optional, Tuple
+from typing import Callable, NamedTuple, Optional, Tuple
 
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
@@ -33,7 +33,6 @@ CONV_LAYERS: Tuple[Conv, ...] = (
     Conv("conv4", 3, 1, "SAME", True, False, False, 1.0),
     Conv("conv5", 3, 1, "SAME", True, False, True, 1.0),
 )
-LAYER_NAMES = tuple(conv.name for conv in CONV_LAYERS) + ("fc6", "fc7", "fc8")
 
 
 def alexnet(
@@ -69,15 +68,6 @@ def alexnet(
                 x = dropout(x, settings.keep_prob, name)
         logits = _dense(x, num_classes, "fc8", 0.0, settings)
         return tf.cast(logits, tf.float32)
-
-
-def weight_shapes(
-    num_classes: int, image_size: int, settings: Config
-) -> Dict[str, Tuple[int, ...]]:
-    """Return the shapes of all weights by name, e.g. ``alexnet/conv1/kernel``."""
-    with tf.Graph().as_default():
-        alexnet(tf.zeros([1, image_size, image_size, 3]), num_classes, settings)
-        return {v.op.name: tuple(v.shape.as_list()) for v in tf.trainable_variables()}
 
 
 def layer_of(variable: tf.Variable) -> str:

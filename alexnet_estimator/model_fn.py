@@ -1,6 +1,6 @@
 """The model function: logits -> predictions, metrics, or one training step."""
 
-from typing import Callable, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -8,9 +8,10 @@ from alexnet_estimator import checkpoints, inputs, warm_start
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.hooks.step_tensors import StepTensors
-from alexnet_estimator.model import LAYER_NAMES, alexnet, layer_of
+from alexnet_estimator.model import alexnet, layer_of
 from alexnet_estimator.optim import optimizers, schedules
 from alexnet_estimator.runtime.base import ModelFn, Runtime
+from alexnet_estimator.schema import LAYER_NAMES
 
 MakeHooks = Callable[[StepTensors], List[tf.train.SessionRunHook]]
 
@@ -73,6 +74,15 @@ def build_model_fn(
         return _training_spec(logits, labels, config, runtime, training)
 
     return model_fn
+
+
+def weight_shapes(
+    num_classes: int, image_size: int, settings: Config
+) -> Dict[str, Tuple[int, ...]]:
+    """Return the shapes of all weights by name, e.g. ``alexnet/conv1/kernel``."""
+    with tf.Graph().as_default():
+        alexnet(tf.zeros([1, image_size, image_size, 3]), num_classes, settings)
+        return {v.op.name: tuple(v.shape.as_list()) for v in tf.trainable_variables()}
 
 
 def compute_dtype(config: Config, runtime: Runtime) -> tf.DType:
@@ -259,8 +269,8 @@ def _trained_variables(config: Config) -> List[tf.Variable]:
     """Return the weights above the frozen ones, which get no gradients or averages."""
     last_frozen = config.warm_start.frozen_until
     num_frozen = LAYER_NAMES.index(last_frozen) + 1 if last_frozen else 0
-    trained = LAYER_NAMES[num_frozen:]
-    return [v for v in tf.trainable_variables() if layer_of(v) in trained]
+    frozen = LAYER_NAMES[:num_frozen]
+    return [v for v in tf.trainable_variables() if layer_of(v) not in frozen]
 
 
 def _first_scaffold(training: Training) -> Optional[tf.train.Scaffold]:

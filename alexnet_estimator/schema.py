@@ -10,6 +10,8 @@ from typing import Any, Callable, Dict
 MAX_NUMBER = 2.0**63
 # The part of a picture's short side that a crop covers: the paper's 227 of 256.
 CROP_FRACTION = 227 / 256
+# From the pictures up; the order of seeds, of freezing and of taking weights over.
+LAYER_NAMES = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,7 +218,7 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         "path": Field("", _any(), "a run, a checkpoint or bvlc_alexnet.npy"),
         "frozen_until": Field(
             "",
-            _one_of("", "conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"),
+            _one_of("", *LAYER_NAMES[:-1]),
             "the last layer that keeps its weights, as do those before it",
         ),
         "learning_rate_factor": Field(1.0, _above(0), "for the restored layers"),

@@ -3,10 +3,13 @@
     bash launch/run_1p.sh --config=configs/finetune.py --data_path=FOLDER \
         --warm_start_from=bvlc_alexnet.npy --model_dir=runs/mine
 
-The first two layers keep their weights, the other restored ones learn at a tenth of the
-learning rate, and fc8 is new.  Local response normalisation is Caffe's, with which
-``bvlc_alexnet.npy`` was trained; for one of your own runs, set what the start card
-notes.
+Ten epochs, one rank, a CPU, GPU or NPU.  The first two layers keep their weights, the
+other restored ones learn at a tenth of the learning rate, and fc8 is new for your
+classes.  Local response normalisation is Caffe's, with which ``bvlc_alexnet.npy`` was
+trained; for one of your own runs, set what the start card notes.
+
+Accuracy, time and memory: not measured, since the real ``bvlc_alexnet.npy`` was not at
+hand.  The other verbs take this file, too; only ``train`` needs --warm_start_from.
 """
 
 from alexnet_estimator import config as config_lib

@@ -192,7 +192,7 @@ def test_a_run_of_lars_can_be_evaluated_on_2_15() -> None:
     settings = tiny.config(optim={"optimizer": "lars"})
     config.validate(settings)
     with pytest.raises(ConfigError, match="lars.*only TensorFlow 1.15"):
-        config.validate(settings, is_training=True)
+        config.validate(settings, "train")
 
 
 @pytest.mark.parametrize("device", ["auto", "npu"])

@@ -17,6 +17,7 @@ from alexnet_estimator import config as config_lib
 from alexnet_estimator import rank_table, records
 from alexnet_estimator.command_line import FLAG_TABLE
 from alexnet_estimator.config import Config
+from alexnet_estimator.jobs import benchmark as benchmark_job
 from alexnet_estimator.jobs import dry_run as dry_run_job
 from alexnet_estimator.schema import SCHEMA
 from tests import pictures
@@ -286,6 +287,20 @@ def test_rank_tables_are_made_and_checked(tmp_path: pathlib.Path, run: Any) -> N
     output = run("rank_table", "check", path)
     assert output.code == 0
     assert "8 ranks on 2 servers" in output.out
+
+
+def test_a_recipe_for_warm_starts_serves_other_verbs(
+    data_dir: str, tmp_path: pathlib.Path, run: Any
+) -> None:
+    recipe, data = "--config=configs/finetune.py", f"--data_path={data_dir}"
+    source = f"--data_path={pictures.make_folder(tmp_path / 'pictures')}"
+    assert run("convert", recipe, source, f"--output={tmp_path / 'data'}").code == 0
+    assert run("verify", recipe, data).code == 0
+    with mock.patch.object(benchmark_job, "benchmark") as benchmark:
+        assert run("benchmark", "train", recipe, data).code == 0
+    benchmark.assert_called_once()
+    output = run("train", recipe, data, f"--model_dir={tmp_path / 'run'}")
+    assert output.code == 2 and "give --warm_start_from" in output.err
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ import tensorflow.compat.v1 as tf
 
 from alexnet_estimator.config import Config, default_config
 from alexnet_estimator.model import alexnet, local_response_normalization
+from alexnet_estimator.model_fn import weight_shapes
+from alexnet_estimator.schema import LAYER_NAMES
 from tests import tiny
 
 Weights = Dict[str, np.ndarray]
@@ -140,6 +142,12 @@ def test_number_of_parameters(groups: int, num_classes: int) -> None:
     assert found == count_parameters(groups, num_classes)
     if (groups, num_classes) == (2, 1000):
         assert found == 60_965_224
+
+
+def test_layers_have_the_names_of_the_schema() -> None:
+    names = weight_shapes(2, 63, tiny.config().model)
+    layers = [name.split("/")[1] for name in names if name.endswith("/kernel")]
+    assert layers == list(LAYER_NAMES)
 
 
 def test_every_size_builds() -> None:

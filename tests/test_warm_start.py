@@ -1,5 +1,6 @@
 """Weights of another network: which are taken over, and what they compute then."""
 
+import codecs
 import io
 import json
 import os
@@ -15,12 +16,13 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from alexnet_estimator import __main__ as cli
-from alexnet_estimator import checkpoints, warm_start
+from alexnet_estimator import checkpoints, rank_table, warm_start
 from alexnet_estimator.config import Config, config_from, default_config
 from alexnet_estimator.errors import ConfigError, DataError
-from alexnet_estimator.model import LAYER_NAMES, weight_shapes
-from alexnet_estimator.model_fn import build_model_fn
+from alexnet_estimator.jobs.first_weights import plan_first_weights, read_first_weights
+from alexnet_estimator.model_fn import build_model_fn, weight_shapes
 from alexnet_estimator.runtime.local import LocalRuntime
+from alexnet_estimator.schema import LAYER_NAMES
 from alexnet_estimator.warm_start import Source
 from tests import pictures, tiny
 from tests.ranks import read_weights, run_ranks
@@ -63,14 +65,19 @@ class Python2Pickler(PurePickler):
     dispatch[str] = dispatch[bytes] = save_string
 
 
-def write_npy(file: pathlib.Path, content: Any, pickler: Any = pickle.Pickler) -> str:
+def write_npy(
+    file: pathlib.Path,
+    content: Any,
+    pickler: Any = pickle.Pickler,
+    protocol: int = 3,
+) -> str:
     """Write what ``numpy.save`` writes for an object."""
     header = {"descr": "|O", "fortran_order": False, "shape": ()}
     array = np.empty((), object)
     array[()] = content
     with file.open("wb") as stream:
         np.lib.format.write_array_header_1_0(stream, header)
-        pickler(stream, protocol=2 if pickler is Python2Pickler else 3).dump(array)
+        pickler(stream, protocol=protocol).dump(array)
     return str(file)
 
 
@@ -134,7 +141,7 @@ def test_bvlc_alexnet_computes_what_it_did_in_caffe(tmp_path: pathlib.Path) -> N
     layers["conv1"][0][:] /= 58  # Caffe's pixels are not scaled.
     assert layers["conv2"][0].shape == (5, 5, 48, 256)
     assert layers["fc6"][0].shape == (9216, 4096)
-    file = write_npy(tmp_path / "bvlc.npy", as_lists(layers), Python2Pickler)
+    file = write_npy(tmp_path / "bvlc.npy", as_lists(layers), Python2Pickler, 2)
     source = warm_start.open_source(file)
     for name, (kernel, bias) in layers.items():
         np.testing.assert_array_equal(source.layers[name][0], kernel)
@@ -147,6 +154,20 @@ def test_bvlc_alexnet_computes_what_it_did_in_caffe(tmp_path: pathlib.Path) -> N
         config = config_from({"data": data, "model": CAFFE_LRN})
         found = logits_of(source, config, 1000, pixels)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_python_3_writes_bytes_in_several_ways(
+    protocol: int, tmp_path: pathlib.Path
+) -> None:
+    layers = make_layers(tiny.config())
+    file = write_npy(tmp_path / "a.npy", as_lists(layers), protocol=protocol)
+    if protocol == 2:
+        assert b"_codecs" in pathlib.Path(file).read_bytes()
+    found = warm_start.open_source(file).layers
+    for name, weights in layers.items():
+        for expected, value in zip(weights, found[name]):
+            np.testing.assert_array_equal(value, expected)
 
 
 @pytest.mark.parametrize("theirs", ["rgb", "bgr"])
@@ -363,6 +384,15 @@ def test_only_a_new_run_takes_weights_over(story: Story, source_run: str) -> Non
         train(job)
 
 
+def test_training_from_python_needs_a_source(
+    data_dir: str, tmp_path: pathlib.Path
+) -> None:
+    job = open_job(data_dir, tmp_path / "run", warm_start={"frozen_until": "conv1"})
+    with pytest.raises(ConfigError, match="'conv1' but warm_start.path is ''"):
+        train(job)
+    assert not (tmp_path / "run").exists()
+
+
 def first_step(source: Source, config: Config) -> List[Dict[str, np.ndarray]]:
     """Return all variables before and after one step with two other classes."""
     weights = warm_start.weights_to_assign(source, plan(source, "ab"), config.data)
@@ -420,14 +450,33 @@ def test_the_factor_is_of_the_rate_alone(known: Source) -> None:
 # Mistakes.
 
 
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_source_must_stay_until_it_is_read(
+    is_gone: bool, tmp_path: pathlib.Path, data_dir: str
+) -> None:
+    layers = make_layers(tiny.config())
+    file = write_npy(tmp_path / "a.npy", as_lists(layers))
+    job = open_job(data_dir, tmp_path / "run", warm_start={"path": file})
+    planned = plan_first_weights(job)
+    assert planned is not None
+    assert set(read_first_weights(job, planned)) > {"alexnet/conv1/kernel"}
+    if is_gone:
+        os.remove(file)
+    else:
+        layers["conv1"][0][0, 0, 0, 0] += 1
+        write_npy(tmp_path / "a.npy", as_lists(layers))
+    with pytest.raises(DataError, match="a.npy: .*restore it"):
+        read_first_weights(job, planned)
+
+
 class Mischief:
-    """Makes a folder when it is unpickled by NumPy."""
+    """Calls a function when it is unpickled by NumPy."""
 
-    def __init__(self, folder: str):
-        self._folder = folder
+    def __init__(self, function: Any, *arguments: Any):
+        self._call = function, arguments
 
-    def __reduce__(self) -> Tuple[Any, Tuple[str]]:
-        return os.mkdir, (self._folder,)
+    def __reduce__(self) -> Any:
+        return self._call
 
 
 @pytest.fixture(scope="module")
@@ -436,8 +485,10 @@ def wrong(tmp_path_factory: pytest.TempPathFactory, source_run: str) -> Dict[str
     folder = tmp_path_factory.mktemp("wrong")
     layers = as_lists(make_layers(tiny.config()))
     good = pathlib.Path(write_npy(folder / "good.npy", layers))
-    evil = {**layers, "conv1": Mischief(str(folder / "harm"))}
+    evil = {**layers, "conv1": Mischief(os.mkdir, str(folder / "harm"))}
     write_npy(folder / "evil.npy", evil)
+    bomb = {**layers, "conv1": Mischief(codecs.encode, b"0" * 99, "zlib_codec")}
+    write_npy(folder / "bomb.npy", bomb)
     write_npy(
         folder / "nan.npy",
         {**layers, "fc7": [layers["fc7"][0], np.inf * layers["fc7"][1]]},
@@ -472,6 +523,7 @@ def wrong(tmp_path_factory: pytest.TempPathFactory, source_run: str) -> Dict[str
         ("damaged", 3, "no valid checkpoint"),
         ("empty", 3, "no valid checkpoint: give the folder of a run"),
         ("evil.npy", 3, "it refers to posix.mkdir, .*do not trust"),
+        ("bomb.npy", 3, "a text in the encoding 'zlib_codec'"),
         ("nan.npy", 3, "fc7: has values that are not finite"),
         ("one.npy", 3, r"2 problems\n  - fc6: is not .*\n  - fc7: is not \[weights"),
         ("list.npy", 3, "expected a pickled dictionary"),
@@ -521,6 +573,20 @@ def test_dry_run_shows_what_would_be_taken_over(
     words = [word for word in words if "warm_start" not in word]
     assert cli.main([*words, "--config.warm_start.frozen_until=conv1"]) == 2
     assert "give --warm_start_from" in capsys.readouterr().err
+
+
+def test_dry_run_of_servers_that_lack_the_source(
+    wrong: Dict[str, str], data_dir: str, tmp_path: pathlib.Path, capsys: Any
+) -> None:
+    table = str(tmp_path / "table.json")
+    rank_table.write(rank_table.make(["10.0.0.1", "10.0.0.2"], 2), table)
+    words = ["train", f"--config={TINY}", f"--data_path={data_dir}", "--dry_run"]
+    words += [f"--model_dir={tmp_path / 'run'}", f"--rank_table={table}"]
+    assert cli.main([*words, f"--warm_start_from={wrong['missing']}"]) == 0
+    assert f"{wrong['missing']} is not here: the first" in capsys.readouterr().out
+    assert cli.main([*words, f"--warm_start_from={wrong['good.npy']}"]) == 0
+    shown = capsys.readouterr().out
+    assert "restored       conv1" in shown and "is not here" not in shown
 
 
 def test_two_ranks_start_with_what_rank_0_reads(

@@ -1,8 +1,9 @@
 """How fast the job is: its own steps, evaluation and input, timed; nothing is kept.
 
 Each measurement is a session of its own with the model function, the input, the hooks
-and the runtime of the job, but without saving and reports.  Its first steps are left
-out, the next ones make the window that is measured, and behind that, a few are traced:
+and the runtime of the job, but without saving and reports.  Weights are random: of the
+section ``warm_start``, only ``frozen_until`` counts.  The first steps are left out, the
+next ones make the window that is measured, and behind that, a few are traced:
 
 * ``images_per_sec``, ``step_ms_p50`` ...: see ``measurement.speed_figures``.  Of an
   evaluation, images that only fill up the last batch do not count.

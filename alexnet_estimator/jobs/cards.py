@@ -10,7 +10,7 @@ from alexnet_estimator.hooks.progress import format_secs
 from alexnet_estimator.inputs import slices_of_rank
 from alexnet_estimator.jobs.evaluate import Evaluation, majority_share
 from alexnet_estimator.jobs.run import Run
-from alexnet_estimator.model import weight_shapes
+from alexnet_estimator.model_fn import weight_shapes
 from alexnet_estimator.optim.loss_scale import resolve_loss_scale
 from alexnet_estimator.optim.schedules import learning_rate
 from alexnet_estimator.warm_start import WarmStart

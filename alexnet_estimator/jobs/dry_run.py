@@ -6,7 +6,7 @@ from alexnet_estimator import checkpoints, rank_table
 from alexnet_estimator.config import Config
 from alexnet_estimator.jobs import cards
 from alexnet_estimator.jobs.first_weights import plan_first_weights
-from alexnet_estimator.jobs.run import fitting_record, open_run
+from alexnet_estimator.jobs.run import open_run
 from alexnet_estimator.rank_table import Topology
 from alexnet_estimator.runtime.local import LocalRuntime
 
@@ -34,9 +34,12 @@ def dry_run(config: Config, model_dir: str, topology: Optional[Topology]) -> str
     """
     num_ranks = topology.num_ranks if topology else 1
     run = open_run(config, model_dir, _PlannedRank(config.runtime.device, num_ranks))
-    fitting_record(run, is_training=True)
+    has_one_server = topology is None or len(topology.servers) == 1
+    warm = plan_first_weights(run, is_needed=has_one_server)
     newest = checkpoints.latest(run.model_dir)
     step = checkpoints.step_of(newest) if newest else None
-    card = cards.start_card(run, step, warm=plan_first_weights(run))
+    card = cards.start_card(run, step, warm=warm)
     parts = [rank_table.describe(topology)] if topology else []
+    source = config.warm_start.path if warm is None else ""
+    parts += [f"{source} is not here: the first server needs it"] if source else []
     return "\n".join([*parts, card, "dry run: nothing was trained"])

@@ -6,8 +6,9 @@ import numpy as np
 
 from alexnet_estimator import checkpoints, warm_start
 from alexnet_estimator.config import Config
+from alexnet_estimator.errors import DataError
 from alexnet_estimator.jobs.run import Run, fitting_record
-from alexnet_estimator.model import weight_shapes
+from alexnet_estimator.model_fn import weight_shapes
 from alexnet_estimator.warm_start import WarmStart
 
 
@@ -21,22 +22,29 @@ def check_source(config: Config, model_dir: str) -> None:
         warm_start.locate(config.warm_start.path)
 
 
-def plan_first_weights(run: Run) -> Optional[WarmStart]:
+def plan_first_weights(run: Run, is_needed: bool = True) -> Optional[WarmStart]:
     """Return what the run takes or took over from another network; None: nothing.
 
     A run that has a checkpoint does not need the source any more.
 
+    Args:
+        run: an opened run.
+        is_needed: False: None as well where the source is on another server.
+
     Raises:
         UserError: the source cannot be used, or the run there is another one.
     """
-    if not run.config.warm_start.path:
-        return None
     fitting_record(run, is_training=True)
+    path = run.config.warm_start.path
+    if not path:
+        return None
     if checkpoints.latest(run.model_dir) is not None:
         return warm_start.read_record(run.model_dir)
+    if not is_needed and not warm_start.is_there(path):
+        return None
     data = run.config.data
     return warm_start.plan_warm_start(
-        warm_start.open_source(run.config.warm_start.path),
+        warm_start.open_source(path),
         weight_shapes(run.dataset.num_classes, data.image_size, run.config.model),
         run.dataset.class_names,
         run.config,
@@ -49,5 +57,15 @@ def read_first_weights(run: Run, plan: WarmStart) -> Dict[str, np.ndarray]:
     Raises:
         DataError: the source has changed or gone meanwhile.
     """
+    try:
+        is_same = warm_start.digest_of(plan.source) == plan.sha256
+    except OSError as error:
+        raise DataError(f"{error.strerror}: restore it", plan.source) from error
+    if not is_same:
+        raise DataError(
+            "changed or gone since the run began: restore it, or run the same command "
+            "again to start from what is there",
+            plan.source,
+        )
     source = warm_start.open_source(plan.source)
     return warm_start.weights_to_assign(source, plan, run.config.data)

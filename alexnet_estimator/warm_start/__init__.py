@@ -9,13 +9,21 @@ from alexnet_estimator.warm_start.plan import (
     weights_to_assign,
     write_record,
 )
-from alexnet_estimator.warm_start.sources import Source, locate, open_source
+from alexnet_estimator.warm_start.sources import (
+    Source,
+    digest_of,
+    is_there,
+    locate,
+    open_source,
+)
 
 __all__ = [
     "RECORD_FILE",
     "Source",
     "WarmStart",
+    "digest_of",
     "initializing_scaffold",
+    "is_there",
     "locate",
     "open_source",
     "plan_warm_start",

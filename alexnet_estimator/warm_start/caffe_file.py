@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.model import LAYER_NAMES
+from alexnet_estimator.schema import LAYER_NAMES
 
 Weights = Tuple[np.ndarray, np.ndarray]
 # Four times the size of the full network.
@@ -115,7 +115,15 @@ def _reconstruct(*_: Any) -> _PickledArray:
     return _PickledArray()
 
 
+def _encode(text: str, encoding: str) -> bytes:
+    """Stand for ``codecs.encode``, by which Python 3 writes bytes for Python 2."""
+    if type(text) is not str or encoding != "latin1":
+        raise ValueError(f"a text in the encoding {encoding!r}")
+    return text.encode("latin1")
+
+
 _STAND_INS = {
+    "_codecs.encode": _encode,
     "numpy.core.multiarray._reconstruct": _reconstruct,
     "numpy._core.multiarray._reconstruct": _reconstruct,
     "numpy.ndarray": _PickledArray,

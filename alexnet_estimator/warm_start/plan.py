@@ -11,7 +11,7 @@ from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.files import write_text
-from alexnet_estimator.model import LAYER_NAMES
+from alexnet_estimator.schema import LAYER_NAMES
 from alexnet_estimator.warm_start.caffe_file import Weights
 from alexnet_estimator.warm_start.sources import AVERAGE, Source, digest_of
 
@@ -49,7 +49,7 @@ def plan_warm_start(
 
     Args:
         source: a trained network.
-        shapes: of the new network's weights, see ``model.weight_shapes``.
+        shapes: of the new network's weights, see ``model_fn.weight_shapes``.
         class_names: of the new data.
         config: of the new run.
 

@@ -10,7 +10,7 @@ from alexnet_estimator import checkpoints
 from alexnet_estimator.config import Config, config_from, load_resolved
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, DataError
-from alexnet_estimator.model import LAYER_NAMES
+from alexnet_estimator.schema import LAYER_NAMES
 from alexnet_estimator.warm_start.caffe_file import Weights, read_caffe_file
 
 # What TensorFlow appends to the name of a variable's moving average.
@@ -76,7 +76,7 @@ def locate(path: str) -> str:
         return checkpoints.first_valid([path], path, "choose another one")
     if os.path.isfile(path) and path.endswith(".npy"):
         return path
-    what = "is neither a run, a checkpoint nor a .npy file" if _is_there(path) else ""
+    what = "is neither a run, a checkpoint nor a .npy file" if is_there(path) else ""
     raise ConfigError(
         f"{what or 'is not there'}: --warm_start_from takes the folder of a run, the "
         "path prefix RUN/model.ckpt-STEP of a checkpoint, or bvlc_alexnet.npy",
@@ -112,7 +112,8 @@ def digest_of(path: str) -> str:
     return digest.hexdigest()
 
 
-def _is_there(path: str) -> bool:
+def is_there(path: str) -> bool:
+    """Return whether a path is of a file, a folder or a checkpoint."""
     return os.path.exists(path) or bool(_files_of(path))
 
 
