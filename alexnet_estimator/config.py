@@ -153,8 +153,9 @@ def validate(config: Config, is_training: bool = False) -> None:
                     f"{section}.{name} is {value!r}: must be {field.rule.text}"
                 )
     problems.extend(_bad_combinations(config))
-    if is_training and not engine.is_1_15():
-        problems.extend(_lacking_in_2_15(config))
+    if is_training:
+        asked = (config.runtime.device, config.optim.optimizer)
+        problems.extend(engine.lacking(*asked))
     if problems:
         raise ConfigError(problems, "configuration")
     mode = config.precision.mode
@@ -214,20 +215,6 @@ def _bad_combinations(config: Config) -> List[str]:
     scales = [config.precision[name] for name in names]
     if scales != sorted(scales):
         problems.append(f"precision.{', '.join(names)} are {scales}: must not fall")
-    return problems
-
-
-def _lacking_in_2_15(config: Config) -> List[str]:
-    """Return what is wanted that only TensorFlow 1.15 has."""
-    problems = []
-    if config.optim.optimizer == "lars":
-        problems.append(
-            "optim.optimizer is 'lars', which only TensorFlow 1.15 has (in "
-            "tf.contrib): use momentum or adam, or make its environment with "
-            "ALEXNET_TF=1.15"
-        )
-    if config.runtime.device == "npu":
-        problems.append(f"runtime.device is 'npu', but {engine.NPU_NEEDS_1_15}")
     return problems
 
 

@@ -7,7 +7,7 @@ import time
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from alexnet_estimator import checkpoints, inputs, warm_start
-from alexnet_estimator.config import to_json
+from alexnet_estimator.config import to_json, validate
 from alexnet_estimator.console import say
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import StopRequested
@@ -56,10 +56,12 @@ def train(run: Run) -> Evaluation:
         The last evaluation, see ``evaluate``.
 
     Raises:
+        ConfigError: the installed TensorFlow cannot train so.
         DataError: data or checkpoints are damaged, or the disk is full.
         DivergedError: loss, gradients or weights are not finite any more.
         StopRequested: some rank was asked to stop; the last step is saved.
     """
+    validate(run.config, is_training=True)
     with contextlib.ExitStack() as stack:
         stack.enter_context(explain_full_disk(run.model_dir))
         request = stack.enter_context(StopRequest().listening())
