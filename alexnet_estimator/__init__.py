@@ -16,6 +16,7 @@ What the command line does, for programs and notebooks::
 | configuration | ``default_config``, ``config_from``, ``load_config_file`` |
 | data | ``convert``, ``open_dataset``, ``verify`` |
 | a run | ``open_run``, ``train``, ``evaluate``, ``export``, ``write_report`` |
+| its speed | ``benchmark``, ``BenchmarkRequest`` |
 | its model | ``open_classifier``, ``predict``; ``find_sources``, ``classify`` |
 | parts | ``Reader``, ``train_batches``, ``eval_batches``, ``normalise``, ``alexnet`` |
 | output | ``be_quiet`` |
@@ -37,13 +38,15 @@ _ROOMS = {
     "config": ("config_from", "default_config", "load_config_file"),
     "console": ("be_quiet",),
     "inputs": ("Reader", "eval_batches", "normalise", "train_batches"),
+    "engine.graph_mode": ("tf",),
+    "jobs.benchmark": ("BenchmarkRequest", "benchmark"),
     "jobs.classifier": ("open_classifier",),
     "jobs.evaluate": ("evaluate",),
     "jobs.export": ("export",),
     "jobs.predict": ("classify", "find_sources", "predict"),
     "jobs.run": ("open_run",),
     "jobs.train": ("train",),
-    "model": ("alexnet", "tf"),
+    "model": ("alexnet",),
     "records": ("open_dataset",),
     "records.convert": ("convert",),
     "records.verify": ("verify",),

@@ -5,8 +5,10 @@ Thin on purpose: what the verbs do is in ``jobs``, ``records``, ``rank_table`` a
 mistakes answer at once.
 """
 
+import contextlib
 import os
 import pathlib
+import shutil
 import signal
 import sys
 import tempfile
@@ -89,10 +91,9 @@ def predict(command: Command) -> int:
         command.number("top_k", 1),
         given.format or "",
     )
-    print(
+    console.note(  # Not printed: standard output may be the data.
         f"{summary.num_images} pictures, {len(summary.rejects)} unreadable, "
-        f"{summary.images_per_sec:.1f} images/s",
-        file=sys.stderr,  # Standard output may be the data.
+        f"{summary.images_per_sec:.1f} images/s"
     )
     return EXIT_DONE
 
@@ -144,7 +145,7 @@ def benchmark(command: Command) -> int:
     model_dir = given.model_dir or os.path.join("runs", name)
     from alexnet_estimator.jobs import benchmark as job
 
-    request = job.Request(
+    request = job.BenchmarkRequest(
         command.arguments,
         command.number("train_steps", job.NUM_STEPS),
         command.number("warmup_steps", job.NUM_WARMUP_STEPS),
@@ -156,8 +157,13 @@ def benchmark(command: Command) -> int:
     if topology is None:
         job.benchmark(config, model_dir, request)
         return EXIT_DONE
-    with tempfile.TemporaryDirectory(prefix="alexnet-benchmark-") as folder:
-        return _launch(command, config, model_dir, topology, folder)
+    with contextlib.ExitStack() as stack:
+        folder = tempfile.mkdtemp(prefix="alexnet-benchmark-")
+        stack.callback(shutil.rmtree, folder)
+        code = _launch(command, config, model_dir, topology, folder)
+        if code not in (EXIT_DONE, EXIT_STOPPED):
+            stack.pop_all()  # People are told to look into the logs.
+    return code
 
 
 def verify(command: Command) -> int:

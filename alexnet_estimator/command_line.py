@@ -41,20 +41,22 @@ ALL = RUNS + " predict export report convert verify rank_table"
 FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
     "what to work on": {
         "model_dir": Flag(
-            "folder of the run; default of train: runs/CONFIG; otherwise required",
+            "folder of the run; default of train and benchmark: runs/CONFIG; otherwise "
+            "required; e.g. runs/cats_vs_dogs",
             RUNS + " predict export",
         ),
         "data_path": Flag(
             "converted data, a folder or a zip of pictures, ImageNet TFRecords; "
-            "default: sample:mono_poly; e.g. /data/cats_vs_dogs",
+            "default of train: sample:mono_poly, of benchmark: made-up pictures only; "
+            "e.g. /data/cats_vs_dogs",
             RUNS + " export convert verify",
             field="data.path",
             alias="data_dir",
         ),
         "config": Flag(
             "a file of configs/, which is Python code, or a run's config.json; "
-            "default: that of the run, configs/quickstart.py or, with --data_path, "
-            "configs/default.py; e.g. configs/cats_vs_dogs.py",
+            "default: that of the run, or configs/default.py; of train without "
+            "--data_path: configs/quickstart.py; e.g. configs/cats_vs_dogs.py",
             "train convert verify benchmark",
         ),
         "output": Flag(
@@ -67,8 +69,8 @@ FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
     },
     "how to train": {
         "train_steps": Flag(
-            "global steps in all, restarts included; default: by epochs; e.g. 2000;\n"
-            "benchmark: measured, default 20",
+            "global steps in all, restarts included; default: by epochs; of benchmark: "
+            "those measured, default 20; e.g. 2000",
             "train benchmark",
             field="train.steps",
         ),

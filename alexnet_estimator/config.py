@@ -155,8 +155,9 @@ def validate(config: Config, verb: str = "") -> None:
     problems.extend(_bad_combinations(config))
     if verb == "train":
         problems.extend(_lacking_source(config))
-    if verb in ("train", "benchmark") and not engine.is_1_15():
-        problems.extend(_lacking_in_2_15(config))
+    if verb in ("train", "benchmark"):
+        asked = (config.runtime.device, config.optim.optimizer)
+        problems.extend(engine.lacking(*asked))
     if problems:
         raise ConfigError(problems, "configuration")
     mode = config.precision.mode
@@ -222,20 +223,6 @@ def _lacking_source(config: Config) -> List[str]:
         for name, value in config.warm_start.items()
         if value != SCHEMA["warm_start"][name].default
     ]
-
-
-def _lacking_in_2_15(config: Config) -> List[str]:
-    """Return what is wanted that only TensorFlow 1.15 has."""
-    problems = []
-    if config.optim.optimizer == "lars":
-        problems.append(
-            "optim.optimizer is 'lars', which only TensorFlow 1.15 has (in "
-            "tf.contrib): use momentum or adam, or make its environment with "
-            "ALEXNET_TF=1.15"
-        )
-    if config.runtime.device == "npu":
-        problems.append(f"runtime.device is 'npu', but {engine.NPU_NEEDS_1_15}")
-    return problems
 
 
 def _assign_text(config: Config, name: str, text: str) -> List[str]:

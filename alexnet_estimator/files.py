@@ -43,7 +43,9 @@ def append_bytes(path: str, content: bytes) -> None:
         OSError: with the path.
     """
     with open(path, "ab", buffering=0) as file:
-        start = file.tell()
+        # Else what others append meanwhile would be cut off as well.
+        fcntl.flock(file, fcntl.LOCK_EX)
+        start = file.seek(0, os.SEEK_END)
         if file.write(content) < len(content):
             file.truncate(start)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)

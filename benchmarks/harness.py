@@ -9,14 +9,14 @@ import argparse
 import json
 import os
 import pathlib
-import platform
-import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Tuple
+
+from alexnet_estimator import machine
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 IMAGES_PER_SEC = "images/s"
@@ -149,12 +149,7 @@ def versions_of(engine: Engine) -> Dict[str, str]:
 
 def describe_machine() -> Record:
     """Return the machine's processor and the cores that may be used."""
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        found = re.search(r"^model name\s*:\s*(.+)$", file.read(), re.MULTILINE)
-    return {
-        "cpu_model": found.group(1) if found else platform.machine(),
-        "num_cores": len(os.sched_getaffinity(0)),
-    }
+    return {"cpu_model": machine.cpu_model(), "num_cores": machine.num_cores()}
 
 
 def measure_job(engine: Engine, *arguments: str, **variables: str) -> List[Record]:
@@ -239,8 +234,13 @@ def measure_process(command: Sequence[str]) -> Tuple[float, float]:
 
 def _environment(variables: Mapping[str, str]) -> Dict[str, str]:
     """Return what a process needs to find the package, ours, and ``variables``."""
-    ours = {"PYTHONPATH": str(REPOSITORY), "TF_CPP_MIN_LOG_LEVEL": "2"}
-    return {**ours, **os.environ, **variables}
+    paths = filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH")))
+    return {
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        **variables,
+    }
 
 
 def note(text: str) -> None:

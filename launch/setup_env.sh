@@ -213,7 +213,7 @@ export PIP_USER=0 # Some machines' pip configuration says otherwise.
 venv="$root/.venv/$engine" log="$root/.venv/$engine.log"
 python="$venv/bin/python" pins="$venv/constraints.txt" stamp="$venv/complete"
 constraints="constraints/${engine%%-*}.txt"
-wanted="$(sha256sum setup.cfg "$constraints" - <<<"$root $base $version $tensorflow" |
+wanted="$(sha256sum setup.py setup.cfg "$constraints" - <<<"$root $base $version $tensorflow" |
   sha256sum | cut -c 1-64)"
 find_complete
 for part in "${parts[@]}"; do

@@ -3,6 +3,8 @@
 No test looks at how fast anything is.
 """
 
+import contextlib
+import io
 import json
 import os
 import pathlib
@@ -21,7 +23,7 @@ from alexnet_estimator import __main__ as cli
 from alexnet_estimator import inputs, rank_table
 from alexnet_estimator.hooks.timing import Tick, TimingHook, TimingPlan
 from alexnet_estimator.jobs import benchmark as job
-from alexnet_estimator.jobs.benchmark import Request, images_in_eval_step
+from alexnet_estimator.jobs.benchmark import BenchmarkRequest, images_in_eval_step
 from alexnet_estimator.jobs.measurement import Window, speed_figures
 from alexnet_estimator.jobs.timeline import to_chrome_trace
 from tests import npu_double, tiny
@@ -218,11 +220,11 @@ def measured(data_dir: str, tmp_path_factory: Any) -> Measured:
 
     words = ["benchmark", f"--model_dir={folder / 'run'}", "--train_steps=5"]
     words += ["--warmup_steps=2", f"--output={folder / 'a.jsonl'}", "--profile"]
+    out = io.StringIO()
     with mock.patch.object(job, "group_hooks", counting):
-        with mock.patch.object(job, "say") as say:
+        with contextlib.redirect_stdout(out):
             assert cli.main(words) == 0
-    out = "\n".join(call[0][0] for call in say.call_args_list)
-    return Measured(folder, out, counts, read_lines(folder / "a.jsonl"))
+    return Measured(folder, out.getvalue(), counts, read_lines(folder / "a.jsonl"))
 
 
 def test_every_mode_is_measured_with_both_inputs(measured: Measured) -> None:
@@ -306,7 +308,9 @@ def test_slow_input_shows_in_the_real_job(data_dir: str, scratch: pathlib.Path) 
 
     config = tiny.config(data={"path": data_dir})
     with mock.patch.object(inputs, "train_batches", slowly):
-        made_up, real = job.benchmark(config, "unused", Request(["train"], 2, 1))
+        made_up, real = job.benchmark(
+            config, "unused", BenchmarkRequest(["train"], 2, 1)
+        )
     assert real["input_wait_share"] > made_up["input_wait_share"]
 
 
@@ -331,6 +335,44 @@ def test_lines_are_appended(scratch: pathlib.Path, tmp_path: pathlib.Path) -> No
     assert [record["mode"] for record in read_lines(output)] == ["before", "input"]
 
 
+@pytest.mark.parametrize("output", ["-", ""])
+def test_results_that_get_lost_are_an_error(output: str) -> None:
+    words = ["benchmark", "input", TINY, f"--output={output}", "--train_steps=1"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "alexnet_estimator", *words],
+            cwd=str(REPOSITORY),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            universal_newlines=True,
+        )
+    assert done.returncode == 3
+    assert "cannot write standard output" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_checking_leaves_no_file(tmp_path: pathlib.Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_text("line\n")
+    job.check_request(BenchmarkRequest(output=str(old)))
+    job.check_request(BenchmarkRequest(output=str(new)))
+    assert old.read_text() == "line\n" and not new.exists()
+
+
+@pytest.mark.parametrize("code, are_logs_kept", [(0, False), (75, False), (5, True)])
+def test_logs_of_ranks_stay_where_they_are_named(
+    code: int, are_logs_kept: bool, tmp_path: pathlib.Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    table = str(tmp_path / "2p.json")
+    rank_table.write(rank_table.make(["127.0.0.1"], 2), table)
+    words = ["benchmark", TINY, "--device=cpu", f"--rank_table={table}"]
+    with mock.patch.object(cli.launch, "run", return_value=code) as run:
+        assert cli.main(words) == code
+    logs_dir = pathlib.Path(run.call_args[0][4])
+    assert logs_dir.parent == tmp_path and logs_dir.exists() == are_logs_kept
+
+
 MISTAKES: List[Tuple[str, List[str]]] = [
     ("trian", ["'trian'", "train, evaluate, input"]),
     ("train --train_steps=0", ["--train_steps is 0", "at least 1"]),
@@ -339,6 +381,8 @@ MISTAKES: List[Tuple[str, List[str]]] = [
     ("train --train_steps=many", ["train.steps", "many"]),
     ("train --output={folder}", ["--output is {folder}", "a file"]),
     ("train --output={folder}/no/a.jsonl", ["--output is {folder}/no/a.jsonl"]),
+    ("train --output=/proc/version", ["--output is /proc/version", "a file"]),
+    ("train --output=/dev/full", ["--output is /dev/full", "No space"]),
     ("train --model_dir={folder}", ["{folder} holds no run"]),
     ("train --data_path={folder}/none", ["{folder}/none", "no such folder"]),
     ("train --learning_rate=1", ["benchmark does not use --learning_rate"]),
@@ -374,7 +418,9 @@ def test_loops_of_a_device_are_whole_and_not_traced(
         precision={"loss_scale": "none", "mode": "allow_mix_precision"},
     )
     config.data.synthetic = True
-    request = Request(["train"], 6, 1, str(tmp_path / "a.jsonl"), has_profile=True)
+    request = BenchmarkRequest(
+        ["train"], 6, 1, str(tmp_path / "a.jsonl"), has_profile=True
+    )
     try:
         (record,) = job.benchmark(config, "unused", request)
     finally:

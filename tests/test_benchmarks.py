@@ -153,6 +153,14 @@ def test_cases_take_turns_and_the_median_counts(tmp_path: Any) -> None:
     assert second["versions"] == {"numpy": "1"}
 
 
+@pytest.mark.parametrize("others", ["", "/theirs"])
+def test_processes_find_our_package_first(others: str, monkeypatch: Any) -> None:
+    monkeypatch.setenv("PYTHONPATH", others)
+    seen = harness.run([sys.executable, "-c", "import os; print(os.environ)"])
+    ours = str(harness.REPOSITORY)
+    assert f"'PYTHONPATH': '{ours}{others and ':' + others}'" in seen
+
+
 def test_engines_are_named_or_those_of_the_repository() -> None:
     assert harness.parse_engine("2.15=/x/python").python == "/x/python"
     found = harness.parse_engine("1.15").python

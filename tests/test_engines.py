@@ -17,7 +17,7 @@ from alexnet_estimator import __main__ as cli
 from alexnet_estimator import config, engine, inputs, runtime
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError
-from alexnet_estimator.jobs import evaluate, export, serving
+from alexnet_estimator.jobs import benchmark, evaluate, export, serving
 from alexnet_estimator.model import alexnet
 from alexnet_estimator.report import write_report
 from alexnet_estimator.runtime import npu
@@ -193,6 +193,19 @@ def test_a_run_of_lars_can_be_evaluated_on_2_15() -> None:
     config.validate(settings)
     with pytest.raises(ConfigError, match="lars.*only TensorFlow 1.15"):
         config.validate(settings, "train")
+
+
+@pytest.mark.usefixtures("as_2_15")
+def test_a_run_of_lars_is_not_trained_from_python_on_2_15(
+    data_dir: str, tmp_path: pathlib.Path
+) -> None:
+    lars = {"optimizer": "lars"}
+    run = training.open_job(data_dir, tmp_path / "run", optim=lars)
+    with pytest.raises(ConfigError, match="lars.*only TensorFlow 1.15"):
+        training.train(run)
+    with pytest.raises(ConfigError, match="lars.*only TensorFlow 1.15"):
+        benchmark.benchmark(run.config, run.model_dir, benchmark.BenchmarkRequest())
+    assert not list(tmp_path.glob("run*"))
 
 
 @pytest.mark.parametrize("device", ["auto", "npu"])

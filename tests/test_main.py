@@ -412,6 +412,13 @@ def test_help_fits_a_terminal(run: Any) -> None:
         assert [line for line in lines if len(line) > 80] == []
 
 
+def test_every_flag_with_a_value_has_an_example() -> None:
+    valued = {name: flag.doc for name, flag in FLAG_TABLE.items() if not flag.is_switch}
+    assert [name for name, doc in valued.items() if "e.g. " not in doc] == []
+    # The help breaks lines by itself.
+    assert [name for name, flag in FLAG_TABLE.items() if "\n" in flag.doc] == []
+
+
 def test_help(run: Any) -> None:
     whole = run("--help")
     assert whole.code == 0 == run().code

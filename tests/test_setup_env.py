@@ -67,7 +67,8 @@ class Machine:
         clone = self.folder / name
         for part in ("launch", "constraints"):
             shutil.copytree(str(ROOT / part), str(clone / part))
-        shutil.copy(str(ROOT / "setup.cfg"), str(clone))
+        for name in ("setup.py", "setup.cfg"):
+            shutil.copy(str(ROOT / name), str(clone))
         return clone
 
     def add_python(self, python: Python) -> pathlib.Path:
@@ -286,7 +287,9 @@ def test_all_engines_needs_both(machine: Machine) -> None:
     assert "no environment for a second engine" in done.stderr
 
 
-@pytest.mark.parametrize("change", ["setup.cfg", "constraints/1.15.txt", "python"])
+@pytest.mark.parametrize(
+    "change", ["setup.py", "setup.cfg", "constraints/1.15.txt", "python"]
+)
 def test_a_change_makes_it_anew(machine: Machine, change: str) -> None:
     machine.add_python(PYTHON_37)
     machine.run("setup_env.sh")

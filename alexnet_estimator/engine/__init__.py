@@ -6,15 +6,36 @@ either.
 """
 
 import importlib.util
-
-NPU_NEEDS_1_15 = (
-    "npu_bridge, the vendor's adapter, is made for TensorFlow 1.15, and another one is "
-    "installed here: set PYTHON to a Python 3.7 with TensorFlow 1.15 and npu_bridge, "
-    "or use --device=cpu"
-)
+from typing import List
 
 
 def is_1_15() -> bool:
     """Return whether the installed TensorFlow is 1.15: it has ``tf.contrib``, NPUs."""
     # Where its code is, whatever its distribution is called.
     return importlib.util.find_spec("tensorflow_core") is not None
+
+
+def lacking(device: str, optimizer: str = "") -> List[str]:
+    """Return what is asked for that the installed TensorFlow lacks, and the way out.
+
+    Args:
+        device: ``npu`` or another.
+        optimizer: ``lars`` or another; empty: none is needed.
+    """
+    problems: List[str] = []
+    if is_1_15():
+        return problems
+    if optimizer == "lars":
+        problems.append(
+            "optim.optimizer is 'lars', which only TensorFlow 1.15 has (in "
+            "tf.contrib): use momentum or adam, or make its environment with "
+            "ALEXNET_TF=1.15"
+        )
+    if device == "npu":
+        problems.append(
+            "runtime.device is npu, also by auto where there are NPUs, but npu_bridge, "
+            "the vendor's adapter, is made for TensorFlow 1.15, and another one is "
+            "installed here: set PYTHON to a Python 3.7 with TensorFlow 1.15 and "
+            "npu_bridge, or use --device=cpu"
+        )
+    return problems

@@ -12,6 +12,7 @@ from alexnet_estimator.inputs.shards import (
     Reader,
     Slice,
     num_eval_steps,
+    part_edges,
     slices_of_rank,
 )
 from alexnet_estimator.inputs.synthetic import synthetic_dataset
@@ -25,6 +26,7 @@ __all__ = [
     "eval_batches",
     "normalise",
     "num_eval_steps",
+    "part_edges",
     "picture_batches",
     "slices_of_rank",
     "synthetic_dataset",

@@ -34,14 +34,24 @@ class Reader(NamedTuple):
     seed: int = 0
 
 
+def part_edges(num_records: int, num_parts: int) -> List[int]:
+    """Return where parts begin, whose sizes differ by one at most, and the last ends.
+
+    Args:
+        num_records: cut into parts.
+        num_parts: one less than there are edges.
+    """
+    return [num_records * part // num_parts for part in range(num_parts + 1)]
+
+
 def slices_of_rank(
     shards: Sequence[Tuple[str, int]], rank: int, num_ranks: int
 ) -> List[Slice]:
     """Return this rank's part of the files.
 
-    The records of all files, in order, are cut into ``num_ranks`` equal parts (sizes
-    differ by one at most), so parts are disjoint, complete and even for any number of
-    ranks and files.  A rank opens only the files that its part touches.
+    The records of all files, in order, are cut at ``part_edges``, so parts are
+    disjoint, complete and even for any number of ranks and files.  A rank opens only
+    the files that its part touches.
 
     Args:
         shards: (path, number of records) of every file.
@@ -49,8 +59,7 @@ def slices_of_rank(
         num_ranks: parts.
     """
     total = sum(count for _, count in shards)
-    first = total * rank // num_ranks
-    end = total * (rank + 1) // num_ranks
+    first, end = part_edges(total, num_ranks)[rank : rank + 2]
     slices, start = [], 0
     for path, count in shards:
         low, high = max(first, start), min(end, start + count)

@@ -26,8 +26,8 @@ import time
 from typing import List, NamedTuple, Sequence
 
 from alexnet_estimator import files, inputs
-from alexnet_estimator.config import Config
-from alexnet_estimator.console import note, say
+from alexnet_estimator.config import Config, validate
+from alexnet_estimator.console import note
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, StopRequested
 from alexnet_estimator.hooks.heartbeat import Heartbeat
@@ -64,7 +64,7 @@ NUM_TRACED_STEPS = 5
 STDOUT = "-"
 
 
-class Request(NamedTuple):
+class BenchmarkRequest(NamedTuple):
     """What is to be measured.
 
     Attributes:
@@ -88,7 +88,7 @@ class Request(NamedTuple):
         return os.path.join(os.path.abspath(folder), "profile")
 
 
-def check_request(request: Request) -> None:
+def check_request(request: BenchmarkRequest) -> None:
     """Refuse what cannot be measured or written.
 
     Raises:
@@ -109,22 +109,37 @@ def check_request(request: Request) -> None:
         for flag, count in counts.items()
         if count < 1
     ]
-    folder = os.path.dirname(os.path.abspath(request.output))
-    if os.path.isdir(request.output) or not os.access(folder, os.W_OK):
-        problems.append(
-            f"--output is {request.output}: must be a file in a folder that is there "
-            "and can be written to"
-        )
+    problems += _check_output(request.output)
     if problems:
         raise ConfigError(problems, "benchmark")
 
 
-def benchmark(config: Config, model_dir: str, request: Request) -> List[Record]:
+def _check_output(path: str) -> List[str]:
+    """Append nothing to the file: permissions alone do not tell that one can."""
+    if path in ("", STDOUT):
+        return []
+    is_new = not os.path.exists(path)
+    try:
+        files.append_bytes(path, b"")
+    except OSError as error:
+        return [
+            f"--output is {path}: {error.strerror}: must be a file that lines can be "
+            f"appended to, or {STDOUT} for standard output"
+        ]
+    if is_new:
+        with contextlib.suppress(FileNotFoundError):  # Another rank was faster.
+            os.remove(os.path.realpath(path))
+    return []
+
+
+def benchmark(
+    config: Config, model_dir: str, request: BenchmarkRequest = BenchmarkRequest()
+) -> List[Record]:
     """Measure training, evaluation and input with made-up and with the real data.
 
     Args:
-        config: validated; without ``data.path`` there is only made-up data, else both,
-            with the same number of classes.
+        config: without ``data.path`` there is only made-up data, else both, with the
+            same number of classes.
         model_dir: raw pictures are converted beside it, as for training; neither read
             nor written itself.
         request: what to measure.
@@ -135,6 +150,7 @@ def benchmark(config: Config, model_dir: str, request: Request) -> List[Record]:
     Raises:
         UserError: what is wrong with request, configuration, device or data.
     """
+    validate(config, "benchmark")
     check_request(request)
     records = []
     with contextlib.ExitStack() as stack:
@@ -149,9 +165,22 @@ def benchmark(config: Config, model_dir: str, request: Request) -> List[Record]:
             for run in runs:
                 session = _Session(run, request, stop, heartbeat, mode)
                 records.append(session.measure())
-    if runs[0].runtime.is_chief and request.output != STDOUT:
-        say(to_table(records), is_result=True)
+        if runs[0].runtime.is_chief and request.output != STDOUT:
+            _print_result(to_table(records))
     return records
+
+
+def _print_result(text: str) -> None:
+    """Print what the command was given for: unlike news, it must not get lost.
+
+    Raises:
+        OSError: standard output takes no more.
+    """
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        error.filename = "standard output"
+        raise
 
 
 def images_in_eval_step(step: int, num_images: int, reader: inputs.Reader) -> int:
@@ -162,15 +191,15 @@ def images_in_eval_step(step: int, num_images: int, reader: inputs.Reader) -> in
         num_images: of the split; the last batch of a rank is filled up with others.
         reader: any rank.
     """
-    batch, ranks = reader.batch_size, reader.num_ranks
+    batch = reader.batch_size
     first = step % inputs.num_eval_steps(num_images, reader) * batch
-    ends = [num_images * rank // ranks for rank in range(ranks + 1)]
-    parts = [end - start for start, end in zip(ends, ends[1:])]
-    return sum(min(batch, max(0, part - first)) for part in parts)
+    edges = inputs.part_edges(num_images, reader.num_ranks)
+    sizes = [end - start for start, end in zip(edges, edges[1:])]
+    return sum(min(batch, max(0, size - first)) for size in sizes)
 
 
 def _open_runs(
-    config: Config, model_dir: str, scratch: str, request: Request
+    config: Config, model_dir: str, scratch: str, request: BenchmarkRequest
 ) -> List[Run]:
     """Open the made-up data and the real, if any, for one runtime."""
     if request.has_profile:
@@ -205,7 +234,7 @@ class _Session:
     def __init__(
         self,
         run: Run,
-        request: Request,
+        request: BenchmarkRequest,
         stop: StopRequest,
         heartbeat: Heartbeat,
         mode: str,
@@ -318,7 +347,7 @@ class _Session:
     def _write(self, record: Record) -> None:
         request = self._request
         if request.output == STDOUT:
-            say(to_line(record).rstrip(), is_result=True)
+            _print_result(to_line(record).rstrip())
         elif request.output:
             files.append_bytes(request.output, to_line(record).encode())
         if request.has_profile and self._timing.traces:

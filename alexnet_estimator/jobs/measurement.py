@@ -1,13 +1,11 @@
 """What a benchmark has measured: figures, a table for people, a line of JSON."""
 
 import json
-import os
-import platform
-import re
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
+from alexnet_estimator import machine
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.hooks.timing import Tick
 from alexnet_estimator.jobs.run import versions
@@ -113,20 +111,13 @@ def describe_machine(num_threads: int) -> Record:
     Args:
         num_threads: of the configuration.
     """
-    num_cores = len(os.sched_getaffinity(0))
+    num_cores = machine.num_cores()
     chosen = session_config(num_threads).intra_op_parallelism_threads
     return {
-        "cpu_model": _cpu_model(),
+        "cpu_model": machine.cpu_model(),
         "num_cores": num_cores,
         "num_threads": chosen or num_cores,
         # Tells builds of the same version apart.
         "tensorflow_build": f"{tf.version.GIT_VERSION}, {tf.version.COMPILER_VERSION}",
         "versions": versions(),
     }
-
-
-def _cpu_model() -> str:
-    """Return the processor's name, or where it has none, its architecture."""
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        found = re.search(r"^model name\s*:\s*(.+)$", file.read(), re.MULTILINE)
-    return found.group(1) if found else platform.machine()

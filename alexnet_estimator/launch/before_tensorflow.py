@@ -9,9 +9,9 @@ def prepare_tensorflow(has_launcher: bool = False) -> None:
     """Set what TensorFlow reads when it is imported; the user's settings stay.
 
     Its start-up chatter would bury our own messages.  The threads of its Intel build
-    must not spin, waiting for work, on cores that the input needs; and its matrix
-    products take AVX2 on processors that are not Intel's only where they are told to:
-    docs/performance.md has the difference.
+    must not spin, waiting for work, on cores that the input needs.  Its matrix products
+    take AVX2 on processors that are not Intel's only where they are told to, by
+    MKL_DEBUG_CPU_TYPE: docs/performance.md has the difference that this variable makes.
 
     Args:
         has_launcher: a launcher gives each rank its share of the cores.

@@ -50,12 +50,11 @@ def settle_device(device: str) -> str:
     """
     from alexnet_estimator.runtime import npu
 
-    if not engine.is_1_15():
-        if device == "npu":
-            raise ConfigError(f"runtime.device is npu, but {engine.NPU_NEEDS_1_15}")
-        # Not the CPU unasked: who has NPUs would wait for it for weeks.
-        if device == "auto" and npu.has_devices():
-            raise ConfigError(f"this machine has NPUs, but {engine.NPU_NEEDS_1_15}")
+    # Not the CPU unasked: who has NPUs would wait for it for weeks.
+    asked = "npu" if device == "auto" and npu.has_devices() else device
+    problems = engine.lacking(asked)
+    if problems:
+        raise ConfigError(problems)
     if device not in ("auto", "gpu"):
         return device
     if device == "auto" and npu.is_available():
