@@ -10,10 +10,9 @@ plain graph.  What is computed: see ``needed_bytes``.
 import functools
 from typing import Dict, Tuple
 
-import tensorflow.compat.v1 as tf
-
 from alexnet_estimator.config import Config, default_config
-from alexnet_estimator.model import CONV_LAYERS, alexnet
+from alexnet_estimator.model import CONV_LAYERS
+from alexnet_estimator.model_fn import weight_shapes
 from benchmarks import harness
 from benchmarks.harness import Engine
 
@@ -38,7 +37,7 @@ def needed_bytes(config: Config, num_classes: int) -> Dict[str, int]:
     activations, batches that the input has ready, and the copy of a layer's output
     before its rectifier, because a rectifier may work in place.
     """
-    shapes = weight_shapes(config, num_classes)
+    shapes = weight_shapes(num_classes, config.data.image_size, config.model)
     weights = sum(_size(shape) for shape in shapes.values())
     images = config.train.batch_size_per_rank
     activations = images * activations_per_image(config, shapes)
@@ -51,18 +50,6 @@ def needed_bytes(config: Config, num_classes: int) -> Dict[str, int]:
     return {name: FLOAT_BYTES * count for name, count in parts.items()}
 
 
-def weight_shapes(config: Config, num_classes: int) -> Shapes:
-    """Return the shapes of the variables, by ``layer/kernel`` and ``layer/bias``."""
-    size = config.data.image_size
-    with tf.Graph().as_default():
-        images = tf.placeholder(tf.float32, [1, size, size, 3])
-        alexnet(images, num_classes, config.model)
-        return {
-            variable.op.name.split("/", 1)[1]: tuple(variable.shape.as_list())
-            for variable in tf.trainable_variables()
-        }
-
-
 def activations_per_image(config: Config, shapes: Shapes) -> int:
     """Return the numbers that forward leaves for backward, for one image."""
     side = config.data.image_size
@@ -70,7 +57,7 @@ def activations_per_image(config: Config, shapes: Shapes) -> int:
     for conv in CONV_LAYERS:
         if conv.padding == "VALID":
             side = (side - conv.kernel_size) // conv.stride + 1
-        channels = shapes[f"{conv.name}/bias"][0]
+        channels = shapes[f"alexnet/{conv.name}/bias"][0]
         has_lrn = conv.has_lrn and config.model.lrn_alpha > 0
         total += side * side * channels * (2 if has_lrn else 1)
         if conv.has_pool:
@@ -78,8 +65,8 @@ def activations_per_image(config: Config, shapes: Shapes) -> int:
             total += side * side * channels
     return (
         total
-        + 3 * (shapes["fc6/bias"][0] + shapes["fc7/bias"][0])
-        + (shapes["fc8/bias"][0])
+        + 3 * (shapes["alexnet/fc6/bias"][0] + shapes["alexnet/fc7/bias"][0])
+        + (shapes["alexnet/fc8/bias"][0])
     )
 
 
