@@ -31,7 +31,19 @@ def make_optimizer(
     return AveragingOptimizer(optimizer, optim.ema_decay)
 
 
-class TwoRateOptimizer(tf.train.Optimizer):
+class _WrappingOptimizer(tf.train.Optimizer):
+    """Stands around another optimizer, which computes the gradients."""
+
+    def __init__(self, kind: str, optimizer: tf.train.Optimizer):
+        super().__init__(use_locking=False, name=kind + optimizer.get_name())
+        self._optimizer = optimizer
+
+    def compute_gradients(self, *args: Any, **kwargs: Any) -> List[tuple]:
+        """Compute gradients with the inner optimizer."""
+        return self._optimizer.compute_gradients(*args, **kwargs)
+
+
+class TwoRateOptimizer(_WrappingOptimizer):
     """Trains some variables with one optimizer and the rest with another.
 
     Scaling gradients instead would do nothing to Adam and LARS, which divide by them.
@@ -43,12 +55,8 @@ class TwoRateOptimizer(tf.train.Optimizer):
         warm: tf.train.Optimizer,
         is_warm: Callable[[tf.Variable], bool],
     ):
-        super().__init__(use_locking=False, name="TwoRate" + optimizer.get_name())
-        self._optimizer, self._warm, self._is_warm = optimizer, warm, is_warm
-
-    def compute_gradients(self, *args: Any, **kwargs: Any) -> List[tuple]:
-        """Compute the gradients of all."""
-        return self._optimizer.compute_gradients(*args, **kwargs)
+        super().__init__("TwoRate", optimizer)
+        self._warm, self._is_warm = warm, is_warm
 
     def apply_gradients(
         self,
@@ -68,7 +76,7 @@ class TwoRateOptimizer(tf.train.Optimizer):
             return tf.assign_add(global_step, 1, name=name).op
 
 
-class AveragingOptimizer(tf.train.Optimizer):
+class AveragingOptimizer(_WrappingOptimizer):
     """Keeps an exponential moving average of the weights beside another optimizer.
 
     A step that loss scaling skips does not reach this class, so it does not change the
@@ -76,12 +84,8 @@ class AveragingOptimizer(tf.train.Optimizer):
     """
 
     def __init__(self, optimizer: tf.train.Optimizer, decay: float):
-        super().__init__(use_locking=False, name="Averaging" + optimizer.get_name())
-        self._optimizer, self._decay = optimizer, decay
-
-    def compute_gradients(self, *args: Any, **kwargs: Any) -> List[tuple]:
-        """Compute gradients with the inner optimizer."""
-        return self._optimizer.compute_gradients(*args, **kwargs)
+        super().__init__("Averaging", optimizer)
+        self._decay = decay
 
     def apply_gradients(
         self,
