@@ -156,8 +156,7 @@ def validate(config: Config, verb: str = "") -> None:
     if verb == "train":
         problems.extend(_lacking_source(config))
     if verb in ("train", "benchmark"):
-        asked = (config.runtime.device, config.optim.optimizer)
-        problems.extend(engine.lacking(*asked))
+        problems.extend(engine.lacking(config.runtime.device, config.optim.optimizer))
     if problems:
         raise ConfigError(problems, "configuration")
     mode = config.precision.mode

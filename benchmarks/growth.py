@@ -12,6 +12,7 @@ import os
 import tempfile
 from typing import Callable, Dict, List
 
+from alexnet_estimator.console import note
 from benchmarks import compare, harness, made_up
 from benchmarks.harness import Engine, Kind
 from benchmarks.ranks import make_table
@@ -92,7 +93,7 @@ def write(
     options: argparse.Namespace, kind: Kind, number: int, values: List[float]
 ) -> None:
     """Append a point of a curve."""
-    harness.note(f"{kind.benchmark} {number}: {min(values):.4g}")
+    note(f"{kind.benchmark} {number}: {min(values):.4g}")
     harness.append(options.output, kind, str(number), values)
 
 

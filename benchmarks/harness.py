@@ -16,7 +16,8 @@ import tempfile
 import time
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
-from alexnet_estimator import machine
+from alexnet_estimator import files, machine
+from alexnet_estimator.console import note
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 IMAGES_PER_SEC = "images/s"
@@ -117,8 +118,7 @@ def append(
         **describe_machine(),
         **more,
     }
-    with open(output, "a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+    files.append_bytes(output, json.dumps(record).encode() + b"\n")
 
 
 def run_and_append(
@@ -241,8 +241,3 @@ def _environment(variables: Mapping[str, str]) -> Dict[str, str]:
         "PYTHONPATH": os.pathsep.join(paths),
         **variables,
     }
-
-
-def note(text: str) -> None:
-    """Tell people what is going on."""
-    print(text, file=sys.stderr, flush=True)

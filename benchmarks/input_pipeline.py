@@ -10,6 +10,7 @@ per second of the wall clock on all cores (of libjpeg-turbo: on one).  The peers
 
 from typing import Dict, List, Tuple
 
+from alexnet_estimator.console import note
 from benchmarks import harness
 from benchmarks.harness import Engine
 
@@ -61,7 +62,7 @@ def main() -> None:
             else:
                 speed = measure_other(engine, way, *data)
             speeds[way, engine].append(speed)
-            harness.note(f"{way} {engine.name}: {speed[1]:.0f} images/CPU s")
+            note(f"{way} {engine.name}: {speed[1]:.0f} images/CPU s")
     for (way, engine), found in speeds.items():
         case = way if way == "libjpeg-turbo" else f"{way} {engine.name}"
         versions = harness.versions_of(engine)

@@ -18,6 +18,7 @@ import statistics
 import sys
 from typing import Dict, List
 
+from alexnet_estimator import machine
 from benchmarks import harness
 from benchmarks.harness import Engine, Measure
 
@@ -48,7 +49,7 @@ def measure_theirs(
         flags: besides those that are always given.
         variables: of the environment.
     """
-    num_cores = len(os.sched_getaffinity(0))
+    num_cores = machine.num_cores()
     command = [
         engine.python,
         os.path.join(folder, "tf_cnn_benchmarks.py"),

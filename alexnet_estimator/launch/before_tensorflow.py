@@ -4,6 +4,8 @@ import logging
 import os
 import warnings
 
+from alexnet_estimator import machine
+
 
 def prepare_tensorflow(has_launcher: bool = False) -> None:
     """Set what TensorFlow reads when it is imported; the user's settings stay.
@@ -21,7 +23,7 @@ def prepare_tensorflow(has_launcher: bool = False) -> None:
     if is_amd_with_avx2():
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
     if not has_launcher:
-        os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+        os.environ.setdefault("OMP_NUM_THREADS", str(machine.num_cores()))
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     for module in ("tensorflow", "tensorboard"):
         warnings.filterwarnings("ignore", category=FutureWarning, module=module)

@@ -6,6 +6,7 @@ import pathlib
 import re
 import time
 
+from alexnet_estimator.files import append_bytes
 from alexnet_estimator.launch.verdict import say
 
 FIRST_PAUSE_SECS = 1.0
@@ -65,8 +66,7 @@ class Restarts:
         }
         path = os.path.join(self._model_dir, "metrics.jsonl")
         try:
-            with open(path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+            append_bytes(path, json.dumps(record).encode() + b"\n")
         except OSError as error:  # No reason to lose the training as well.
             say(f"{path} cannot be written: {error.strerror}")
 
