@@ -276,7 +276,7 @@ def _config_for_training(command: Command) -> Tuple[Config, str]:
     given = command.flags
     file = given.config
     if not file and given.model_dir:
-        stored = os.path.join(given.model_dir, "config.json")
+        stored = os.path.join(given.model_dir, config_lib.RECORD_FILE)
         file = stored if os.path.exists(stored) else None
     is_synthetic = any(name == "data.synthetic" for name, _ in command.overrides)
     if not file and not given.data_path and not is_synthetic:
@@ -291,7 +291,7 @@ def _config_for_training(command: Command) -> Tuple[Config, str]:
 
 
 def _stored_config(model_dir: str) -> str:
-    file = os.path.join(model_dir, "config.json")
+    file = os.path.join(model_dir, config_lib.RECORD_FILE)
     if not os.path.isfile(file):
         raise ConfigError(
             f"{model_dir} holds no run (no config.json); give the --model_dir of train"

@@ -1,5 +1,6 @@
 """Checkpoints: written whole or not at all, finite, the newest valid one is used."""
 
+import glob
 import json
 import os
 import pathlib
@@ -114,6 +115,11 @@ def latest(model_dir: str) -> Optional[str]:
     """Return the newest checkpoint's path prefix by step, unread, or None."""
     checkpoints = list_checkpoints(model_dir)
     return checkpoints[-1] if checkpoints else None
+
+
+def files_of(prefix: str) -> List[str]:
+    """Return the paths of all files of a checkpoint, in a fixed order."""
+    return sorted(glob.glob(glob.escape(prefix) + ".*"))
 
 
 def find_problem(prefix: str) -> Optional[str]:
@@ -270,8 +276,8 @@ def _quarantine(
     for prefix, problem in problems.items():
         folder = pathlib.Path(prefix).parent / "quarantine"
         folder.mkdir(exist_ok=True)
-        for file in pathlib.Path(prefix).parent.glob(os.path.basename(prefix) + ".*"):
-            os.replace(str(file), str(folder / file.name))
+        for file in files_of(prefix):
+            os.replace(file, str(folder / os.path.basename(file)))
         on_damage(prefix, problem)
 
 

@@ -21,6 +21,9 @@ from alexnet_estimator import engine
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.schema import MAX_NUMBER, PRECISION_ALIASES, SCHEMA
 
+# What a run records: its configuration, among other things; see load_resolved.
+RECORD_FILE = "config.json"
+
 
 def default_config() -> Config:
     """Return the default configuration, locked: fields can change, not appear."""

@@ -3,10 +3,13 @@
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 from typing import Iterator
 
 from absl import logging
+
+_CHUNK_BYTES = 1 << 20
 
 
 def write_text(path: str, text: str) -> None:
@@ -34,6 +37,16 @@ def write_bytes(path: str, content: bytes) -> None:
             os.remove(partial)
         error.filename = path
         raise
+
+
+def sha256_of(*paths: str) -> str:
+    """Return SHA-256 (hex) of the content of files, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            for chunk in iter(lambda: file.read(_CHUNK_BYTES), b""):
+                digest.update(chunk)
+    return digest.hexdigest()
 
 
 def append_bytes(path: str, content: bytes) -> None:

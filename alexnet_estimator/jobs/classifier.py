@@ -7,11 +7,10 @@ from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from alexnet_estimator.config import Config, load_resolved
+from alexnet_estimator.config import RECORD_FILE, Config, load_resolved
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.jobs.evaluate import find_checkpoint
-from alexnet_estimator.jobs.run import RECORD_FILE
 from alexnet_estimator.model_fn import build_model_fn
 from alexnet_estimator.runtime import make_runtime, settle_device
 from alexnet_estimator.runtime.base import Runtime, session_config

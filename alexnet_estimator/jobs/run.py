@@ -16,7 +16,7 @@ import numpy as np
 
 import alexnet_estimator
 from alexnet_estimator import inputs, records
-from alexnet_estimator.config import Config, default_config, validate
+from alexnet_estimator.config import RECORD_FILE, Config, default_config, validate
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.files import write_text
@@ -26,7 +26,6 @@ from alexnet_estimator.records.verify import check_shards
 from alexnet_estimator.runtime import make_runtime
 from alexnet_estimator.runtime.base import Runtime
 
-RECORD_FILE = "config.json"
 # What TensorFlow raises for damaged records, for pictures that are none, and for files
 # that have gone.
 _RECORD_ERRORS = (

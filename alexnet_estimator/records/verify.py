@@ -2,18 +2,16 @@
 
 import collections
 import concurrent.futures
-import hashlib
 import os
 from typing import Counter, List, NamedTuple, Optional, Sequence
 
 import tqdm
 
+from alexnet_estimator import files
 from alexnet_estimator.console import has_bars
 from alexnet_estimator.records import examples, manifest, tfrecord
 from alexnet_estimator.records.dataset import Dataset, Shard
 from alexnet_estimator.records.pictures import decode as decode_picture
-
-_CHUNK_BYTES = 1 << 20
 
 
 class Damage(NamedTuple):
@@ -127,7 +125,7 @@ def _check_shard(dataset: Dataset, shard: Shard, decode: bool) -> ShardCheck:
         if num_records != shard.num_images:
             reason = f"{num_records} records instead of {shard.num_images}"
             damages.append(Damage(shard.file, None, reason))
-        if not damages and shard.sha256 not in ("", _hash(path)):
+        if not damages and shard.sha256 not in ("", files.sha256_of(path)):
             reason = "SHA-256 differs although every record is well: not the same file"
             damages.append(Damage(shard.file, None, reason))
     except OSError as error:
@@ -146,11 +144,3 @@ def _check_record(dataset: Dataset, record: tfrecord.Record, decode: bool) -> in
     if decode:
         decode_picture(encoded)
     return label
-
-
-def _hash(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for chunk in iter(lambda: file.read(_CHUNK_BYTES), b""):
-            digest.update(chunk)
-    return digest.hexdigest()

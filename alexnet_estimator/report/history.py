@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from alexnet_estimator.config import RECORD_FILE
 from alexnet_estimator.errors import ConfigError
 
 _MAX_FILE_BYTES = 64 << 20
@@ -150,7 +151,7 @@ def read_runs(model_dirs: Sequence[str]) -> List[History]:
         for model_dir in model_dirs
         if not any(
             os.path.exists(os.path.join(model_dir, file))
-            for file in ("config.json", "metrics.jsonl", "eval")
+            for file in (RECORD_FILE, "metrics.jsonl", "eval")
         )
     ]
     if problems or not model_dirs:
@@ -180,7 +181,7 @@ def section(value: Any) -> Dict[str, Any]:
 def _read_run(name: str, model_dir: str) -> History:
     run = History(name, model_dir)
     folder = pathlib.Path(model_dir)
-    run.record = _read_json(folder / "config.json", run.notes)
+    run.record = _read_json(folder / RECORD_FILE, run.notes)
     logged = _read_metrics(folder / "metrics.jsonl", run)
     _read_evaluations(folder / "eval", run, logged)
     _read_samples(folder / "samples.json", run)

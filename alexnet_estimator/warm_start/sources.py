@@ -1,21 +1,19 @@
 """Where weights come from: a run, a checkpoint, a file converted from Caffe."""
 
-import glob
-import hashlib
 import json
 import os
 from typing import Any, Dict, NamedTuple, Tuple
 
 from alexnet_estimator import checkpoints
-from alexnet_estimator.config import Config, config_from, load_resolved
+from alexnet_estimator.config import RECORD_FILE, Config, config_from, load_resolved
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, DataError
+from alexnet_estimator.files import sha256_of
 from alexnet_estimator.schema import LAYER_NAMES
 from alexnet_estimator.warm_start.caffe_file import Weights, read_caffe_file
 
 # What TensorFlow appends to the name of a variable's moving average.
 AVERAGE = "/ExponentialMovingAverage"
-_CONFIG_FILE = "config.json"
 # Of Caffe's bvlc_alexnet: pixels from 0 to 255 minus these, blue first; its alpha of
 # 1e-4 is divided by the 5 channels of a sum, TensorFlow's is not.
 _CAFFE: Dict[str, Dict[str, Any]] = {
@@ -103,22 +101,13 @@ def open_source(path: str) -> Source:
 
 def digest_of(path: str) -> str:
     """Return SHA-256 (hex) of a file, or of all files of a checkpoint."""
-    files = [path] if path.endswith(".npy") else sorted(_files_of(path))
-    digest = hashlib.sha256()
-    for name in files:
-        with open(name, "rb") as file:
-            for block in iter(lambda: file.read(1 << 20), b""):
-                digest.update(block)
-    return digest.hexdigest()
+    is_one = path.endswith(".npy")
+    return sha256_of(*([path] if is_one else checkpoints.files_of(path)))
 
 
 def is_there(path: str) -> bool:
     """Return whether a path is of a file, a folder or a checkpoint."""
-    return os.path.exists(path) or bool(_files_of(path))
-
-
-def _files_of(prefix: str) -> list:
-    return glob.glob(glob.escape(prefix) + ".*")
+    return os.path.exists(path) or bool(checkpoints.files_of(path))
 
 
 def _open_caffe(path: str) -> Source:
@@ -127,10 +116,10 @@ def _open_caffe(path: str) -> Source:
 
 
 def _open_checkpoint(prefix: str) -> Source:
-    file = os.path.join(os.path.dirname(os.path.abspath(prefix)), _CONFIG_FILE)
+    file = os.path.join(os.path.dirname(os.path.abspath(prefix)), RECORD_FILE)
     if not os.path.isfile(file):
         raise DataError(
-            f"has no {_CONFIG_FILE} beside it, which says what its network sees: copy "
+            f"has no {RECORD_FILE} beside it, which says what its network sees: copy "
             "that as well",
             prefix,
         )
