@@ -67,5 +67,6 @@ def read_first_weights(run: Run, plan: WarmStart) -> Dict[str, np.ndarray]:
             "again to start from what is there",
             plan.source,
         )
-    source = warm_start.open_source(plan.source)
+    # Found valid when it was planned, and the same since then.
+    source = warm_start.read_source(plan.source)
     return warm_start.weights_to_assign(source, plan, run.config.data)

@@ -15,6 +15,7 @@ from alexnet_estimator.warm_start.sources import (
     is_there,
     locate,
     open_source,
+    read_source,
 )
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "open_source",
     "plan_warm_start",
     "read_record",
+    "read_source",
     "weights_to_assign",
     "write_record",
 ]

@@ -92,7 +92,15 @@ def open_source(path: str) -> Source:
         ConfigError: see ``locate``.
         DataError: it is damaged, or something else than an AlexNet.
     """
-    path = locate(path)
+    return read_source(locate(path))
+
+
+def read_source(path: str) -> Source:
+    """Read a network from what ``locate`` has returned.
+
+    Raises:
+        DataError: it is damaged, or something else than an AlexNet.
+    """
     source = _open_caffe(path) if path.endswith(".npy") else _open_checkpoint(path)
     if not source.layers:
         raise DataError(f"has no layer of {', '.join(LAYER_NAMES)}", path)
