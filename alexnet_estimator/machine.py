@@ -1,17 +1,36 @@
 """The machine, as far as speed depends on it; no TensorFlow is imported here."""
 
+import itertools
 import os
 import platform
 import re
 
+CPUINFO = "/proc/cpuinfo"
 
-def cpu_model() -> str:
+
+def cpu_model(cpuinfo: str = CPUINFO) -> str:
     """Return the processor's name, or where it has none, its architecture."""
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        found = re.search(r"^model name\s*:\s*(.+)$", file.read(), re.MULTILINE)
+    text = _describe_processor(cpuinfo)
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     return found.group(1) if found else platform.machine()
+
+
+def is_amd_with_avx2(cpuinfo: str = CPUINFO) -> bool:
+    """Return whether this is an AMD processor with 256-bit vectors of integers."""
+    words = _describe_processor(cpuinfo).split()
+    return "AuthenticAMD" in words and "avx2" in words
 
 
 def num_cores() -> int:
     """Return the cores that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def _describe_processor(cpuinfo: str) -> str:
+    """Return what is known of the first processor; empty where it is not Linux."""
+    try:
+        with open(cpuinfo, encoding="utf-8") as file:
+            # Of large servers all takes long, and every command would wait for it.
+            return "".join(itertools.takewhile(str.strip, file))
+    except OSError:
+        return ""

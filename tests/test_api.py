@@ -10,7 +10,7 @@ import pytest
 
 import alexnet_estimator
 from alexnet_estimator.__main__ import VERBS
-from alexnet_estimator.launch.before_tensorflow import is_amd_with_avx2
+from alexnet_estimator.machine import is_amd_with_avx2
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 

@@ -20,20 +20,10 @@ def prepare_tensorflow(has_launcher: bool = False) -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("KMP_BLOCKTIME", "0")
-    if is_amd_with_avx2():
+    if machine.is_amd_with_avx2():
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
     if not has_launcher:
         os.environ.setdefault("OMP_NUM_THREADS", str(machine.num_cores()))
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     for module in ("tensorflow", "tensorboard"):
         warnings.filterwarnings("ignore", category=FutureWarning, module=module)
-
-
-def is_amd_with_avx2(cpuinfo: str = "/proc/cpuinfo") -> bool:
-    """Return whether this is an AMD processor with 256-bit vectors of integers."""
-    try:
-        with open(cpuinfo, encoding="utf-8") as file:
-            words = file.read().split()
-    except OSError:
-        return False  # Not on Linux.
-    return "AuthenticAMD" in words and "avx2" in words
