@@ -74,6 +74,29 @@ def make_parser(doc: str, rounds: int = 2) -> argparse.ArgumentParser:
     return parser
 
 
+def add_step_flags(
+    parser: argparse.ArgumentParser, steps: int, batch_size: int = 100
+) -> None:
+    """Add the flags of benchmarks that time steps, with these defaults."""
+    parser.add_argument("--steps", type=int, default=steps, help="measured in each run")
+    parser.add_argument("--batch_size", type=int, default=batch_size, help="of a rank")
+
+
+def step_flags(options: argparse.Namespace, num_warmup: int = 2) -> List[str]:
+    """Return what ``add_step_flags`` has read as flags of the verb ``benchmark``."""
+    return [
+        f"--batch_size={options.batch_size}",
+        f"--train_steps={options.steps}",
+        f"--warmup_steps={num_warmup}",
+    ]
+
+
+def plain_command(engine: Engine, options: argparse.Namespace) -> List[str]:
+    """Return the command of ``plain_alexnet.py`` for the same batch and steps."""
+    flags = [f"--batch_size={options.batch_size}", f"--steps={options.steps}"]
+    return [engine.python, "benchmarks/plain_alexnet.py", *flags]
+
+
 def parse_engine(text: str) -> Engine:
     """Read ``NAME`` or ``NAME=PYTHON``."""
     name, _, python = text.partition("=")

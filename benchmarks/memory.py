@@ -8,7 +8,9 @@ plain graph.  What is computed: see ``needed_bytes``.
 """
 
 import functools
-from typing import Dict, Tuple
+from typing import Dict, Sequence, Tuple
+
+import numpy as np
 
 from alexnet_estimator.config import Config, default_config
 from alexnet_estimator.model import CONV_LAYERS
@@ -38,7 +40,7 @@ def needed_bytes(config: Config, num_classes: int) -> Dict[str, int]:
     before its rectifier, because a rectifier may work in place.
     """
     shapes = weight_shapes(num_classes, config.data.image_size, config.model)
-    weights = sum(_size(shape) for shape in shapes.values())
+    weights = sum(int(np.prod(shape)) for shape in shapes.values())
     images = config.train.batch_size_per_rank
     activations = images * activations_per_image(config, shapes)
     parts = {
@@ -70,38 +72,22 @@ def activations_per_image(config: Config, shapes: Shapes) -> int:
     )
 
 
-def measure_peak(engine: Engine, batch_size: int, steps: int) -> float:
+def measure_peak(engine: Engine, flags: Sequence[str]) -> float:
     """Return the peak of our training step in MiB."""
-    (record,) = harness.measure_job(
-        engine,
-        "train",
-        f"--batch_size={batch_size}",
-        f"--train_steps={steps}",
-        "--warmup_steps=2",
-        f"--config.data.synthetic_classes={NUM_CLASSES}",
-    )
+    classes = f"--config.data.synthetic_classes={NUM_CLASSES}"
+    (record,) = harness.measure_job(engine, "train", *flags, classes)
     return float(record["peak_rss_mib"])
 
 
-def measure_plain_peak(engine: Engine, batch_size: int, steps: int) -> float:
+def measure_plain_peak(command: Sequence[str]) -> float:
     """Return the peak of ``plain_alexnet.py`` in MiB."""
-    flags = [f"--batch_size={batch_size}", f"--steps={steps}"]
-    script = "benchmarks/plain_alexnet.py"
-    return harness.measure_process([engine.python, script, *flags])[1]
-
-
-def _size(shape: Tuple[int, ...]) -> int:
-    size = 1
-    for side in shape:
-        size *= side
-    return size
+    return harness.measure_process(command)[1]
 
 
 def main() -> None:
     """Measure as the flags say."""
     parser = harness.make_parser(__doc__, rounds=1)
-    parser.add_argument("--steps", type=int, default=4, help="measured in each run")
-    parser.add_argument("--batch_size", type=int, default=100)
+    harness.add_step_flags(parser, steps=4)
     options = parser.parse_args()
     config = default_config()
     config.train.batch_size_per_rank = options.batch_size
@@ -112,12 +98,11 @@ def main() -> None:
     needed = sum(parts.values())
     harness.append(options.output, KIND, "computed", [needed], parts=parts)
     for engine in harness.engines_of(options):
-        size = (options.batch_size, options.steps)
+        flags = harness.step_flags(options)
+        plain = harness.plain_command(engine, options)
         cases = {
-            f"peak {engine.name}": functools.partial(measure_peak, engine, *size),
-            f"plain {engine.name}": functools.partial(
-                measure_plain_peak, engine, *size
-            ),
+            f"peak {engine.name}": functools.partial(measure_peak, engine, flags),
+            f"plain {engine.name}": functools.partial(measure_plain_peak, plain),
         }
         versions = dict.fromkeys(cases, harness.versions_of(engine))
         harness.run_and_append(options, KIND, cases, versions)

@@ -26,15 +26,10 @@ def make_table(engine: harness.Engine, folder: str, num_ranks: int) -> str:
 def main() -> None:
     """Measure as the flags say."""
     parser = harness.make_parser(__doc__)
-    parser.add_argument("--steps", type=int, default=8, help="measured in each run")
-    parser.add_argument("--batch_size", type=int, default=64, help="of a rank")
+    harness.add_step_flags(parser, steps=8, batch_size=64)
     options = parser.parse_args()
-    flags = [
-        "--config.data.image_size=127",
-        f"--train_steps={options.steps}",
-        "--warmup_steps=3",
-        f"--batch_size={options.batch_size}",
-    ]
+    flags = harness.step_flags(options, num_warmup=3)
+    flags.append("--config.data.image_size=127")
     with tempfile.TemporaryDirectory() as folder:
         for engine in harness.engines_of(options):
             table = make_table(engine, folder, 2)

@@ -14,15 +14,10 @@ def main() -> None:
     """Measure as the flags say."""
     parser = harness.make_parser(__doc__)
     parser.add_argument("--data_path", required=True, help="what `convert` wrote")
-    parser.add_argument("--steps", type=int, default=6, help="measured in each run")
-    parser.add_argument("--batch_size", type=int, default=100)
+    harness.add_step_flags(parser, steps=6)
     options = parser.parse_args()
-    flags = [
-        f"--data_path={options.data_path}",
-        f"--train_steps={options.steps}",
-        "--warmup_steps=3",
-        f"--batch_size={options.batch_size}",
-    ]
+    flags = harness.step_flags(options, num_warmup=3)
+    flags.append(f"--data_path={options.data_path}")
     for engine in harness.engines_of(options):
         values: Dict[str, List[float]] = {"synthetic": [], "real": []}
         for _ in range(options.rounds):

@@ -100,8 +100,7 @@ def main() -> None:
     """Measure as the flags say."""
     parser = harness.make_parser(__doc__)
     parser.add_argument("--tf_cnn_benchmarks", required=True, metavar="FOLDER")
-    parser.add_argument("--steps", type=int, default=3, help="measured in each run")
-    parser.add_argument("--batch_size", type=int, default=100)
+    harness.add_step_flags(parser, steps=3)
     options = parser.parse_args()
     engines = harness.engines_of(options)
     if len(engines) > 1:
@@ -109,10 +108,9 @@ def main() -> None:
     (engine,) = engines
     # Ours may set the variable; what the user's shell says would hide that.
     os.environ.pop(MKL_CPU_TYPE, None)
-    flags = (f"--train_steps={options.steps}", "--warmup_steps=2", *OUR_NETWORK)
     cases: Dict[str, Measure] = {
         f"ours {engine.name}": functools.partial(
-            harness.measure_step, engine, f"--batch_size={options.batch_size}", *flags
+            harness.measure_step, engine, *harness.step_flags(options), *OUR_NETWORK
         )
     }
     theirs = their_settings(engine, options)

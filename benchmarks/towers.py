@@ -6,38 +6,31 @@ Both on every engine; the plain graph is ``plain_alexnet.py``.
 """
 
 import functools
-from typing import Dict
+from typing import Dict, Sequence
 
 from benchmarks import harness
-from benchmarks.harness import Engine, Measure
+from benchmarks.harness import Measure
 
 KIND = harness.Kind("two_tower_step")
 
 
-def measure_plain(engine: Engine, steps: int, batch_size: int) -> float:
+def measure_plain(command: Sequence[str]) -> float:
     """Return the plain graph's images/s."""
-    command = [engine.python, "benchmarks/plain_alexnet.py"]
-    flags = [f"--steps={steps}", f"--batch_size={batch_size}"]
-    return float(harness.run(command + flags))
+    return float(harness.run(command))
 
 
 def main() -> None:
     """Measure as the flags say."""
     parser = harness.make_parser(__doc__)
-    parser.add_argument("--steps", type=int, default=4, help="measured in each run")
-    parser.add_argument("--batch_size", type=int, default=100)
+    harness.add_step_flags(parser, steps=4)
     options = parser.parse_args()
-    flags = [
-        f"--train_steps={options.steps}",
-        "--warmup_steps=2",
-        f"--batch_size={options.batch_size}",
-    ]
+    flags = harness.step_flags(options)
     cases: Dict[str, Measure] = {}
     versions = {}
     for engine in harness.engines_of(options):
         plain, ours = f"plain {engine.name}", f"ours {engine.name}"
         cases[plain] = functools.partial(
-            measure_plain, engine, options.steps, options.batch_size
+            measure_plain, harness.plain_command(engine, options)
         )
         cases[ours] = functools.partial(harness.measure_step, engine, *flags)
         versions[plain] = versions[ours] = harness.versions_of(engine)
