@@ -177,8 +177,8 @@ def record_run(run: Run) -> List[str]:
     Raises:
         ConfigError: see ``fitting_record``.
     """
-    record = {
-        "config": run.config.to_dict(),
+    record: Dict[str, Any] = {
+        "config": _as_stored(run.config),
         "class_names": run.dataset.class_names,
         "class_counts": {
             name: list(split.class_counts) for name, split in run.dataset.splits.items()
@@ -200,7 +200,7 @@ def _changed_fields(old: dict, new: dict) -> List[str]:
     """Return ``section.field: before -> now`` for what changes the training itself."""
     changes = []
     for section in ("data", "model", "optim", "warm_start", "precision", "train"):
-        for name, value in json.loads(json.dumps(new[section])).items():
+        for name, value in new[section].items():
             before = old[section].get(name)
             if before != value:
                 changes.append(f"{section}.{name}: {before} -> {value}")
