@@ -92,13 +92,19 @@ def _convolution(
         kernel, bias = _weights(shape + [channels], conv.paper_bias, settings, x.dtype)
         strides = [1, conv.stride, conv.stride, 1]
         # A group sees its own part of the input: the paper's two towers (3.5).
+        inputs = tf.split(x, groups, axis=3)
+        kernels, biases = tf.split(kernel, groups, axis=3), tf.split(bias, groups)
+        # Bias and rectifier before joining: then they are fused with the convolution.
         parts = [
-            tf.nn.conv2d(part, weights, strides, conv.padding)
-            for part, weights in zip(
-                tf.split(x, groups, axis=3), tf.split(kernel, groups, axis=3)
+            tf.nn.relu(
+                tf.nn.bias_add(
+                    tf.nn.conv2d(inputs[i], kernels[i], strides, conv.padding),
+                    biases[i],
+                )
             )
+            for i in range(groups)
         ]
-        x = tf.nn.relu(tf.nn.bias_add(tf.concat(parts, axis=3), bias))
+        x = tf.concat(parts, axis=3)
         if conv.has_lrn and settings.lrn_alpha > 0:
             x = local_response_normalization(x, settings)
         return _overlapping_max_pool(x) if conv.has_pool else x

@@ -232,10 +232,10 @@ def _training_spec(
     gradients = scaled.optimizer.compute_gradients(
         loss, var_list=_trained_variables(config)
     )
-    gradients = optimizers.decay_weights(gradients, config.optim.weight_decay)
     gradients, norm = optimizers.clip_gradients(
         gradients, config.optim.gradient_clip_norm
     )
+    gradients = optimizers.decay_weights(gradients, config.optim)
     train_op = scaled.optimizer.apply_gradients(gradients, global_step=step)
     tensors = StepTensors(
         step, loss, learning_rate, norm, scaled.scale, scaled.num_skipped

@@ -219,11 +219,14 @@ def test_cross_entropy_with_label_smoothing(smoothing: float) -> None:
 # One training step.
 
 
-def test_a_step_is_decayed_clipped_gradient_descent(graph: tf.Graph) -> None:
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_a_step_clips_the_gradient_and_decays_weights(
+    momentum: float, graph: tf.Graph
+) -> None:
     settings = tiny.config(
         model={"keep_prob": 1.0},
         optim={
-            "momentum": 0.0,
+            "momentum": momentum,
             "weight_decay": 0.02,
             "gradient_clip_norm": 0.5,
             "label_smoothing": 0.1,
@@ -239,11 +242,11 @@ def test_a_step_is_decayed_clipped_gradient_descent(graph: tf.Graph) -> None:
     loss = tf.reduce_mean(cross_entropy(step.labels, logits, 0.1))
     gradients = tf.gradients(loss, tf.trainable_variables())
     plan = tiny.make_training(settings).plan
+    velocities: List[Any] = [0.0] * len(gradients)
     for number in range(6):
         before = step.session.run(tf.trainable_variables())
         expected_loss, slopes = step.session.run([loss, gradients], step.feeds(number))
         seen = step.run(number)
-        slopes = [g + 0.02 * w * (w.ndim > 1) for g, w in zip(slopes, before)]
         norm = np.sqrt(sum((slope.astype(np.float64) ** 2).sum() for slope in slopes))
         rate = 0.25 * float(learning_rate(number, plan))
         assert norm > 0.5 and rate > 0
@@ -252,9 +255,12 @@ def test_a_step_is_decayed_clipped_gradient_descent(graph: tf.Graph) -> None:
         assert seen.learning_rate == pytest.approx(rate, rel=1e-5)
         assert (seen.loss_scale, seen.num_skipped) == (1, 0)
         after = step.session.run(tf.trainable_variables())
-        for old, new, slope in zip(before, after, slopes):
-            update = -rate * slope * 0.5 / norm
-            np.testing.assert_allclose(new - old, update, rtol=1e-2, atol=1e-7)
+        for i, (old, new, slope) in enumerate(zip(before, after, slopes)):
+            decay = 0.02 * old * (old.ndim > 1)
+            velocities[i] = momentum * velocities[i] + slope * 0.5 / norm + decay
+            np.testing.assert_allclose(
+                new - old, -rate * velocities[i], rtol=1e-2, atol=1e-7
+            )
 
 
 @pytest.mark.parametrize("loss_scale", ["dynamic", "512"])

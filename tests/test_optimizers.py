@@ -25,7 +25,9 @@ def test_weight_decay_is_the_gradient_of_l2_on_kernels() -> None:
         loss = tf.reduce_sum(logits**2)
         with_l2 = loss + 0.3 / 2 * sum(tf.reduce_sum(k**2) for k in kernels)
         plain = list(zip(tf.gradients(loss, variables), variables))
-        found = [gradient for gradient, _ in decay_weights(plain, 0.3)]
+        # Adam divides by gradients: it cannot decay weights elsewhere.
+        optim = tiny.config(optim={"optimizer": "adam", "weight_decay": 0.3}).optim
+        found = [gradient for gradient, _ in decay_weights(plain, optim)]
         session.run(tf.global_variables_initializer())
         for variable in variables:  # Biases start at 0, where decay is not seen.
             session.run(tf.assign_add(variable, tf.ones_like(variable) * 0.01))
@@ -35,6 +37,43 @@ def test_weight_decay_is_the_gradient_of_l2_on_kernels() -> None:
         scale = np.abs(expected).max()
         np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5 * scale)
         assert np.array_equal(value, undecayed) == (variable.shape.ndims == 1)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+@pytest.mark.parametrize("use_nesterov", [False, True])
+@pytest.mark.parametrize("loss_scale", ["none", "8"])
+def test_momentum_with_weight_decay_equals_numpy(
+    momentum: float, use_nesterov: bool, loss_scale: str
+) -> None:
+    """In place or not: the decay is a part of the gradient, of kernels alone."""
+    settings = tiny.config(
+        optim={
+            "momentum": momentum,
+            "use_nesterov": use_nesterov,
+            "weight_decay": 0.3,
+        },
+        precision={"loss_scale": loss_scale},
+    )
+    names = ("layer/kernel", "layer/bias")
+    first = np.array([3.0, -4.0])
+    with tf.Graph().as_default(), tiny.session() as session:
+        weights = [tf.get_variable(n, initializer=first.astype("f")) for n in names]
+        optimizer = make_optimizer(settings.optim, tf.constant(0.1))
+        optimizer = scale_loss(optimizer, settings.precision).optimizer
+        gradients = optimizer.compute_gradients(sum(map(tf.reduce_sum, weights)) * 2.0)
+        update = optimizer.apply_gradients(decay_weights(gradients, settings.optim))
+        session.run(tf.global_variables_initializer())
+        for _ in range(4):
+            session.run(update)
+        found = session.run(weights)
+    for value, decay in zip(found, (0.3, 0.0)):
+        weight, velocity = first, np.zeros(2)
+        for _ in range(4):
+            slope = 2.0 + decay * weight
+            velocity = momentum * velocity + slope
+            step = slope + momentum * velocity if use_nesterov else velocity
+            weight = weight - 0.1 * step
+        np.testing.assert_allclose(value, weight, rtol=1e-5)
 
 
 def test_clipping_by_global_norm() -> None:

@@ -12,7 +12,8 @@ class StepTensors(NamedTuple):
         step: int64, the global step.
         loss: float32, mean cross-entropy of this rank's batch.
         learning_rate: float32.
-        gradient_norm: float32, over all weights, averaged over ranks, before clipping.
+        gradient_norm: float32, over all weights, averaged over ranks, before clipping
+            and weight decay.
         loss_scale: float32, 1 without loss scaling.
         num_skipped: int64, steps skipped for overflow so far.
     """

@@ -101,7 +101,33 @@ class AveragingOptimizer(_WrappingOptimizer):
             return averages.apply([variable for _, variable in pairs])
 
 
+class DecayingMomentumOptimizer(tf.train.MomentumOptimizer):
+    """Momentum, to whose slots the weight decay is added in place.
+
+    ``m = momentum * (m + decay / momentum * w) + gradient`` is
+    ``m = momentum * m + gradient + decay * w`` without temporaries as large as the
+    weights, which take a fifth of a rank's memory.
+    """
+
+    def __init__(self, learning_rate: tf.Tensor, momentum: float, decay: float):
+        """Take a momentum above 0."""
+        super().__init__(learning_rate, momentum, name="Momentum")
+        self._adder = tf.train.GradientDescentOptimizer(-decay / momentum)
+
+    def _apply_dense(self, grad: tf.Tensor, var: tf.Variable) -> tf.Operation:
+        if not _is_kernel(var):
+            return super()._apply_dense(grad, var)
+        slot = self.get_slot(var, "momentum")
+        decay = self._adder.apply_gradients([(var, slot)])
+        with tf.control_dependencies([decay]):
+            return super()._apply_dense(grad, var)
+
+
 def _bare_optimizer(optim: Config, learning_rate: tf.Tensor) -> tf.train.Optimizer:
+    if _decays_in_place(optim):
+        return DecayingMomentumOptimizer(
+            learning_rate, optim.momentum, optim.weight_decay
+        )
     if optim.optimizer == "momentum":
         return tf.train.MomentumOptimizer(
             learning_rate, optim.momentum, use_nesterov=optim.use_nesterov
@@ -111,14 +137,19 @@ def _bare_optimizer(optim: Config, learning_rate: tf.Tensor) -> tf.train.Optimiz
     return _lars(optim, learning_rate)
 
 
-def decay_weights(gradients: GradientsAndVariables, decay: float) -> List[tuple]:
-    """Add the gradient of ``decay / 2 * sum(w ** 2)`` to that of every kernel.
+def decay_weights(gradients: GradientsAndVariables, optim: Config) -> List[tuple]:
+    """Add the gradient of ``weight_decay / 2 * sum(w ** 2)`` to that of every kernel.
 
     Biases are left alone.  Done on the averaged gradient, which equals an L2 term in
-    the loss and saves its passes over all weights.
+    the loss and saves its passes over all weights.  Where the optimizer does it in
+    place, the gradients are returned as they are.
     """
+    if optim.weight_decay == 0 or _decays_in_place(optim):
+        return list(gradients)
     return [
-        (gradient + decay * variable if _is_kernel(variable) else gradient, variable)
+        (gradient + optim.weight_decay * variable, variable)
+        if _is_kernel(variable)
+        else (gradient, variable)
         for gradient, variable in gradients
     ]
 
@@ -135,6 +166,12 @@ def clip_gradients(
     if max_norm > 0:
         values, _ = tf.clip_by_global_norm(values, max_norm, use_norm=norm)
     return list(zip(values, [variable for _, variable in gradients])), norm
+
+
+def _decays_in_place(optim: Config) -> bool:
+    """Return whether the optimizer itself decays weights."""
+    has_plain_momentum = optim.optimizer == "momentum" and not optim.use_nesterov
+    return has_plain_momentum and optim.momentum > 0 and optim.weight_decay > 0
 
 
 def _is_kernel(variable: tf.Variable) -> bool:

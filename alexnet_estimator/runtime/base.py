@@ -104,13 +104,20 @@ def session_config(num_threads: int, device: str = "cpu") -> tf.ConfigProto:
 
     Args:
         num_threads: CPU threads; 0: as the launcher says, or all.
-        device: ``cpu`` hides GPUs from the session.
+        device: ``cpu``, ``gpu`` or ``npu``; only ``gpu`` shows GPUs to the session.
     """
     # Not a part of the configuration: shares of the cores may differ between ranks.
     num_threads = num_threads or int(os.environ.get("ALEXNET_NUM_THREADS", 0))
-    return tf.ConfigProto(
+    session = tf.ConfigProto(
         intra_op_parallelism_threads=num_threads,
-        inter_op_parallelism_threads=min(num_threads, 2),
+        # An operator keeps all cores busy: two at a time would push each other out.
+        inter_op_parallelism_threads=1 if device == "cpu" else min(num_threads, 2),
         allow_soft_placement=True,
         device_count={} if device == "gpu" else {"GPU": 0},
     )
+    if device == "cpu":
+        # It would make constants of the zeros that slots start from, and keep them as
+        # long as the session lives: as much memory as all weights.
+        rewrite = session.graph_options.rewrite_options
+        rewrite.constant_folding = rewrite.OFF
+    return session

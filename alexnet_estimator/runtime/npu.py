@@ -181,7 +181,7 @@ class NpuRuntime(Runtime):
             iterations_per_loop=iterations_per_loop,
             tf_random_seed=config.train.seed,
             precision_mode=config.precision.mode,
-            session_config=session_config(config.runtime.num_threads),
+            session_config=session_config(config.runtime.num_threads, self.device),
             save_summary_steps=0,
             # Nothing at all would mean every 100 steps.
             save_checkpoints_steps=0,
