@@ -5,11 +5,12 @@ Convolutional Neural Networks", NIPS 2012; the section numbers below are the pap
 """
 
 import zlib
-from typing import Callable, NamedTuple, Optional, Tuple
+from typing import Callable, List, NamedTuple, Optional, Tuple
 
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 
+_FUSED_WIDTH = 16  # Channels of a block in MKL's layout.
 Dropout = Callable[[tf.Tensor, float, str], tf.Tensor]
 
 
@@ -92,22 +93,31 @@ def _convolution(
         kernel, bias = _weights(shape + [channels], conv.paper_bias, settings, x.dtype)
         strides = [1, conv.stride, conv.stride, 1]
         # A group sees its own part of the input: the paper's two towers (3.5).
-        inputs = tf.split(x, groups, axis=3)
-        kernels, biases = tf.split(kernel, groups, axis=3), tf.split(bias, groups)
-        # Bias and rectifier before joining: then they are fused with the convolution.
         parts = [
-            tf.nn.relu(
-                tf.nn.bias_add(
-                    tf.nn.conv2d(inputs[i], kernels[i], strides, conv.padding),
-                    biases[i],
-                )
+            tf.nn.conv2d(part, weights, strides, conv.padding)
+            for part, weights in zip(
+                tf.split(x, groups, axis=3), tf.split(kernel, groups, axis=3)
             )
-            for i in range(groups)
         ]
-        x = tf.concat(parts, axis=3)
+        x = _join(parts, bias)
         if conv.has_lrn and settings.lrn_alpha > 0:
             x = local_response_normalization(x, settings)
         return _overlapping_max_pool(x) if conv.has_pool else x
+
+
+def _join(parts: List[tf.Tensor], bias: tf.Tensor) -> tf.Tensor:
+    """Add the bias to the groups' outputs, rectify and concatenate them.
+
+    Behind a convolution, adding and rectifying is fused with it.  But where groups of
+    other widths are joined after that, Intel's build of TensorFlow 1.15 computes wrong
+    gradients of the pooling that follows.
+    """
+    is_fused = int(parts[0].shape[3]) % _FUSED_WIDTH == 0
+    if not is_fused:
+        parts = [tf.concat(parts, axis=3)]
+    biases = tf.split(bias, len(parts))
+    parts = [tf.nn.relu(tf.nn.bias_add(part, own)) for part, own in zip(parts, biases)]
+    return tf.concat(parts, axis=3)
 
 
 def local_response_normalization(x: tf.Tensor, settings: Config) -> tf.Tensor:

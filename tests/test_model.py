@@ -209,6 +209,46 @@ def initial_weights(initializer: str) -> Weights:
         return dict(zip(shapes(), session.run(tf.trainable_variables())))
 
 
+def ungrouped(kernel: np.ndarray) -> np.ndarray:
+    """Return the kernel over all channels that does what two towers do."""
+    height, width, inputs, outputs = kernel.shape
+    result = np.zeros([height, width, 2 * inputs, outputs], np.float32)
+    half = outputs // 2
+    result[:, :, :inputs, :half] = kernel[..., :half]
+    result[:, :, inputs:, half:] = kernel[..., half:]
+    return result
+
+
+@pytest.mark.parametrize("tower", [8, 16, 24, 32])
+def test_gradients_of_towers_are_those_of_one_network_with_holes(tower: int) -> None:
+    """Widths differ in how builds of TensorFlow lay out and fuse the towers."""
+    channels = (16, 2 * tower, 16, 2 * tower, 2 * tower)
+    images = np.random.RandomState(0).normal(0, 1, [4, 63, 63, 3]).astype(np.float32)
+    slopes, kernels = [], []
+    for groups in (2, 1):
+        model = tiny.config(
+            model={"groups": groups, "conv_channels": channels, "width_multiplier": 1.0}
+        ).model
+        with tf.Graph().as_default(), tiny.session() as session:
+            logits = alexnet(tf.constant(images), 4, model)
+            weights = tf.trainable_variables()
+            gradients = tf.gradients(logits[:, 0], weights)
+            session.run(tf.global_variables_initializer())
+            for variable, kernel in zip(weights, kernels):
+                wide = kernel if kernel.shape == variable.shape else ungrouped(kernel)
+                session.run(tf.assign(variable, wide))
+            kernels = session.run(weights)
+            slopes.append(session.run(gradients))
+    for variable, found, expected in zip(weights, *slopes):
+        if found.shape != expected.shape:
+            inside = ungrouped(np.ones_like(found)) > 0
+            found, expected = ungrouped(found)[inside], expected[inside]
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(
+            found, expected, rtol=1e-3, atol=1e-4 * scale, err_msg=variable.op.name
+        )
+
+
 def test_paper_initializer() -> None:
     weights = initial_weights("paper")
     with_ones = ("conv2", "conv4", "conv5", "fc6", "fc7")  # Section 5.
