@@ -184,6 +184,44 @@ def test_the_layouts_own_validation_is_kept(tmp_path: pathlib.Path) -> None:
     assert {name.split("/")[0] for name in names(dataset, "train")} == {"train"}
 
 
+@pytest.mark.parametrize(
+    "num_images, images_per_shard, expected",
+    [
+        (0, 0, 0),
+        (1, 0, 1),
+        (128, 0, 1),
+        (129, 0, 2),
+        (400, 0, 4),
+        (1600, 0, 8),
+        (512 * 8, 0, 8),
+        (512 * 8 + 1, 0, 9),
+        (1600, 512, 4),
+        (1600, 1, 1600),
+    ],
+)
+def test_count_shards(num_images: int, images_per_shard: int, expected: int) -> None:
+    assert convert.count_shards(num_images, images_per_shard) == expected
+
+
+def test_pictures_that_need_nothing_are_stored_as_they_are(
+    source: str, tmp_path: pathlib.Path
+) -> None:
+    whole = {path.read_bytes() for path in pathlib.Path(source).glob("*/*.jpg")}
+    for quality, num_kept in ((75, 40), (74, 0)):  # Pillow writes them with 75.
+        dataset = run(
+            source,
+            tmp_path / str(quality),
+            short_side=40,
+            jpeg_quality=quality,
+            eval_fraction=0.0,
+        )
+        stored = {
+            features["image/encoded"].bytes_list.value[0]
+            for features in read(dataset, "train")
+        }
+        assert len(stored & whole) == num_kept
+
+
 def test_shards_mix_the_classes(source: str, tmp_path: pathlib.Path) -> None:
     dataset = run(source, tmp_path / "out", images_per_shard=16)
     for path in dataset.shard_paths("train"):
