@@ -168,7 +168,7 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
     "convert": {
         "short_side": Field(256, _at_least(0), "resize to this, pixels; 0: keep"),
         "jpeg_quality": Field(90, _between(50, 100), "quality of re-encoded pictures"),
-        "images_per_shard": Field(512, _at_least(1), "records in a file"),
+        "images_per_shard": Field(0, _at_least(0), "at most, in a file; 0: chosen"),
         "eval_fraction": Field(0.2, _from_to_below(0, 1), "held out, of each class"),
         "eval_images": Field(0, _at_least(0), "held out in all; 0: by fraction"),
         "split_seed": Field(0, _at_least(0), "decides which pictures are held out"),

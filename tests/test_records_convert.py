@@ -27,7 +27,14 @@ from PIL import Image
 from alexnet_estimator import files
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.records import convert, layouts, manifest, shards, tfrecord
+from alexnet_estimator.records import (
+    convert,
+    examples,
+    layouts,
+    manifest,
+    shards,
+    tfrecord,
+)
 from alexnet_estimator.records.dataset import Dataset
 from tests import pictures
 
@@ -184,6 +191,44 @@ def test_the_layouts_own_validation_is_kept(tmp_path: pathlib.Path) -> None:
     assert {name.split("/")[0] for name in names(dataset, "train")} == {"train"}
 
 
+@pytest.mark.parametrize(
+    "num_images, images_per_shard, expected",
+    [
+        (0, 0, 0),
+        (1, 0, 1),
+        (128, 0, 1),
+        (129, 0, 2),
+        (400, 0, 4),
+        (1600, 0, 8),
+        (512 * 8, 0, 8),
+        (512 * 8 + 1, 0, 9),
+        (1600, 512, 4),
+        (1600, 1, 1600),
+    ],
+)
+def test_count_shards(num_images: int, images_per_shard: int, expected: int) -> None:
+    assert convert.count_shards(num_images, images_per_shard) == expected
+
+
+def test_pictures_that_need_nothing_are_stored_as_they_are(
+    source: str, tmp_path: pathlib.Path
+) -> None:
+    whole = {path.read_bytes() for path in pathlib.Path(source).glob("*/*.jpg")}
+    for quality, num_kept in ((75, 40), (74, 0)):  # Pillow writes them with 75.
+        dataset = run(
+            source,
+            tmp_path / str(quality),
+            short_side=40,
+            jpeg_quality=quality,
+            eval_fraction=0.0,
+        )
+        stored = {
+            features["image/encoded"].bytes_list.value[0]
+            for features in read(dataset, "train")
+        }
+        assert len(stored & whole) == num_kept
+
+
 def test_shards_mix_the_classes(source: str, tmp_path: pathlib.Path) -> None:
     dataset = run(source, tmp_path / "out", images_per_shard=16)
     for path in dataset.shard_paths("train"):
@@ -331,11 +376,10 @@ def test_a_full_disk_is_one_message(
 def test_a_killed_worker_is_an_error_and_no_hang(
     source: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(data: bytes) -> bytes:
+    def die(*_: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
-        return data
 
-    monkeypatch.setattr(tfrecord, "frame", die)
+    monkeypatch.setattr(examples, "build", die)
     with pytest.raises(DataError, match="was killed"):
         run(source, tmp_path / "out", num_workers=2, images_per_shard=4)
     monkeypatch.undo()
@@ -351,15 +395,15 @@ def start(script: str, *arguments: Any) -> subprocess.Popen:
 
 
 KILLED_IN_THE_MIDDLE = """
-frame, num_records = tfrecord.frame, 0
-def killer(data):
+build, num_records = examples.build, 0
+def killer(*arguments):
     global num_records
     num_records += 1
     if num_records == 10:  # In the middle of the third shard.
         os.kill(os.getppid(), signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
-    return frame(data)
-tfrecord.frame = killer
+    return build(*arguments)
+examples.build = killer
 run(sys.argv[1], sys.argv[2], images_per_shard=4)
 """
 
@@ -400,11 +444,11 @@ def test_interrupted_and_then_with_other_options(
 def test_workers_end_with_their_parent(source: str, tmp_path: pathlib.Path) -> None:
     process = start(
         """
-        def wait(data):
+        def wait(*_):
             with open(sys.argv[3], "w") as file:
                 file.write(str(os.getpid()))
             time.sleep(600)
-        tfrecord.frame = wait
+        examples.build = wait
         run(sys.argv[1], sys.argv[2])
         """,
         source,

@@ -3,10 +3,11 @@
 import io
 import struct
 import zlib
-from typing import Any, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 from PIL import Image
 
 from alexnet_estimator.records import pictures
@@ -120,6 +121,57 @@ def test_large_jpegs_keep_their_look_when_decoded_at_a_smaller_scale() -> None:
     found = transcode(encode(large, "JPEG", subsampling=0), short_side=300)
     brightness = np.asarray(image).mean(axis=2)
     assert np.abs(found.mean(axis=2) - brightness).mean() < 5
+
+
+def test_a_jpeg_that_needs_nothing_keeps_its_bytes() -> None:
+    data = encode(draw(0, 0, (64, 48)), "JPEG", quality=80)
+    for short_side in (0, 48):
+        jpeg = pictures.transcode(data, short_side, quality=80)
+        assert jpeg.data == data
+        np.testing.assert_array_equal(
+            jpeg.pixels, np.asarray(Image.open(io.BytesIO(data)))
+        )
+
+
+@pytest.mark.parametrize("orientation", [None, 1, 6])
+@pytest.mark.parametrize(
+    "options, tail, is_kept",
+    [
+        ({}, b"", True),
+        ({"restart_marker_rows": 1}, b"", True),
+        ({"subsampling": 0}, b"", True),
+        ({"quality": 81}, b"", False),
+        ({"progressive": True}, b"", False),
+        ({"icc_profile": b"profile"}, b"", False),
+        ({}, b"garbage", False),
+    ],
+)
+def test_only_plain_jpegs_keep_their_bytes(
+    options: Dict[str, Any], tail: bytes, is_kept: bool, orientation: Optional[int]
+) -> None:
+    exif = Image.Exif()
+    if orientation:
+        options = {**options, "exif": exif}
+        exif[0x0112] = orientation
+    image = draw(0, 0, (64, 64))
+    data = encode(image, "JPEG", **{"quality": 80, **options}) + tail
+    found = pictures.transcode(data, 64, quality=80).data
+    assert (found == data) == (is_kept and not orientation)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_jpegs_of_other_colours_are_encoded_again(mode: str) -> None:
+    data = encode(draw(0, 0).convert(mode), "JPEG", quality=80)
+    assert pictures.transcode(data, 0, quality=80).data != data
+
+
+def test_a_jpeg_that_is_cut_off_but_ends_properly_is_readable_everywhere() -> None:
+    whole = encode(draw(0, 0, (64, 64)), "JPEG", quality=80)
+    cut = whole[: len(whole) // 2] + whole[-2:]
+    jpeg = pictures.transcode(cut, 0, quality=80)
+    with tf.Graph().as_default(), tf.Session() as session:
+        pixels = session.run(tf.image.decode_jpeg(jpeg.data, channels=3))
+    assert pixels.shape == jpeg.pixels.shape
 
 
 def declare(data: bytes, width: int, height: int) -> bytes:

@@ -99,3 +99,18 @@ def test_walk_refuses_a_truncated_file(tmp_path: pathlib.Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with open(str(path), "rb") as file, pytest.raises(ValueError, match="record 3"):
         list(tfrecord.walk(file))
+
+
+def test_the_writer_writes_frames(tmp_path: pathlib.Path) -> None:
+    records = [b"", b"a", bytes(range(256)) * 100]
+    path = tmp_path / "x.tfrecord"
+    with tfrecord.writer(str(path)) as write:
+        for record in records:
+            write(record)
+    assert path.read_bytes() == b"".join(map(tfrecord.frame, records))
+
+
+def test_a_full_disk_is_an_os_error() -> None:
+    with pytest.raises(OSError, match="No space left"):
+        with tfrecord.writer("/dev/full") as write:
+            write(b"x")

@@ -48,6 +48,8 @@ from alexnet_estimator.records.shards import (
 REJECTS_FILE = "rejects.csv"
 _PROGRESS_PREFIX = ".convert-"
 _SHARD_NAME = re.compile(r"(train|validation)-\d{5,}-of-\d{5,}\.tfrecord")
+_VERSION = 2  # Another one makes other files of the same pictures and options.
+_IMAGES_PER_SHARD = 512
 _OPTIONS = (
     # What the result depends on; the number of processes is not among it.
     "short_side",
@@ -125,10 +127,23 @@ def count_held_out(class_counts: Sequence[int], num_held_out: int) -> List[int]:
     return held_out
 
 
+def count_shards(num_images: int, images_per_shard: int) -> int:
+    """Return into how many files a split goes.
+
+    Args:
+        num_images: of the split.
+        images_per_shard: at most; 0 chooses.
+    """
+    if images_per_shard:
+        return -(-num_images // images_per_shard)
+    # Up to 8 of a small split, so that several processes can share the work evenly.
+    return max(-(-num_images // _IMAGES_PER_SHARD), min(8, -(-num_images // 128)))
+
+
 def _fingerprint(pictures: PictureSet, options: Dict[str, float]) -> str:
     """Return what changes with the pictures or the options."""
     digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
-    digest.update(f"version {manifest.FORMAT_VERSION}".encode())
+    digest.update(f"version {_VERSION}".encode())
     for picture in pictures.pictures:
         digest.update(ascii(picture).encode())
     return digest.hexdigest()
@@ -177,7 +192,7 @@ def _plan(
     """Cut the splits, shuffled, into shards of nearly equal numbers of pictures."""
     tasks = []
     for split, members in _split(pictures, settings).items():
-        num_shards = -(-len(members) // settings.images_per_shard)
+        num_shards = count_shards(len(members), settings.images_per_shard)
         for index in range(num_shards):
             start = index * len(members) // num_shards
             end = (index + 1) * len(members) // num_shards

@@ -1,7 +1,7 @@
 """The Example in a record, with ImageNet's names of features."""
 
 import os
-from typing import Any, BinaryIO, Iterator, Tuple
+from typing import BinaryIO, Iterator, Tuple
 
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.records.pictures import Jpeg
@@ -14,18 +14,23 @@ _PATH = "image/filename"
 def build(jpeg: Jpeg, label: int, class_name: str, path: str) -> bytes:
     """Return the serialized Example of a picture."""
     height, width, channels = jpeg.pixels.shape
-    features = {
-        _ENCODED: _bytes_feature(jpeg.data),
-        "image/format": _bytes_feature(b"JPEG"),
-        "image/height": _int64_feature(height),
-        "image/width": _int64_feature(width),
-        "image/colorspace": _bytes_feature(b"RGB"),
-        "image/channels": _int64_feature(channels),
-        _LABEL: _int64_feature(label),
-        "image/class/text": _bytes_feature(os.fsencode(class_name)),
-        _PATH: _bytes_feature(os.fsencode(path)),
-    }
-    example = tf.train.Example(features=tf.train.Features(feature=features))
+    example = tf.train.Example()
+    features = example.features.feature
+    for name, text in (
+        (_ENCODED, jpeg.data),
+        ("image/format", b"JPEG"),
+        ("image/colorspace", b"RGB"),
+        ("image/class/text", os.fsencode(class_name)),
+        (_PATH, os.fsencode(path)),
+    ):
+        features[name].bytes_list.value.append(text)
+    for name, number in (
+        ("image/height", height),
+        ("image/width", width),
+        ("image/channels", channels),
+        (_LABEL, label),
+    ):
+        features[name].int64_list.value.append(number)
     return example.SerializeToString(deterministic=True)
 
 
@@ -105,11 +110,3 @@ def _read_varint(file: BinaryIO) -> int:
         if byte < 128:
             return value
     raise ValueError("not an Example")
-
-
-def _bytes_feature(value: bytes) -> Any:
-    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-
-
-def _int64_feature(value: int) -> Any:
-    return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))

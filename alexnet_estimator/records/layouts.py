@@ -19,6 +19,7 @@ _HELD_OUT_FOLDERS = ("validation", "val", "valid", "test")
 _UNLABELLED_FOLDER = "test1"  # Kaggle's.
 _KAGGLE_NAME = re.compile(r"(.+)\.\d+\.\w+")
 _MAX_PICTURE_BYTES = 1 << 28
+_USUAL_BYTES = 1 << 20  # Python first makes room for as much as may be read.
 _NOT_FOLLOWED = "links (not followed)"
 
 
@@ -162,7 +163,9 @@ class PictureReader:
         else:
             opened = open(os.path.join(self._source, path), "rb")
         with opened as file:
-            data = file.read(_MAX_PICTURE_BYTES + 1)
+            data = file.read(_USUAL_BYTES)
+            if len(data) == _USUAL_BYTES:
+                data += file.read(_MAX_PICTURE_BYTES + 1 - _USUAL_BYTES)
         if len(data) > _MAX_PICTURE_BYTES:
             raise ValueError(f"larger than {_MAX_PICTURE_BYTES} bytes")
         if not data:

@@ -1,5 +1,6 @@
 """From picture files of any kind to JPEGs that every reader can decode."""
 
+import functools
 import io
 from typing import NamedTuple, Sequence, Tuple
 
@@ -15,6 +16,9 @@ _TENSORFLOW_FORMATS = ("JPEG", "PNG", "GIF", "BMP")
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 1 << 26
 _MAX_JPEG_SIDE = 65500
 _ORIENTATION_TAG = 0x0112
+_START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
+# JFIF header, quantization tables, baseline frame, Huffman tables, restart interval.
+_PLAIN_SEGMENTS = (b"\xff\xe0", b"\xff\xdb", b"\xff\xc0", b"\xff\xc4", b"\xff\xdd")
 _UPRIGHT = {
     # What undoes each EXIF orientation.
     2: Image.FLIP_LEFT_RIGHT,
@@ -28,7 +32,7 @@ _UPRIGHT = {
 
 
 class Jpeg(NamedTuple):
-    """An encoded RGB picture and its pixels before encoding.
+    """An encoded RGB picture and its pixels, before encoding where that was done.
 
     Attributes:
         data: the JPEG file.
@@ -42,6 +46,8 @@ class Jpeg(NamedTuple):
 def transcode(data: bytes, short_side: int, quality: int) -> Jpeg:
     """Decode a picture of any kind, turn it upright, resize it, encode it as JPEG.
 
+    A JPEG of that size that has no metadata and is of no better quality stays as it is.
+
     Args:
         data: the file, whatever its name says.
         short_side: in pixels; smaller pictures are enlarged; 0 keeps the size.
@@ -54,8 +60,11 @@ def transcode(data: bytes, short_side: int, quality: int) -> Jpeg:
     image = _open(data)
     orientation = _read_orientation(image)
     size = _target_size(image.size, short_side)
+    is_kept = image.size == size and _is_final(image, data, quality)
     image.draft(image.mode, size)  # A large JPEG is decoded at a smaller scale.
     image = _to_rgb(image)
+    if is_kept:
+        return Jpeg(data, np.asarray(image))
     if image.size != size:
         image = image.resize(size, Image.BICUBIC)
     if orientation in _UPRIGHT:
@@ -106,6 +115,38 @@ def _target_size(size: Tuple[int, int], short_side: int) -> Tuple[int, int]:
     return width, height
 
 
+def _is_final(image: Image.Image, data: bytes, quality: int) -> bool:
+    """Say whether encoding a picture again could only make it worse or larger."""
+    return (
+        (image.format, image.mode) == ("JPEG", "RGB")
+        and _is_plain(data)
+        and _quantization(image) >= _quantization_of(quality)
+    )
+
+
+def _is_plain(data: bytes) -> bool:
+    """Say whether a JPEG is baseline, whole and without metadata such as EXIF.
+
+    Others may be turned, slow to decode, or unknown to some reader.
+    """
+    at = 2
+    while data[at : at + 2] in _PLAIN_SEGMENTS:
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return data[at : at + 2] == _START_OF_SCAN and data.endswith(_END_OF_IMAGE)
+
+
+def _quantization(image: Image.Image) -> int:
+    """Return how coarse the finest quantization table of a JPEG is: the sum of it."""
+    return min(map(sum, image.quantization.values()))
+
+
+@functools.lru_cache(maxsize=None)
+def _quantization_of(quality: int) -> int:
+    encoded = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(encoded, "JPEG", quality=quality)
+    return _quantization(Image.open(encoded))
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         image.load()
@@ -133,9 +174,9 @@ def colour_moments(pixels: np.ndarray) -> np.ndarray:
         float64 ``[4, 4]``: sums of the products of 1, red, green and blue.
     """
     colours = pixels[::4, ::4].reshape(-1, 3)
-    terms = np.ones([len(colours), 4])
-    terms[:, 1:] = colours
-    return terms.T @ terms
+    terms = np.ones([4, len(colours)])  # Rows: whole lines of memory to write.
+    terms[1:] = colours.T
+    return terms @ terms.T
 
 
 def mean_and_covariance(moments: np.ndarray) -> Tuple[Rgb, Tuple[Rgb, Rgb, Rgb]]:

@@ -1,6 +1,5 @@
 """One shard: the work of one process, and what it reports about it."""
 
-import hashlib
 import json
 import os
 import signal
@@ -81,26 +80,20 @@ def _end_with_parent(parent_id: int) -> None:
 def write_shard(task: ShardTask) -> ShardReport:
     """Convert the pictures of one shard; the file appears when it is complete."""
     partial = os.path.join(task.progress, task.file)
-    digest, num_bytes, rejects = hashlib.sha256(), 0, []
     counts, moments = [0] * len(task.class_names), np.zeros([4, 4])
-    with open(partial, "wb") as file:
+    rejects = []
+    with tfrecord.writer(partial) as write:
         for picture in task.pictures:
             try:
                 jpeg = _convert(picture, task)
             except Exception as error:  # Broken pictures raise errors of any type.
                 rejects.append([picture.path, describe(error)])
                 continue
-            record = tfrecord.frame(_example(jpeg, picture, task))
-            file.write(record)
-            digest.update(record)
-            num_bytes += len(record)
+            write(_example(jpeg, picture, task))
             counts[picture.label] += 1
             moments += colour_moments(jpeg.pixels)
-        file.flush()
-        os.fsync(file.fileno())
-    report = ShardReport(
-        counts, num_bytes, digest.hexdigest(), moments.tolist(), rejects
-    )
+    num_bytes, digest = os.path.getsize(partial), files.sha256_of(partial)
+    report = ShardReport(counts, num_bytes, digest, moments.tolist(), rejects)
     # The report first: a shard without one would not be known as ours.
     files.write_text(_report_path(task), json.dumps(report._asdict()))
     os.replace(partial, os.path.join(task.output, task.file))

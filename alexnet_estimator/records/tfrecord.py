@@ -6,13 +6,16 @@ TensorFlow's own reader stops at the first damage and names no file; this one go
 where it can.
 """
 
+import contextlib
 import functools
 import itertools
 import os
 import struct
-from typing import BinaryIO, Iterator, List, NamedTuple
+from typing import BinaryIO, Callable, Iterator, List, NamedTuple
 
 import numpy as np
+
+from alexnet_estimator.engine.graph_mode import tf
 
 _POLYNOMIAL = np.uint32(0x82F63B78)  # CRC-32C (Castagnoli), bits reflected.
 _BLOCK_BYTES = 256
@@ -79,6 +82,25 @@ def frame(data: bytes) -> bytes:
     length = len(data).to_bytes(8, "little")
     header = _HEADER.pack(len(data), masked_crc32c(length))
     return b"".join([header, data, _CHECKSUM.pack(masked_crc32c(data))])
+
+
+@contextlib.contextmanager
+def writer(path: str) -> Iterator[Callable[[bytes], None]]:
+    """Open a file to be written by TensorFlow, which has checksums in C.
+
+    Yields:
+        What writes a record.  Afterwards the file is on the disk.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    try:
+        with tf.python_io.TFRecordWriter(os.fsencode(path)) as file:
+            yield file.write
+    except tf.errors.OpError as error:
+        raise OSError(error.message) from error
+    with open(path, "rb") as written:
+        os.fsync(written.fileno())
 
 
 def read_records(path: str) -> Iterator[Record]:
