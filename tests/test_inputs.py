@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from alexnet_estimator import inputs
+from alexnet_estimator import engine, inputs, machine
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.inputs import Reader
 from alexnet_estimator.records.dataset import Dataset
@@ -385,6 +385,20 @@ def test_synthetic_evaluation_counts_its_images() -> None:
     assert len(batches) == inputs.num_eval_steps(num_images, reader)
     counted = sum(features["weight"].sum() for features, _ in batches)
     assert counted == num_images - num_images * 2 // 3
+
+
+@pytest.mark.filterwarnings("ignore:.*options value:UserWarning")
+@pytest.mark.parametrize("make", [inputs.train_batches, inputs.eval_batches])
+def test_decoding_does_not_wait_for_the_threads_of_the_session(
+    make: Any, dataset: Dataset
+) -> None:
+    for decode_threads, expected in ((0, machine.num_cores()), (3, 3)):
+        settings = tiny.config(data={"decode_threads": decode_threads}).data
+        position = [0] if make is inputs.train_batches else []
+        with tf.Graph().as_default():
+            options = make(dataset, settings, Reader(0, 1, 8), *position).options()
+        name = "experimental_threading" if engine.is_1_15() else "threading"
+        assert getattr(options, name).private_threadpool_size == expected
 
 
 def test_normalise() -> None:

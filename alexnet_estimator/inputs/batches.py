@@ -15,6 +15,7 @@ from typing import Callable, Dict, Iterator, Sequence, Tuple
 
 import numpy as np
 
+from alexnet_estimator import engine, machine
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import DataError
@@ -75,15 +76,14 @@ def train_batches(
     def decode(index: tf.Tensor, record: tf.Tensor) -> Tuple[Features, tf.Tensor]:
         return _training_example(record, [seed, index], dataset, data)
 
-    return (
+    images = (
         tf.data.Dataset.range(epoch, MAX_EPOCHS)
         .flat_map(read_epoch)
         .skip(position)
         .apply(tf.data.experimental.enumerate_dataset(first_image))
         .map(decode, num_parallel_calls=_decode_threads(data))
-        .batch(reader.batch_size, drop_remainder=True)
-        .prefetch(data.prefetch_batches)
     )
+    return _batch_ahead(images, reader.batch_size, data)
 
 
 def eval_batches(
@@ -117,9 +117,7 @@ def eval_batches(
     if num_padding:
         filler = tf.data.Dataset.from_tensors((padding, np.int32(0)))
         images = images.concatenate(filler.repeat(num_padding))
-    return images.batch(reader.batch_size, drop_remainder=True).prefetch(
-        data.prefetch_batches
-    )
+    return _batch_ahead(images, reader.batch_size, data)
 
 
 def picture_batches(
@@ -140,13 +138,12 @@ def picture_batches(
 
     black = {"image": np.zeros(views_shape(data), np.uint8)}
     filler = tf.data.Dataset.from_tensors(black).repeat(batch_size - 1)
-    return (
+    images = (
         tf.data.Dataset.from_generator(read_pictures, tf.string, [])
         .map(decode, num_parallel_calls=_decode_threads(data))
         .concatenate(filler)
-        .batch(batch_size, drop_remainder=True)
-        .prefetch(data.prefetch_batches)
     )
+    return _batch_ahead(images, batch_size, data)
 
 
 def normalise(features: Features, mean_rgb: Sequence[float], data: Config) -> tf.Tensor:
@@ -201,6 +198,18 @@ def _colour_offset(seed: list, dataset: Dataset, data: Config) -> tf.Tensor:
     normal = tf.random.stateless_normal([3], [-1 - seed[0], seed[1]])
     weighted = normal * tf.constant(deviations, tf.float32)
     return tf.linalg.matvec(tf.constant(components, tf.float32), weighted)
+
+
+def _batch_ahead(
+    images: tf.data.Dataset, batch_size: int, data: Config
+) -> tf.data.Dataset:
+    """Return full batches, prepared ahead of the step that takes them."""
+    options = tf.data.Options()
+    threads = options.experimental_threading if engine.is_1_15() else options.threading
+    # Not those of the session: it may have one, however many cores there are.
+    threads.private_threadpool_size = data.decode_threads or machine.num_cores()
+    batches = images.batch(batch_size, drop_remainder=True)
+    return batches.prefetch(data.prefetch_batches).with_options(options)
 
 
 def _decode_threads(data: Config) -> int:
