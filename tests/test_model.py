@@ -224,7 +224,8 @@ def test_gradients_of_towers_are_those_of_one_network_with_holes(tower: int) -> 
     """Widths differ in how builds of TensorFlow lay out and fuse the towers."""
     channels = (16, 2 * tower, 16, 2 * tower, 2 * tower)
     images = np.random.RandomState(0).normal(0, 1, [4, 63, 63, 3]).astype(np.float32)
-    slopes, kernels = [], []
+    slopes: List[List[np.ndarray]] = []
+    kernels: List[np.ndarray] = []
     for groups in (2, 1):
         model = tiny.config(
             model={"groups": groups, "conv_channels": channels, "width_multiplier": 1.0}
