@@ -2,8 +2,10 @@
 
     python -m benchmarks.ranks --output=F
 
-The whole two-tower network on 127 px, made-up pictures, the same batch for each rank
-(hence, for each update, twice as many images with two ranks).  Needs Horovod.
+The two-tower network with made-up pictures and the same batch for each rank (hence, for
+each update, twice as many images with two ranks).  Each rank sends all gradients and
+updates all weights, so that smaller pictures and batches (``--image_size``,
+``--batch_size``) make two ranks slower.  Needs Horovod.
 """
 
 import functools
@@ -26,10 +28,11 @@ def make_table(engine: harness.Engine, folder: str, num_ranks: int) -> str:
 def main() -> None:
     """Measure as the flags say."""
     parser = harness.make_parser(__doc__)
-    harness.add_step_flags(parser, steps=8, batch_size=64)
+    harness.add_step_flags(parser, steps=4)
+    parser.add_argument("--image_size", type=int, default=227, help="pixels")
     options = parser.parse_args()
     flags = harness.step_flags(options, num_warmup=3)
-    flags.append("--config.data.image_size=127")
+    flags.append(f"--config.data.image_size={options.image_size}")
     with tempfile.TemporaryDirectory() as folder:
         for engine in harness.engines_of(options):
             table = make_table(engine, folder, 2)

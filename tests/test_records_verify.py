@@ -5,8 +5,8 @@ import io
 import pathlib
 from typing import Any, List
 
-import numpy as np
 import pytest
+from PIL import Image
 
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.records import examples, manifest, tfrecord
@@ -110,7 +110,7 @@ def test_records_that_are_no_examples(dataset: Dataset) -> None:
 
 
 def example(data: bytes, label: int) -> bytes:
-    jpeg = Jpeg(data, np.zeros([1, 1, 3]))
+    jpeg = Jpeg(data, Image.new("RGB", (1, 1)))
     return examples.build(jpeg, label, "cat", "x.jpg")
 
 

@@ -8,7 +8,6 @@ import os
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
 import numpy as np
-from PIL import Image
 
 from alexnet_estimator import checkpoints, files, inputs, report
 from alexnet_estimator.console import warn
@@ -114,7 +113,7 @@ def _sample(picture: _Picture, probabilities: np.ndarray) -> Dict[str, Any]:
     answers: List[Any] = [
         [int(i), round(float(probabilities[i]), 4)] for i in likeliest
     ]
-    image = Image.fromarray(pictures.decode(picture.encoded))
+    image = pictures.decode(picture.encoded)
     image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
     jpeg = io.BytesIO()
     image.save(jpeg, "JPEG", quality=80)

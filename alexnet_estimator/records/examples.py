@@ -13,7 +13,7 @@ _PATH = "image/filename"
 
 def build(jpeg: Jpeg, label: int, class_name: str, path: str) -> bytes:
     """Return the serialized Example of a picture."""
-    height, width, channels = jpeg.pixels.shape
+    width, height = jpeg.image.size
     example = tf.train.Example()
     features = example.features.feature
     for name, text in (
@@ -27,7 +27,7 @@ def build(jpeg: Jpeg, label: int, class_name: str, path: str) -> bytes:
     for name, number in (
         ("image/height", height),
         ("image/width", width),
-        ("image/channels", channels),
+        ("image/channels", 3),
         (_LABEL, label),
     ):
         features[name].int64_list.value.append(number)

@@ -91,7 +91,7 @@ def write_shard(task: ShardTask) -> ShardReport:
                 continue
             write(_example(jpeg, picture, task))
             counts[picture.label] += 1
-            moments += colour_moments(jpeg.pixels)
+            moments += colour_moments(jpeg.image)
     num_bytes, digest = os.path.getsize(partial), files.sha256_of(partial)
     report = ShardReport(counts, num_bytes, digest, moments.tolist(), rejects)
     # The report first: a shard without one would not be known as ours.
