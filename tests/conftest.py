@@ -1,10 +1,17 @@
-"""Pictures that several tests train on, drawn and converted once."""
+"""What tests share: pictures, drawn and converted once, and their patience."""
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import pictures
 
 CLASS_NAMES = ("apple", "ocean", "tree")
+
+# A busy machine fails no test.
+settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

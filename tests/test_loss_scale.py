@@ -5,7 +5,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alexnet_estimator.config import Config
@@ -104,7 +104,7 @@ def trainings() -> Iterator[List[Tuple[Config, Training]]]:
         training.session.close()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(
     variant=st.integers(0, len(VARIANTS) - 1),
     overflows=st.lists(st.booleans(), min_size=1, max_size=30),

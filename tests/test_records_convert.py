@@ -550,7 +550,7 @@ CONTENTS = st.one_of(
 
 
 @hypothesis.given(st.dictionaries(NAMES, CONTENTS, min_size=1, max_size=8))
-@hypothesis.settings(max_examples=25, deadline=None)
+@hypothesis.settings(max_examples=25)
 def test_no_zip_crashes_or_leads_outside(members: Dict[str, bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         source = os.path.join(folder, "source.zip")

@@ -10,7 +10,6 @@ import struct
 import zlib
 from typing import Any, Callable, Dict, List
 
-import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
@@ -355,7 +354,7 @@ def test_copies_that_cannot_be_written_are_one_message(
 def test_foreign_records_keep_their_offset(tmp_path: pathlib.Path) -> None:
     buffer = io.BytesIO()
     pictures.draw(0, 0).save(buffer, "JPEG")
-    jpeg = Jpeg(buffer.getvalue(), np.zeros([1, 1, 3]))
+    jpeg = Jpeg(buffer.getvalue(), pictures.draw(0, 0))
     path = tmp_path / "train-00000-of-00001"
     found = [examples.build(jpeg, label, "x", "x.jpg") for label in (1, 2, 1, 2)]
     path.write_bytes(b"".join(map(tfrecord.frame, found)))

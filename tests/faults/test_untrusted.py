@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, Iterator
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alexnet_estimator import inputs
@@ -62,19 +62,19 @@ def load(content: bytes) -> None:
             assert error.message()
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(records())
 def test_any_values_of_known_fields_load_or_are_refused(record: Any) -> None:
     load(json.dumps({"config": record}).encode())
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(anything | st.fixed_dictionaries({"config": anything}))
 def test_any_json_loads_or_is_refused(value: Any) -> None:
     load(json.dumps(value).encode())
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 @given(st.binary(max_size=200))
 def test_any_bytes_load_or_are_refused(content: bytes) -> None:
     load(content)
@@ -123,7 +123,7 @@ def test_pictures_of_a_size_beyond_memory_are_not_decoded(
             decode(declare(picture, kind, side))
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(
     start=st.sampled_from(
         [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM"]
