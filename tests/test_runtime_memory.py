@@ -4,7 +4,11 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
+
+from alexnet_estimator.runtime.base import session_config
 
 SCRIPT = """
 import numpy as np
@@ -39,3 +43,25 @@ def test_large_blocks_stay_with_the_process_unless_the_user_says(
         universal_newlines=True,
     )
     assert done.stdout.split() == [place]
+
+
+def test_no_session_keeps_the_zeros_that_large_slots_start_from() -> None:
+    """16 MiB: up to 10, the session makes constants of them in any case."""
+    side = 2048
+    with tf.Graph().as_default():
+        weight = tf.get_variable("weight", [side, side])
+        tf.train.MomentumOptimizer(0.1, 0.9).minimize(tf.reduce_sum(weight**2))
+        ran = tf.RunMetadata()
+        with tf.Session(config=session_config(1)) as session:
+            session.run(
+                tf.global_variables_initializer(),
+                options=tf.RunOptions(output_partition_graphs=True),
+                run_metadata=ran,
+            )
+    nodes = [node for graph in ran.partition_graphs for node in graph.node]
+    sizes = [
+        np.prod([side.size for side in node.attr["value"].tensor.tensor_shape.dim])
+        for node in nodes
+        if node.op == "Const"
+    ]
+    assert sizes and max(sizes) < side
