@@ -106,7 +106,7 @@ class DecayingMomentumOptimizer(tf.train.MomentumOptimizer):
 
     ``m = momentum * (m + decay / momentum * w) + gradient`` is
     ``m = momentum * m + gradient + decay * w`` without temporaries as large as the
-    weights, which take a fifth of a rank's memory.
+    weights, which take a tenth of a rank's memory.
     """
 
     def __init__(self, learning_rate: tf.Tensor, momentum: float, decay: float):

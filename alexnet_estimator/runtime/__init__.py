@@ -7,6 +7,7 @@ from alexnet_estimator import engine
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.runtime.base import Runtime
+from alexnet_estimator.runtime.memory import keep_freed_memory
 
 ON_HOST = ("allow_mix_precision", "must_keep_origin_dtype")
 
@@ -23,6 +24,8 @@ def make_runtime(config: Config, environ: Mapping[str, str] = os.environ) -> Run
     """
     device = settle_device(config.runtime.device)
     _settle_precision(config, device)
+    if device == "cpu":
+        keep_freed_memory()
     runtime = _runtime_of(device, config, environ)
     runtime.heartbeat_path = environ.get("ALEXNET_HEARTBEAT", "")
     return runtime

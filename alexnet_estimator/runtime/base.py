@@ -116,8 +116,8 @@ def session_config(num_threads: int, device: str = "cpu") -> tf.ConfigProto:
         device_count={} if device == "gpu" else {"GPU": 0},
     )
     if device == "cpu":
-        # It would make constants of the zeros that large slots start from, and keep
-        # them as long as the session lives: nearly as much memory as all weights.
+        # Grappler would make constants of the zeros that large slots start from, and
+        # keep them with the session: nearly as much memory as all weights.
         rewrite = session.graph_options.rewrite_options
         rewrite.constant_folding = rewrite.OFF
     return session

@@ -17,7 +17,6 @@ from alexnet_estimator.errors import RankError
 from alexnet_estimator.optim.loss_scale import ScaledOptimizer, scale_loss
 from alexnet_estimator.runtime.base import ModelFn, Runtime, session_config
 from alexnet_estimator.runtime.local import host_estimator
-from alexnet_estimator.runtime.memory import keep_freed_memory
 
 
 class HorovodRuntime(Runtime):
@@ -31,8 +30,6 @@ class HorovodRuntime(Runtime):
         """
         hvd.init()
         self.device = device
-        if device == "cpu":
-            keep_freed_memory()
         self.rank = hvd.rank()
         self.num_ranks = hvd.size()
         self._scratch = tempfile.TemporaryDirectory(prefix="alexnet-rank-")

@@ -6,7 +6,6 @@ from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.optim.loss_scale import ScaledOptimizer, scale_loss
 from alexnet_estimator.runtime.base import ModelFn, Runtime, session_config
-from alexnet_estimator.runtime.memory import keep_freed_memory
 
 
 class LocalRuntime(Runtime):
@@ -19,8 +18,6 @@ class LocalRuntime(Runtime):
             device: ``cpu`` or ``gpu``.
         """
         self.device = device
-        if device == "cpu":
-            keep_freed_memory()
 
     def make_estimator(
         self, model_fn: ModelFn, model_dir: str, config: Config
