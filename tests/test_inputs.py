@@ -1,6 +1,7 @@
 """Which image is read when by whom, and what is done to it."""
 
 import collections
+import dataclasses
 import io
 from typing import Any, Dict, List, NamedTuple, Tuple
 
@@ -13,7 +14,7 @@ from PIL import Image
 
 from alexnet_estimator import engine, inputs, machine
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.inputs import Reader
+from alexnet_estimator.inputs import Reader, pictures
 from alexnet_estimator.records.dataset import Dataset
 from tests import tiny
 
@@ -311,6 +312,42 @@ def test_smaller_pictures_are_enlarged(tmp_path: Any) -> None:
     np.testing.assert_array_equal(
         features["image"][0], np.full([63, 63, 3], [10, 20, 30])
     )
+
+
+@pytest.mark.parametrize(
+    "data", [{}, {"use_augmentation": False}, {"use_ten_crop": True}]
+)
+def test_what_is_known_of_converted_pictures_changes_no_pixel(
+    tmp_path: Any, data: Dict[str, bool]
+) -> None:
+    noisy = [tiny.noise(i, *sides) for i, sides in enumerate([(71, 90), (83, 71)])]
+    records = [(tiny.encode(picture, "jpeg"), 0) for picture in noisy]
+    unknown = tiny.write_dataset(tmp_path, [records], 2)
+    assert unknown.short_side == 0
+    expected = read_train(unknown, Reader(0, 1, 2), 2, **data)
+    expected += read_eval(unknown, Reader(0, 1, 2), **data)
+    # 71: crops fit; 100 would not be true of these, and must not be taken for it.
+    for short_side in (71, 100):
+        known = dataclasses.replace(unknown, conversion={"short_side": short_side})
+        batches = read_train(known, Reader(0, 1, 2), 2, **data)
+        batches += read_eval(known, Reader(0, 1, 2), **data)
+        for (features, _), (others, _) in zip(batches, expected):
+            np.testing.assert_array_equal(features["image"], others["image"])
+
+
+@pytest.mark.parametrize(
+    "short_side,fraction,is_checked",
+    [(71, 227 / 256, False), (0, 227 / 256, True), (71, 0.5, True), (80, 0.9, True)],
+)
+def test_only_what_is_known_goes_unchecked(
+    short_side: int, fraction: float, is_checked: bool
+) -> None:
+    with tf.Graph().as_default() as graph:
+        encoded, place = tf.placeholder(tf.string, []), tf.zeros([2])
+        pictures.crop(encoded, place, 63, fraction, short_side)
+        kinds = {operation.type for operation in graph.get_operations()}
+    assert ({"Assert", "ResizeArea"} <= kinds) == is_checked
+    assert ({"Assert", "ResizeArea"}.isdisjoint(kinds)) != is_checked
 
 
 def test_label_offset_is_subtracted(tmp_path: Any) -> None:

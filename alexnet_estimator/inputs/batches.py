@@ -107,7 +107,7 @@ def eval_batches(
     def decode(record: tf.Tensor) -> Tuple[Features, tf.Tensor]:
         encoded, label = parse(record, dataset.label_offset)
         return {
-            "image": decode_views(encoded, data),
+            "image": decode_views(encoded, data, dataset.short_side),
             "weight": tf.constant(1.0),
         }, label
 
@@ -170,12 +170,13 @@ def _training_example(
     """Decode and augment one record; ``seed`` is this image's own (2 integers)."""
     encoded, label = parse(record, dataset.label_offset)
     if not data.use_augmentation:
-        return {"image": decode_for_eval(encoded, data.image_size)}, label
+        image = decode_for_eval(encoded, data.image_size, dataset.short_side)
+        return {"image": image}, label
     # Independent numbers: where the crop is (y, x), whether to flip, the crop's size.
     random = tf.random.stateless_uniform([4], seed)
     least, most = data.crop_fractions
     fraction = least if least == most else least + (most - least) * random[3]
-    image = crop(encoded, random[:2], data.image_size, fraction)
+    image = crop(encoded, random[:2], data.image_size, fraction, dataset.short_side)
     image = tf.cond(random[2] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
     features = {"image": image}
     if data.colour_noise_std > 0:

@@ -67,6 +67,11 @@ class Dataset:
         """Count the classes."""
         return len(self.class_names)
 
+    @property
+    def short_side(self) -> int:
+        """Return that of every picture, in pixels, all JPEGs; 0: not known."""
+        return int(self.conversion.get("short_side", 0))
+
     def shard_paths(self, split: str) -> List[str]:
         """Return the paths of the shards of ``train`` or ``validation``, in order."""
         return [
