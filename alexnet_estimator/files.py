@@ -39,6 +39,12 @@ def write_bytes(path: str, content: bytes) -> None:
         raise
 
 
+def sync(path: str) -> None:
+    """Return when the content of a file is on the disk."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
 def sha256_of(*paths: str) -> str:
     """Return SHA-256 (hex) of the content of files, one after the other."""
     digest = hashlib.sha256()

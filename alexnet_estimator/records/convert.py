@@ -40,6 +40,7 @@ from alexnet_estimator.records.pictures import mean_and_covariance
 from alexnet_estimator.records.shards import (
     ShardReport,
     ShardTask,
+    publish_shard,
     read_report,
     start_worker,
     write_shard,
@@ -267,7 +268,9 @@ def _run(
         try:
             for future in concurrent.futures.as_completed(futures):
                 task = futures[future]
-                reports[task.file] = future.result()
+                report = future.result()
+                publish_shard(task, report)
+                reports[task.file] = report
                 bar.update(len(task.pictures))
         except BrokenProcessPool as error:
             raise DataError(

@@ -78,8 +78,8 @@ def _end_with_parent(parent_id: int) -> None:
 
 
 def write_shard(task: ShardTask) -> ShardReport:
-    """Convert the pictures of one shard; the file appears when it is complete."""
-    partial = os.path.join(task.progress, task.file)
+    """Convert the pictures of one shard; ``publish_shard`` lets it appear."""
+    partial = _partial_path(task)
     counts, moments = [0] * len(task.class_names), np.zeros([4, 4])
     rejects = []
     with tfrecord.writer(partial) as write:
@@ -93,11 +93,18 @@ def write_shard(task: ShardTask) -> ShardReport:
             counts[picture.label] += 1
             moments += colour_moments(jpeg.image)
     num_bytes, digest = os.path.getsize(partial), files.sha256_of(partial)
-    report = ShardReport(counts, num_bytes, digest, moments.tolist(), rejects)
+    return ShardReport(counts, num_bytes, digest, moments.tolist(), rejects)
+
+
+def publish_shard(task: ShardTask, report: ShardReport) -> None:
+    """Let a shard appear that is written, once it is on the disk.
+
+    For the parent: the disk is slow, and workers have more pictures to convert.
+    """
+    files.sync(_partial_path(task))
     # The report first: a shard without one would not be known as ours.
     files.write_text(_report_path(task), json.dumps(report._asdict()))
-    os.replace(partial, os.path.join(task.output, task.file))
-    return report
+    os.replace(_partial_path(task), os.path.join(task.output, task.file))
 
 
 def read_report(task: ShardTask) -> Optional[ShardReport]:
@@ -109,6 +116,10 @@ def read_report(task: ShardTask) -> Optional[ShardReport]:
     except (OSError, ValueError, TypeError):  # Not there, or cut off by a power cut.
         return None
     return report if size == report.num_bytes else None
+
+
+def _partial_path(task: ShardTask) -> str:
+    return os.path.join(task.progress, task.file)
 
 
 def _report_path(task: ShardTask) -> str:

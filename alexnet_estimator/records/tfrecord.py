@@ -89,7 +89,7 @@ def writer(path: str) -> Iterator[Callable[[bytes], None]]:
     """Open a file to be written by TensorFlow, which has checksums in C.
 
     Yields:
-        What writes a record.  Afterwards the file is on the disk.
+        What writes a record.
 
     Raises:
         OSError: the file cannot be written.
@@ -99,8 +99,6 @@ def writer(path: str) -> Iterator[Callable[[bytes], None]]:
             yield file.write
     except tf.errors.OpError as error:
         raise OSError(error.message) from error
-    with open(path, "rb") as written:
-        os.fsync(written.fileno())
 
 
 def read_records(path: str) -> Iterator[Record]:
