@@ -42,7 +42,7 @@ PROMISES = (
     Promise("two_tower_step", "ours 2.15", "plain 2.15", 1.0),
     Promise("real_input", "real 1.15-intel", "synthetic 1.15-intel", 0.97),
     Promise("real_input", "real 2.15", "synthetic 2.15", 0.97),
-    Promise("input_per_core", "ours 1.15-intel", "naive 1.15", 3.0),
+    Promise("input_wall", "ours 1.15-intel", "naive 1.15", 3.0),
     Promise("input_per_core", "ours 1.15-intel", "libjpeg-turbo", 0.5),
     Promise("conversion", "ours 2 processes", "loop", 1.9),
     Promise("ranks", "2x1 1.15-intel", "1x2 1.15-intel", 0.95),
