@@ -15,7 +15,7 @@ import tempfile
 import textwrap
 import time
 import zipfile
-from typing import Any, Dict, List, Set
+from typing import Any, Dict, List, Set, Tuple
 
 import hypothesis
 import hypothesis.strategies as st
@@ -373,6 +373,47 @@ def test_a_full_disk_is_one_message(
     run(source, tmp_path / "out")
 
 
+def test_a_shard_appears_when_it_is_on_the_disk(
+    source: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: List[Tuple[str, str]] = []
+    sync, replace = os.fsync, os.replace
+
+    def note_sync(descriptor: int) -> None:
+        events.append(("sync", os.readlink(f"/proc/self/fd/{descriptor}")))
+        sync(descriptor)
+
+    def note_replace(old: str, new: str) -> None:
+        events.append(("replace", old))
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "replace", note_replace)
+    run(source, tmp_path / "out", num_workers=2, images_per_shard=4)
+    moved = [path for kind, path in events if kind == "replace"]
+    assert sum(path.endswith(".tfrecord") for path in moved) > 2
+    for path in moved:
+        assert events.index(("sync", path)) < events.index(("replace", path))
+
+
+def test_an_interrupted_conversion_keeps_what_is_written(
+    source: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish, published = convert.publish_shard, []
+
+    def interrupt(task: Any, report: Any) -> None:
+        publish(task, report)
+        published.append(task.file)
+        if len(published) == 1:
+            time.sleep(1)  # Meanwhile the workers write what is queued already.
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(convert, "publish_shard", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(source, tmp_path / "out", num_workers=2, images_per_shard=4)
+    assert len(published) > 1 and visible(tmp_path / "out") == set(published)
+
+
 def test_a_killed_worker_is_an_error_and_no_hang(
     source: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -400,7 +441,9 @@ def killer(*arguments):
     global num_records
     num_records += 1
     if num_records == 10:  # In the middle of the third shard.
-        while len(visible(pathlib.Path(sys.argv[2]))) < 2:  # The parent's work.
+        deadline = time.time() + 30
+        # They appear by the parent's work.
+        while len(visible(pathlib.Path(sys.argv[2]))) < 2 and time.time() < deadline:
             time.sleep(0.01)
         os.kill(os.getppid(), signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)

@@ -150,6 +150,7 @@ VALUES = st.recursive(
 PLACES = [
     [],
     *([name] for name in ("class_names", "splits", "mean_rgb", "conversion")),
+    ["conversion", "short_side"],
     ["rgb_covariance", 1],
     ["splits", "train"],
     ["splits", "train", "shards"],
@@ -186,6 +187,7 @@ def test_no_manifest_crashes_or_leads_outside(
         dataset = manifest.load(str(tmp_path))
     except DataError:
         return
+    assert dataset.short_side >= 0
     for shard_path in dataset.shard_paths("train"):
         assert os.path.dirname(shard_path) == str(tmp_path)
     assert all(type(count) is int for count in dataset.splits["train"].class_counts)

@@ -78,9 +78,8 @@ def crop(
         uint8 [size, size, 3], resized only where the square has another side.
     """
     if _is_side(size, short_side, fraction):
-        # Nothing to find out or to resize: a tenth of the time.
-        sides = tf.io.extract_jpeg_shape(encoded)[:2]
-        image = _cut_jpeg(encoded, _window(sides, position, size))
+        # Neither kind nor size to find out: a tenth of the time.
+        image = _cut_jpeg(encoded, _window(_jpeg_sides(encoded), position, size))
     else:
         image = tf.cond(
             tf.io.is_jpeg(encoded),
@@ -99,6 +98,10 @@ def _is_side(size: int, short_side: int, fraction: Union[float, tf.Tensor]) -> b
     return is_known and round(short_side * float(fraction)) == size
 
 
+def _jpeg_sides(encoded: tf.Tensor) -> tf.Tensor:
+    return _bounded(tf.io.extract_jpeg_shape(encoded)[:2])
+
+
 def _cut_jpeg(encoded: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
     """Decode a window of a JPEG."""
     # The fast DCT differs from the exact one by a grey level or two.
@@ -111,7 +114,7 @@ def _cut_unknown_jpeg(
     encoded: tf.Tensor, position: tf.Tensor, fraction: Union[float, tf.Tensor]
 ) -> tf.Tensor:
     """Cut a square out of a JPEG of any size."""
-    sides = _bounded(tf.io.extract_jpeg_shape(encoded)[:2])
+    sides = _jpeg_sides(encoded)
     return _cut_jpeg(encoded, _window(sides, position, _square(sides, fraction)))
 
 
@@ -162,8 +165,9 @@ def _declared_sides(encoded: tf.Tensor) -> tf.Tensor:
 def _bounded(sides: tf.Tensor) -> tf.Tensor:
     """Return a picture's sides; fail where it would not fit into memory."""
     num_pixels = tf.reduce_prod(tf.cast(sides, tf.int64))
-    check = tf.debugging.assert_less_equal(
-        num_pixels, np.int64(MAX_PIXELS), message="too many pixels"
+    # Not tf.debugging: it would add a branch, as slow as all else here.
+    check = tf.raw_ops.Assert(
+        condition=num_pixels <= MAX_PIXELS, data=["too many pixels", num_pixels]
     )
     with tf.control_dependencies([check]):
         return tf.identity(sides)

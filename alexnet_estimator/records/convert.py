@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 from concurrent.futures.process import BrokenProcessPool
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import tqdm
@@ -263,25 +263,45 @@ def _run(
         unit=" images",
         disable=not (show_progress and has_bars()),
     )
-    with bar, pool:
-        futures = {pool.submit(write_shard, task): task for task in missing}
+
+    def publish(task: ShardTask, report: ShardReport) -> None:
+        publish_shard(task, report)
+        reports[task.file] = report
+        bar.update(len(task.pictures))
+
+    with bar:
         try:
-            for future in concurrent.futures.as_completed(futures):
-                task = futures[future]
-                report = future.result()
-                publish_shard(task, report)
-                reports[task.file] = report
-                bar.update(len(task.pictures))
+            _write_shards(pool, missing, publish)
         except BrokenProcessPool as error:
             raise DataError(
                 "a process that converts was killed, often for lack of memory; run "
                 "again to continue, perhaps with --config.convert.num_workers=1",
                 source,
             ) from error
-        finally:
-            for future in futures:
-                future.cancel()
     return [report for report in reports.values() if report]
+
+
+def _write_shards(
+    pool: concurrent.futures.Executor,
+    tasks: List[ShardTask],
+    publish: Callable[[ShardTask, ShardReport], None],
+) -> None:
+    """Write shards in a pool's processes and publish each that is complete."""
+    unpublished: Dict[concurrent.futures.Future, ShardTask] = {}
+    try:
+        with pool:
+            unpublished = {pool.submit(write_shard, task): task for task in tasks}
+            try:
+                for future in concurrent.futures.as_completed(list(unpublished)):
+                    publish(unpublished.pop(future), future.result())
+            finally:
+                for future in unpublished:
+                    future.cancel()
+    finally:
+        # After an error or Ctrl-C: what workers had begun is complete by now.
+        for future, task in unpublished.items():
+            if not future.cancelled() and not future.exception():
+                publish(task, future.result())
 
 
 def _write_rejects(output: str, reports: List[ShardReport]) -> None:

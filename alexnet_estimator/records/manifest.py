@@ -211,7 +211,10 @@ _MANIFEST_RULES = {
     "rgb_covariance": Rule(
         "three rows of three numbers", lambda v: _is_list(v, _is_rgb) and len(v) == 3
     ),
-    "conversion": Rule("an object", lambda v: isinstance(v, dict)),
+    "conversion": Rule(
+        "an object with a count as short_side, if any",
+        lambda v: isinstance(v, dict) and _is_count(v.get("short_side", 0)),
+    ),
     "splits": Rule(
         " and ".join(SPLITS), lambda v: isinstance(v, dict) and set(v) == set(SPLITS)
     ),

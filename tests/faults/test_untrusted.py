@@ -1,5 +1,6 @@
 """Files from strangers: refused with one message, whatever is in them."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -20,6 +21,8 @@ from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.records.pictures import MAX_PIXELS
 from alexnet_estimator.schema import SCHEMA
 from tests import tiny
+
+Decode = Callable[[bytes], np.ndarray]
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
@@ -102,18 +105,31 @@ def declare(picture: bytes, kind: str, side: int) -> bytes:
     return picture[:place] + sides + picture[place + len(sides) :]
 
 
-@pytest.fixture(scope="module")
-def decode() -> Iterator[Callable[[bytes], np.ndarray]]:
-    """Return what decodes a picture in training, evaluation and serving."""
+@contextlib.contextmanager
+def decoding(short_side: int) -> Iterator[Decode]:
     with tf.Graph().as_default(), tiny.session() as session:
         encoded = tf.placeholder(tf.string, [])
-        image = inputs.decode_for_eval(encoded, 63)
+        image = inputs.decode_for_eval(encoded, 63, short_side)
         yield lambda picture: session.run(image, {encoded: picture})
+
+
+@pytest.fixture(scope="module")
+def decode() -> Iterator[Decode]:
+    """Return what decodes a picture in training, evaluation and serving."""
+    with decoding(0) as decode_any:
+        yield decode_any
+
+
+@pytest.fixture(scope="module")
+def decode_converted() -> Iterator[Decode]:
+    """Return what decodes one that, a manifest says, ``convert`` has made."""
+    with decoding(tiny.PICTURE_SIZE) as decode_jpeg:
+        yield decode_jpeg
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF"])
 def test_pictures_of_a_size_beyond_memory_are_not_decoded(
-    kind: str, decode: Callable[[bytes], np.ndarray]
+    kind: str, decode: Decode
 ) -> None:
     picture = tiny.encode(tiny.noise(0), kind.lower())
     assert decode(picture).shape == (63, 63, 3)
@@ -121,6 +137,17 @@ def test_pictures_of_a_size_beyond_memory_are_not_decoded(
         assert side**2 > MAX_PIXELS > 9450**2
         with pytest.raises(tf.errors.InvalidArgumentError, match="too many pixels"):
             decode(declare(picture, kind, side))
+
+
+def test_a_manifest_does_not_vouch_for_their_size(decode_converted: Decode) -> None:
+    picture = tiny.encode(tiny.noise(0), "jpeg")
+    assert decode_converted(picture).shape == (63, 63, 3)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="too many pixels"):
+        decode_converted(declare(picture, "JPEG", 9460))
+    small, other = tiny.noise(0, 40, 40), tiny.encode(tiny.noise(0))
+    for picture in (tiny.encode(small, "jpeg"), other):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            decode_converted(picture)
 
 
 @settings(max_examples=300)
@@ -131,12 +158,13 @@ def test_pictures_of_a_size_beyond_memory_are_not_decoded(
     rest=st.binary(max_size=80),
 )
 def test_any_bytes_decode_or_are_refused(
-    decode: Callable[[bytes], np.ndarray], start: bytes, rest: bytes
+    decode: Decode, decode_converted: Decode, start: bytes, rest: bytes
 ) -> None:
-    try:
-        assert decode(start + rest).shape == (63, 63, 3)
-    except tf.errors.InvalidArgumentError as error:
-        assert error.message
+    for way in (decode, decode_converted):
+        try:
+            assert way(start + rest).shape == (63, 63, 3)
+        except tf.errors.InvalidArgumentError as error:
+            assert error.message
 
 
 def test_nothing_is_unpickled() -> None:
