@@ -122,6 +122,19 @@ def test_labels_out_of_range(dataset: Dataset, label: int) -> None:
     assert damages(dataset) == [Damage(name, 1, f"label {label} of 2 classes")]
 
 
+@pytest.mark.parametrize("kind,side", [("PNG", 32), ("JPEG", 40)])
+def test_pictures_that_the_conversion_did_not_make(
+    dataset: Dataset, kind: str, side: int
+) -> None:
+    """Training takes the manifest at its word."""
+    buffer = io.BytesIO()
+    pictures.draw(0, 0).resize((side, 60)).save(buffer, kind)
+    name = replace_record(dataset, 1, example(buffer.getvalue(), 1))
+    ((file, index, reason),) = damages(dataset)
+    assert (file, index) == (name, 1) and f"{kind} with a short side" in reason
+    assert f"short side of {side} pixels" in reason
+
+
 def test_pictures_that_do_not_decode(dataset: Dataset) -> None:
     name = replace_record(dataset, 2, example(b"no picture", 1))
     assert [damage[:2] for damage in damages(dataset)] == [(name, 2)]

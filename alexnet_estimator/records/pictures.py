@@ -74,13 +74,23 @@ def transcode(data: bytes, short_side: int, quality: int) -> Jpeg:
     return Jpeg(encoded.getvalue(), image)
 
 
-def decode(data: bytes) -> Image.Image:
+def decode(data: bytes, short_side: int = 0) -> Image.Image:
     """Decode a picture of a record as it is; return it as RGB.
+
+    Args:
+        data: the picture.
+        short_side: that it must have, and be a JPEG; 0: anything.
 
     Raises:
         Exception: as ``transcode``; also where training could not decode it.
     """
-    return _to_rgb(_open(data, _TENSORFLOW_FORMATS))
+    image = _open(data, _TENSORFLOW_FORMATS)
+    if short_side and (image.format, min(image.size)) != ("JPEG", short_side):
+        raise ValueError(
+            f"{image.format} with a short side of {min(image.size)} pixels: the "
+            f"manifest says JPEG, {short_side}"
+        )
+    return _to_rgb(image)
 
 
 def _open(data: bytes, formats: Sequence[str] = _FORMATS) -> Image.Image:

@@ -142,5 +142,5 @@ def _check_record(dataset: Dataset, record: tfrecord.Record, decode: bool) -> in
     if not 0 <= label < dataset.num_classes:
         raise ValueError(f"label {label} of {dataset.num_classes} classes")
     if decode:
-        decode_picture(encoded)
+        decode_picture(encoded, dataset.short_side)
     return label
