@@ -35,6 +35,8 @@ EXCEPTIONS = {
     "tf.train.experimental.DynamicLossScale": HOST,
     "tf.train.experimental.MixedPrecisionLossScaleOptimizer": HOST,
     "tf.config.experimental.list_physical_devices": HOST,
+    "tf.raw_ops.Assert": "what tf.Assert, which is supported, puts behind a branch; in "
+    "the input, on the host",
     "tf.contrib.opt.LARSOptimizer": "made of supported operators (norm, where, "
     "ApplyMomentum); the vendor deprecates all of tf.contrib, whatever it is made of",
 }
