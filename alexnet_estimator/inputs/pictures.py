@@ -1,6 +1,7 @@
 """Decoding and cropping of one picture, in the graph."""
 
-from typing import List, Union
+import functools
+from typing import Callable, List, Union
 
 import numpy as np
 
@@ -9,6 +10,8 @@ from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.records.pictures import MAX_PIXELS
 from alexnet_estimator.schema import CROP_FRACTION
 
+# From a picture's height and width, int32 [2], to the side of a square.
+SideOf = Callable[[tf.Tensor], Union[int, tf.Tensor]]
 # Of crops between top and bottom, left and right: the corners and the centre.
 _CROP_POSITIONS = ((0, 0), (0, 0.9999), (0.9999, 0), (0.9999, 0.9999), (0.5, 0.5))
 _NUM_VIEWS = 10
@@ -79,12 +82,13 @@ def crop(
     """
     if _is_side(size, short_side, fraction):
         # Neither kind nor size to find out: a tenth of the time.
-        image = _cut_jpeg(encoded, _window(_jpeg_sides(encoded), position, size))
+        image = _cut_jpeg(encoded, position, lambda sides: size)
     else:
+        square = functools.partial(_square, fraction=fraction)
         image = tf.cond(
             tf.io.is_jpeg(encoded),
-            lambda: _cut_unknown_jpeg(encoded, position, fraction),
-            lambda: _cut_other(encoded, position, fraction),
+            lambda: _cut_jpeg(encoded, position, square),
+            lambda: _cut_other(encoded, position, square),
         )
         fits = tf.equal(tf.shape(image)[0], size)
         image = tf.cond(fits, lambda: image, lambda: _resize(image, size))
@@ -95,37 +99,25 @@ def crop(
 def _is_side(size: int, short_side: int, fraction: Union[float, tf.Tensor]) -> bool:
     """Return whether squares are known to have this side without resizing."""
     is_known = short_side > 0 and not tf.is_tensor(fraction)
-    return is_known and round(short_side * float(fraction)) == size
+    return bool(is_known and round(short_side * fraction) == size)
 
 
-def _jpeg_sides(encoded: tf.Tensor) -> tf.Tensor:
-    return _bounded(tf.io.extract_jpeg_shape(encoded)[:2])
-
-
-def _cut_jpeg(encoded: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
-    """Decode a window of a JPEG."""
+def _cut_jpeg(encoded: tf.Tensor, position: tf.Tensor, side_of: SideOf) -> tf.Tensor:
+    """Cut a square out of a JPEG; ``side_of`` returns its side."""
+    sides = _bounded(tf.io.extract_jpeg_shape(encoded)[:2])
+    window = _window(sides, position, side_of(sides))
     # The fast DCT differs from the exact one by a grey level or two.
     return tf.io.decode_and_crop_jpeg(
         encoded, window, channels=3, dct_method="INTEGER_FAST"
     )
 
 
-def _cut_unknown_jpeg(
-    encoded: tf.Tensor, position: tf.Tensor, fraction: Union[float, tf.Tensor]
-) -> tf.Tensor:
-    """Cut a square out of a JPEG of any size."""
-    sides = _jpeg_sides(encoded)
-    return _cut_jpeg(encoded, _window(sides, position, _square(sides, fraction)))
-
-
-def _cut_other(
-    encoded: tf.Tensor, position: tf.Tensor, fraction: Union[float, tf.Tensor]
-) -> tf.Tensor:
+def _cut_other(encoded: tf.Tensor, position: tf.Tensor, side_of: SideOf) -> tf.Tensor:
     """Decode another picture, and cut a square out of it."""
     with tf.control_dependencies([_bounded(_declared_sides(encoded))]):
         picture = _decode_other(tf.identity(encoded))
     sides = tf.shape(picture)[:2]
-    window = _window(sides, position, _square(sides, fraction))
+    window = _window(sides, position, side_of(sides))
     top, left, side, _ = tf.unstack(window)
     return picture[top : top + side, left : left + side]
 
@@ -186,7 +178,7 @@ def _window(
     room = tf.cast(sides - (side - 1), tf.float32)
     # Casting rounds down.
     top_left = tf.cast(position * room, tf.int32)
-    return tf.concat([top_left, tf.stack([side, side])], axis=0)
+    return tf.concat([top_left, [side, side]], axis=0)
 
 
 def _resize(image: tf.Tensor, size: int) -> tf.Tensor:

@@ -47,7 +47,7 @@ class ShardReport(NamedTuple):
 
     Attributes:
         class_counts: pictures written, by label.
-        num_bytes: size of the shard; 0 where no picture was usable and no file is.
+        num_bytes: size of the shard; 0 where no picture was usable.
         sha256: of the file, hexadecimal.
         colour_moments: ``[4][4]``, see ``pictures.colour_moments``.
         rejects: pairs of path and reason.
