@@ -1,11 +1,13 @@
 """Files that appear whole or not at all, and folders with one writer at a time."""
 
 import contextlib
+import csv
 import errno
 import fcntl
 import hashlib
+import io
 import os
-from typing import Iterator
+from typing import Any, Iterator, Sequence
 
 from absl import logging
 
@@ -37,6 +39,14 @@ def write_bytes(path: str, content: bytes) -> None:
             os.remove(partial)
         error.filename = path
         raise
+
+
+def encode_csv(row: Sequence[Any]) -> bytes:
+    """Return a row of a CSV file, with names of files as they were; ends with a LF."""
+    text = io.StringIO()
+    # Ends lines with CR and LF, without which it would not quote both.
+    csv.writer(text).writerow(row)
+    return text.getvalue()[:-2].encode("utf-8", "surrogateescape") + b"\n"
 
 
 def sync(path: str) -> None:

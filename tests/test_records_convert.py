@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 import zipfile
 from typing import Any, Dict, List, Set, Tuple
@@ -64,7 +65,7 @@ def names(dataset: Dataset, split: str) -> List[str]:
 
 def rejects(output: Any) -> Dict[str, str]:
     path = os.path.join(output, "rejects.csv")
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
         return {row["path"]: row["reason"] for row in csv.DictReader(file)}
 
 
@@ -546,6 +547,19 @@ def hold_lock(folder: pathlib.Path) -> None:
         (folder / "held").unlink()
 
 
+def test_finished_data_are_opened_without_waiting(
+    source: str, tmp_path: pathlib.Path
+) -> None:
+    output = tmp_path / "out"
+    made, found = run(source, output), []
+    reader = threading.Thread(target=lambda: found.append(run(source, output)))
+    with files.locked(str(output)):
+        reader.start()
+        reader.join(timeout=20)
+        assert found == [made]
+    reader.join()
+
+
 def test_the_lock_waits(tmp_path: pathlib.Path) -> None:
     holder = multiprocessing.Process(target=hold_lock, args=[tmp_path])
     holder.start()
@@ -595,6 +609,7 @@ CONTENTS = st.one_of(
 
 
 @hypothesis.given(st.dictionaries(NAMES, CONTENTS, min_size=1, max_size=8))
+@hypothesis.example({"cat/\r": b"", "dog/a\n,b\r\nc": b""})
 @hypothesis.settings(max_examples=25)
 def test_no_zip_crashes_or_leads_outside(members: Dict[str, bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:

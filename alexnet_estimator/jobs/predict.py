@@ -3,7 +3,6 @@
 import collections
 import concurrent.futures
 import contextlib
-import csv
 import io
 import itertools
 import json
@@ -31,6 +30,7 @@ from tqdm import tqdm
 from alexnet_estimator import inputs
 from alexnet_estimator.console import has_bars
 from alexnet_estimator.errors import ConfigError, DataError
+from alexnet_estimator.files import encode_csv
 from alexnet_estimator.jobs.classifier import Classifier
 from alexnet_estimator.records import layouts
 from alexnet_estimator.records.pictures import transcode
@@ -295,11 +295,7 @@ class _Rows:
 
 
 def _encode_csv(path: str, ranking: Sequence[Tuple[str, Any]]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text).writerow([path, *itertools.chain.from_iterable(ranking)])
-    # Names of files need not be Unicode: they come back as they were.  The writer
-    # ends lines with "\r\n", without which it would not quote both.
-    return text.getvalue()[:-2].encode("utf-8", "surrogateescape") + b"\n"
+    return encode_csv([path, *itertools.chain.from_iterable(ranking)])
 
 
 def _encode_json(path: str, ranking: Sequence[Tuple[str, Any]]) -> bytes:

@@ -6,10 +6,8 @@ of processes or how often the conversion was interrupted.
 
 import collections
 import concurrent.futures
-import csv
 import dataclasses
 import hashlib
-import io
 import itertools
 import json
 import os
@@ -83,6 +81,10 @@ def convert(
     fingerprint = _fingerprint(pictures, options)
     progress = os.path.join(output, _PROGRESS_PREFIX + fingerprint[:16])
     try:
+        finished = _load_finished(output, fingerprint)
+        # Complete data are only read: ranks that start together need not wait.
+        if finished and not os.path.isdir(progress):
+            return finished
         os.makedirs(output, exist_ok=True)
         with files.locked(output):
             dataset = _load_finished(output, fingerprint)
@@ -157,7 +159,7 @@ def _load_finished(output: str, fingerprint: str) -> Optional[Dataset]:
     try:
         dataset = manifest.load(output)
         manifest.check_files(dataset)
-    except DataError:  # Damaged since: converting again is the cure.
+    except (DataError, FileNotFoundError):  # Damaged since: converting is the cure.
         return None
     is_same = dataset.conversion.get("fingerprint") == fingerprint
     return dataset if is_same else None
@@ -305,11 +307,9 @@ def _write_shards(
 
 
 def _write_rejects(output: str, reports: List[ShardReport]) -> None:
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["path", "reason"])
-    rows.writerows(sorted(reject for report in reports for reject in report.rejects))
-    files.write_text(os.path.join(output, REJECTS_FILE), text.getvalue())
+    rejects = sorted(reject for report in reports for reject in report.rejects)
+    rows = map(files.encode_csv, [("path", "reason"), *rejects])
+    files.write_bytes(os.path.join(output, REJECTS_FILE), b"".join(rows))
 
 
 def _assemble(
