@@ -40,8 +40,12 @@ from alexnet_estimator.records.dataset import Dataset
 
 MAX_EPOCHS = 1 << 31
 Features = Dict[str, tf.Tensor]
+# Graph conditions are written as tf.cond: AutoGraph would read all functions of the
+# pipeline again, for a second and more at every start, and find nothing to convert.
+_as_written = tf.autograph.experimental.do_not_convert
 
 
+@_as_written
 def train_batches(
     dataset: Dataset, data: Config, reader: Reader, start_step: int
 ) -> tf.data.Dataset:
@@ -86,6 +90,7 @@ def train_batches(
     return _batch_ahead(images, reader.batch_size, data)
 
 
+@_as_written
 def eval_batches(
     dataset: Dataset, data: Config, reader: Reader, split_name: str = "validation"
 ) -> tf.data.Dataset:
@@ -120,6 +125,7 @@ def eval_batches(
     return _batch_ahead(images, reader.batch_size, data)
 
 
+@_as_written
 def picture_batches(
     read_pictures: Callable[[], Iterator[bytes]], data: Config, batch_size: int
 ) -> tf.data.Dataset:
