@@ -6,6 +6,7 @@ mistakes answer at once.
 """
 
 import contextlib
+import errno
 import os
 import pathlib
 import shutil
@@ -223,6 +224,7 @@ VERBS: Dict[str, Callable[[Command], int]] = {
 }
 MAX_ARGUMENTS = {"rank_table": 2, "report": 100, "predict": 1 << 20, "benchmark": 3}
 HELP = ("help", "--help", "-h", "--helpfull")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -236,14 +238,27 @@ def main(argv: Optional[List[str]] = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # The reader, `head` perhaps, wants no more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return EXIT_PIPE
     except UserError as error:
         print(f"{_in_red('error:')} {error.message()}", file=sys.stderr, flush=True)
         return error.exit_code
+    except OSError as error:
+        # All files have their name in the error: without one, it is about stdout.
+        if error.filename or error.errno not in _FULL:
+            raise
+        _drop_output()
+        problem = f"standard output: {error.strerror}; free some space there"
+        print(f"{_in_red('error:')} {problem}", file=sys.stderr, flush=True)
+        return EXIT_DATA
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         return EXIT_STOPPED
+
+
+def _drop_output() -> None:
+    """Let what is left for stdout go nowhere, else Python tries again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(words: List[str]) -> int:

@@ -457,3 +457,18 @@ def test_the_program_itself(places: Dict[str, str]) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     line = "error: configuration: train.steps is -1: must be at least 0\n"
     assert done.stderr == line
+
+
+@pytest.mark.parametrize("words", ["help", "rank_table check {good_table_json}"])
+def test_a_full_disk_behind_stdout_is_one_message(
+    words: str,
+    places: Dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture,
+) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert cli.main(words.format(**places).split()) == 3
+    shown = capfd.readouterr().err
+    assert shown.count("\n") == 1
+    assert shown.startswith("error: standard output: No space left on device")

@@ -27,7 +27,7 @@ from typing import (
 import numpy as np
 from tqdm import tqdm
 
-from alexnet_estimator import inputs
+from alexnet_estimator import inputs, machine
 from alexnet_estimator.console import has_bars
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.files import encode_csv
@@ -239,7 +239,7 @@ def _read_ahead(
     classifier: Classifier, found: Sequence[Found]
 ) -> Iterator[Union[_Encoded, Reject]]:
     """Read and convert pictures in several threads; yield them in order."""
-    num_threads = classifier.config.data.decode_threads or os.cpu_count() or 1
+    num_threads = classifier.config.data.decode_threads or machine.num_cores()
     pending: Deque[Any] = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
         for picture in found:

@@ -19,7 +19,7 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 import tqdm
 
-from alexnet_estimator import files
+from alexnet_estimator import files, machine
 from alexnet_estimator.config import Config
 from alexnet_estimator.console import has_bars, note
 from alexnet_estimator.errors import DataError
@@ -253,7 +253,7 @@ def _run(
     """Write the shards that are not there yet, in several processes."""
     reports = {task.file: read_report(task) for task in tasks}
     missing = [task for task in tasks if not reports[task.file]]
-    num_workers = min(num_workers or os.cpu_count() or 1, len(missing))
+    num_workers = min(num_workers or machine.num_cores(), len(missing))
     pool = concurrent.futures.ProcessPoolExecutor(
         max_workers=max(1, num_workers),
         initializer=start_worker,

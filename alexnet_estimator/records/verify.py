@@ -7,7 +7,7 @@ from typing import Counter, List, NamedTuple, Optional, Sequence
 
 import tqdm
 
-from alexnet_estimator import files
+from alexnet_estimator import files, machine
 from alexnet_estimator.console import has_bars
 from alexnet_estimator.records import examples, manifest, tfrecord
 from alexnet_estimator.records.dataset import Dataset, Shard
@@ -97,7 +97,7 @@ def check_shards(
         show_progress: a bar on stderr.
     """
     # Decoding and hashing let other threads run meanwhile.
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with concurrent.futures.ThreadPoolExecutor(machine.num_cores()) as pool:
         checks = pool.map(lambda shard: _check_shard(dataset, shard, decode), shards)
         bar = tqdm.tqdm(
             checks,
