@@ -19,6 +19,7 @@ from alexnet_estimator.command_line import FLAG_TABLE
 from alexnet_estimator.config import Config
 from alexnet_estimator.jobs import benchmark as benchmark_job
 from alexnet_estimator.jobs import dry_run as dry_run_job
+from alexnet_estimator.runtime import settle_device
 from alexnet_estimator.schema import SCHEMA
 from tests import pictures
 
@@ -124,6 +125,7 @@ MISTAKES: List[Tuple[str, int, List[str]]] = [
     ("evaluate --model_dir={empty}", 2, ["{empty}", "train"]),
     ("train --device=tpu --data_path={data}", 2, ["runtime.device", "tpu", "npu"]),
     ("train --precision_mode=force_fp16 --device=cpu --data_path={data}", 2, ["cpu"]),
+    ("train --precision_mode=force_fp16 --data_path={data} --dry_run", 2, ["cpu"]),
     ("train --config={tiny} --data_path={data} --model_dir={file}", 2, ["{file}"]),
     ("train --rank_table={missing} --data_path={data}", 2, ["{missing}"]),
     (
@@ -333,6 +335,18 @@ def test_flags_set_fields(planned: Any, data_dir: str) -> None:
     assert config.precision.mode == "allow_mix_precision"
     assert config.optim.decay_epochs == (1, 2.5)
     assert config.data.use_augmentation is False
+
+
+@pytest.mark.parametrize("asked", ["auto", "npu"])  # What is named need not be here.
+def test_a_dry_run_settles_device_and_precision(
+    asked: str, places: Dict[str, str], run: Any
+) -> None:
+    device = settle_device(asked) if asked == "auto" else asked
+    words = ["train", f"--config={TINY}", f"--data_path={places['data']}"]
+    card = run(*words, f"--device={asked}", "--dry_run").out
+    assert re.search(rf"device +{device}, TensorFlow", card)
+    on_host, on_npu = "must_keep_origin_dtype, loss scale none", "allow_mix_precision"
+    assert re.search(f"precision +{on_npu if device == 'npu' else on_host}", card)
 
 
 def test_aliases_are_the_flags_of_the_original(planned: Any, data_dir: str) -> None:

@@ -8,6 +8,7 @@ from alexnet_estimator.jobs import cards
 from alexnet_estimator.jobs.first_weights import plan_first_weights
 from alexnet_estimator.jobs.run import open_run
 from alexnet_estimator.rank_table import Topology
+from alexnet_estimator.runtime import settle_device, settle_precision
 from alexnet_estimator.runtime.local import LocalRuntime
 
 
@@ -22,7 +23,8 @@ class _PlannedRank(LocalRuntime):
 def dry_run(config: Config, model_dir: str, topology: Optional[Topology]) -> str:
     """Check configuration, table and data; return a description of the job.
 
-    Raw pictures are converted, as training would do first.
+    Raw pictures are converted, as training would do first.  A device that is named need
+    not be here: the job may be meant for another machine.
 
     Args:
         config: validated.
@@ -33,7 +35,10 @@ def dry_run(config: Config, model_dir: str, topology: Optional[Topology]) -> str
         UserError: what training would stop at.
     """
     num_ranks = topology.num_ranks if topology else 1
-    run = open_run(config, model_dir, _PlannedRank(config.runtime.device, num_ranks))
+    device = config.runtime.device
+    device = settle_device(device) if device == "auto" else device
+    settle_precision(config, device)
+    run = open_run(config, model_dir, _PlannedRank(device, num_ranks))
     has_one_server = topology is None or len(topology.servers) == 1
     warm = plan_first_weights(run, is_needed=has_one_server)
     newest = checkpoints.latest(run.model_dir)

@@ -23,7 +23,7 @@ def make_runtime(config: Config, environ: Mapping[str, str] = os.environ) -> Run
         ConfigError: the device is not there, or cannot do the precision mode.
     """
     device = settle_device(config.runtime.device)
-    _settle_precision(config, device)
+    settle_precision(config, device)
     if device == "cpu":
         keep_freed_memory()
     runtime = _runtime_of(device, config, environ)
@@ -73,7 +73,12 @@ def settle_device(device: str) -> str:
     return "gpu" if has_gpu else "cpu"
 
 
-def _settle_precision(config: Config, device: str) -> None:
+def settle_precision(config: Config, device: str) -> None:
+    """Replace ``precision.mode`` of ``auto`` by that of ``cpu``, ``gpu`` or ``npu``.
+
+    Raises:
+        ConfigError: the device cannot do the mode.
+    """
     mode = config.precision.mode
     if mode == "auto":
         is_npu = device == "npu"
