@@ -6,7 +6,6 @@ mistakes answer at once.
 """
 
 import contextlib
-import errno
 import os
 import pathlib
 import shutil
@@ -44,7 +43,7 @@ def train(command: Command) -> int:
     if command.flags.dry_run:
         from alexnet_estimator.jobs.dry_run import dry_run
 
-        print(dry_run(config, model_dir, topology))
+        console.show(dry_run(config, model_dir, topology))
         return EXIT_DONE
     if topology is not None:
         return _launch(command, config, model_dir, topology)
@@ -69,7 +68,7 @@ def evaluate(command: Command) -> int:
     run = open_run(config, model_dir)
     result = run_evaluation(run, command.flags.checkpoint)
     if run.runtime.is_chief:
-        print(
+        console.show(
             f"step {result['global_step']}: accuracy {result['top_1_accuracy']:.4f}, "
             f"top-5 {result['top_5_accuracy']:.4f}, loss {result['loss']:.4f} "
             f"on {result['num_images']} images; see {model_dir}/eval/"
@@ -112,12 +111,12 @@ def export(command: Command) -> int:
     done = run_export(
         config, given.model_dir, given.output, formats, batch_size, given.checkpoint
     )
-    print(
+    console.show(
         f"step {done.global_step} is in {done.folder}: on {done.num_pictures} pictures "
         f"the exports differ from it by {done.max_difference:.2g} at most"
     )
     if "frozen" in formats:
-        print(f"for Ascend inference: sh {done.folder}/to_om.sh Ascend310")
+        console.show(f"for Ascend inference: sh {done.folder}/to_om.sh Ascend310")
     return EXIT_DONE
 
 
@@ -129,8 +128,10 @@ def convert(command: Command) -> int:
     config = _configured(command, command.flags.config)
     dataset = convert_pictures(config.data.path, command.flags.output, config.convert)
     for name, split in dataset.splits.items():
-        print(f"{name}: {split.num_images} images in {len(split.shards)} files")
-    print(f"{dataset.num_classes} classes: {', '.join(dataset.class_names[:10])}")
+        console.show(f"{name}: {split.num_images} images in {len(split.shards)} files")
+    console.show(
+        f"{dataset.num_classes} classes: {', '.join(dataset.class_names[:10])}"
+    )
     return EXIT_DONE
 
 
@@ -176,8 +177,8 @@ def verify(command: Command) -> int:
         raise ConfigError("--data_path is missing: name the folder of converted data")
     damages = verify_records(config.data.path, config.data.label_offset)
     for damage in damages:
-        print(damage)
-    print("no damage" if not damages else f"{len(damages)} damages")
+        console.show(str(damage))
+    console.show("no damage" if not damages else f"{len(damages)} damages")
     return EXIT_DATA if damages else EXIT_DONE
 
 
@@ -187,13 +188,13 @@ def rank_table(command: Command) -> int:
 
     action, *files = command.arguments or [""]
     if action == "check" and len(files) == 1:
-        print(tables.describe(tables.read(files[0])))
+        console.show(tables.describe(tables.read(files[0])))
         return EXIT_DONE
     if action == "make" and not files:
         command.require("servers", "output")
         servers = command.flags.servers.split(",")
         num_devices = command.number("devices", 8)
-        print(tables.make_file(servers, num_devices, command.flags.output))
+        console.show(tables.make_file(servers, num_devices, command.flags.output))
         return EXIT_DONE
     raise ConfigError(
         "write `rank_table check FILE` or `rank_table make --servers=...`"
@@ -204,7 +205,7 @@ def report(command: Command) -> int:
     """RUN [RUN...]: write a page about a run, or several side by side"""
     from alexnet_estimator.report import write_report
 
-    print(write_report(command.arguments, command.flags.output))
+    console.show(write_report(command.arguments, command.flags.output))
     return EXIT_DONE
 
 
@@ -224,7 +225,6 @@ VERBS: Dict[str, Callable[[Command], int]] = {
 }
 MAX_ARGUMENTS = {"rank_table": 2, "report": 100, "predict": 1 << 20, "benchmark": 3}
 HELP = ("help", "--help", "-h", "--helpfull")
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -238,27 +238,21 @@ def main(argv: Optional[List[str]] = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # The reader, `head` perhaps, wants no more.
-        _drop_output()
+        console.drop_output()
         return EXIT_PIPE
     except UserError as error:
         print(f"{_in_red('error:')} {error.message()}", file=sys.stderr, flush=True)
         return error.exit_code
     except OSError as error:
-        # All files have their name in the error: without one, it is about stdout.
-        if error.filename or error.errno not in _FULL:
+        if error.filename != console.STDOUT:
             raise
-        _drop_output()
-        problem = f"standard output: {error.strerror}; free some space there"
+        console.drop_output()
+        problem = f"{console.STDOUT}: {error.strerror}; send the output elsewhere"
         print(f"{_in_red('error:')} {problem}", file=sys.stderr, flush=True)
         return EXIT_DATA
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         return EXIT_STOPPED
-
-
-def _drop_output() -> None:
-    """Let what is left for stdout go nowhere, else Python tries again at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(words: List[str]) -> int:
@@ -267,7 +261,7 @@ def _run(words: List[str]) -> int:
         raise ConfigError(f"no verb {verb!r}; choose one of {', '.join(VERBS)}")
     if not words or any(word in HELP for word in words):
         docs = {name: function.__doc__ or "" for name, function in VERBS.items()}
-        print(help_text(docs, verb, is_full="--helpfull" in words))
+        console.show(help_text(docs, verb, is_full="--helpfull" in words))
         return EXIT_DONE
     command = parse(words, MAX_ARGUMENTS.get(verb, 0))
     console.be_quiet(bool(command.flags.quiet))

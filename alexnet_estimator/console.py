@@ -1,8 +1,11 @@
 """What people see while a command works; all of it can be turned off."""
 
 import contextlib
+import os
 import sys
+from typing import Iterator
 
+STDOUT = "standard output"
 _is_quiet = False
 
 
@@ -27,6 +30,35 @@ def say(text: str, is_result: bool = False) -> None:
     if is_result or not _is_quiet:
         with contextlib.suppress(OSError):
             print(text, flush=True)
+
+
+def show(text: str) -> None:
+    """Print what a command was given for: unlike news, it must not get lost.
+
+    Raises:
+        OSError: with the name ``STDOUT``: that takes no more.
+    """
+    with writing_results():
+        print(text, flush=True)
+
+
+@contextlib.contextmanager
+def writing_results() -> Iterator[None]:
+    """Give errors without the name of a file that of stdout, which is written to.
+
+    Raises:
+        OSError: with a name.
+    """
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or STDOUT
+        raise
+
+
+def drop_output() -> None:
+    """Let what is left for stdout go nowhere, else Python tries again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def warn(text: str) -> None:

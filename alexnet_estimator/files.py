@@ -75,7 +75,12 @@ def append_bytes(path: str, content: bytes) -> None:
         # Else what others append meanwhile would be cut off as well.
         fcntl.flock(file, fcntl.LOCK_EX)
         start = file.seek(0, os.SEEK_END)
-        if file.write(content) < len(content):
+        try:
+            num_written = file.write(content)
+        except OSError as error:
+            error.filename = path
+            raise
+        if num_written < len(content):
             file.truncate(start)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 

@@ -347,7 +347,7 @@ def test_results_that_get_lost_are_an_error(output: str) -> None:
             universal_newlines=True,
         )
     assert done.returncode == 3
-    assert "cannot write standard output" in done.stderr
+    assert "error: standard output: No space left on" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -44,3 +44,8 @@ def test_lines_wait_for_each_other(tmp_path: pathlib.Path) -> None:
         file.write(b"first\n")
     append.join()
     assert path.read_bytes() == b"first\nsecond\n"
+
+
+def test_a_full_disk_is_named() -> None:
+    with pytest.raises(OSError, match="/dev/full"):
+        files.append_bytes("/dev/full", b"a line\n")

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import io
+import sys
 from typing import Any, Dict, List, NamedTuple, Set, Tuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 
 from alexnet_estimator import engine, inputs, machine
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.inputs import Reader, pictures
+from alexnet_estimator.inputs import Reader, batches, pictures
 from alexnet_estimator.records.dataset import Dataset
 from tests import tiny
 
@@ -359,6 +360,24 @@ def test_only_what_is_known_goes_unchecked(
         kinds = {operation.type for operation in graph.get_operations()}
     assert "Assert" in kinds  # Nobody's picture may fill the memory.
     assert {"ResizeArea", "DecodePng"} & kinds == others
+
+
+def test_autograph_does_not_read_the_pipeline(
+    dataset: Dataset, monkeypatch: Any
+) -> None:
+    parse, callers = batches.parse, []
+
+    def noting_caller(*arguments: Any) -> Any:
+        callers.append(sys._getframe(1).f_code.co_filename)
+        return parse(*arguments)
+
+    monkeypatch.setattr(batches, "parse", noting_caller)
+    data, reader = tiny.config().data, Reader(0, 1, 4, seed=1)
+    with tf.Graph().as_default():
+        inputs.train_batches(dataset, data, reader, 0)
+        inputs.eval_batches(dataset, data, reader)
+    # AutoGraph's own code lies elsewhere.
+    assert callers == [batches.__file__] * 2
 
 
 def test_label_offset_is_subtracted(tmp_path: Any) -> None:

@@ -125,7 +125,17 @@ MISTAKES: List[Tuple[str, int, List[str]]] = [
     ("evaluate --model_dir={empty}", 2, ["{empty}", "train"]),
     ("train --device=tpu --data_path={data}", 2, ["runtime.device", "tpu", "npu"]),
     ("train --precision_mode=force_fp16 --device=cpu --data_path={data}", 2, ["cpu"]),
-    ("train --precision_mode=force_fp16 --data_path={data} --dry_run", 2, ["cpu"]),
+    (
+        "train --precision_mode=force_fp16 --device=cpu --data_path={data} --dry_run",
+        2,
+        ["cpu", "--device=npu"],
+    ),
+    (
+        "train --config.npu.iterations_per_loop=100 --device=npu --train_steps=150 "
+        "--data_path={data} --dry_run",
+        2,
+        ["150", "iterations_per_loop = 100"],
+    ),
     ("train --config={tiny} --data_path={data} --model_dir={file}", 2, ["{file}"]),
     ("train --rank_table={missing} --data_path={data}", 2, ["{missing}"]),
     (

@@ -11,7 +11,7 @@ batch has ``"weight"`` as well, float32 [batch]: 1 for an image, 0 for padding. 
 [batch, 10, size, size, 3]: the views of each picture.
 """
 
-from typing import Callable, Dict, Iterator, Sequence, Tuple
+from typing import Callable, Dict, Iterator, Sequence, Tuple, TypeVar
 
 import numpy as np
 
@@ -40,9 +40,16 @@ from alexnet_estimator.records.dataset import Dataset
 
 MAX_EPOCHS = 1 << 31
 Features = Dict[str, tf.Tensor]
-# Graph conditions are written as tf.cond: AutoGraph would read all functions of the
-# pipeline again, for a second and more at every start, and find nothing to convert.
-_as_written = tf.autograph.experimental.do_not_convert
+MakeBatches = TypeVar("MakeBatches", bound=Callable[..., tf.data.Dataset])
+
+
+def _as_written(function: MakeBatches) -> MakeBatches:
+    """Keep AutoGraph from what a function makes.
+
+    Conditions of the graph are written as such: it would read all functions of the
+    pipeline, for a second and more at every start, and find nothing to convert.
+    """
+    return tf.autograph.experimental.do_not_convert(function)
 
 
 @_as_written

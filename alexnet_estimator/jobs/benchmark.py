@@ -27,7 +27,7 @@ from typing import List, NamedTuple, Sequence
 
 from alexnet_estimator import files, inputs
 from alexnet_estimator.config import Config, validate
-from alexnet_estimator.console import note
+from alexnet_estimator.console import note, show
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, StopRequested
 from alexnet_estimator.hooks.heartbeat import Heartbeat
@@ -166,21 +166,8 @@ def benchmark(
                 session = _Session(run, request, stop, heartbeat, mode)
                 records.append(session.measure())
         if runs[0].runtime.is_chief and request.output != STDOUT:
-            _print_result(to_table(records))
+            show(to_table(records))
     return records
-
-
-def _print_result(text: str) -> None:
-    """Print what the command was given for: unlike news, it must not get lost.
-
-    Raises:
-        OSError: standard output takes no more.
-    """
-    try:
-        print(text, flush=True)
-    except OSError as error:
-        error.filename = "standard output"
-        raise
 
 
 def images_in_eval_step(step: int, num_images: int, reader: inputs.Reader) -> int:
@@ -347,7 +334,7 @@ class _Session:
     def _write(self, record: Record) -> None:
         request = self._request
         if request.output == STDOUT:
-            _print_result(to_line(record).rstrip())
+            show(to_line(record).rstrip())
         elif request.output:
             files.append_bytes(request.output, to_line(record).encode())
         if request.has_profile and self._timing.traces:

@@ -7,7 +7,7 @@ from alexnet_estimator.config import Config
 from alexnet_estimator.jobs import cards
 from alexnet_estimator.jobs.first_weights import plan_first_weights
 from alexnet_estimator.jobs.run import open_run
-from alexnet_estimator.rank_table import Topology
+from alexnet_estimator.rank_table import Topology, is_own_address
 from alexnet_estimator.runtime import settle_device, settle_precision
 from alexnet_estimator.runtime.local import LocalRuntime
 
@@ -15,16 +15,18 @@ from alexnet_estimator.runtime.local import LocalRuntime
 class _PlannedRank(LocalRuntime):
     """Rank 0 of a group that is not started."""
 
-    def __init__(self, device: str, num_ranks: int):
+    def __init__(self, device: str, num_ranks: int, steps_per_call: int):
         super().__init__(device)
         self.num_ranks = num_ranks
+        self.steps_per_call = steps_per_call
 
 
 def dry_run(config: Config, model_dir: str, topology: Optional[Topology]) -> str:
     """Check configuration, table and data; return a description of the job.
 
-    Raw pictures are converted, as training would do first.  A device that is named need
-    not be here: the job may be meant for another machine.
+    Raw pictures are converted, as training would do first.  The job may be meant for
+    another machine: a device that is named need not be here, and if none of several
+    servers is this machine, ``auto`` stays what it is.
 
     Args:
         config: validated.
@@ -34,12 +36,16 @@ def dry_run(config: Config, model_dir: str, topology: Optional[Topology]) -> str
     Raises:
         UserError: what training would stop at.
     """
-    num_ranks = topology.num_ranks if topology else 1
+    servers = topology.servers if topology else ()
+    has_one_server = len(servers) < 2
     device = config.runtime.device
-    device = settle_device(device) if device == "auto" else device
-    settle_precision(config, device)
-    run = open_run(config, model_dir, _PlannedRank(device, num_ranks))
-    has_one_server = topology is None or len(topology.servers) == 1
+    if device == "auto" and (has_one_server or any(map(is_own_address, servers))):
+        device = settle_device(device)
+    if device != "auto":
+        settle_precision(config, device)
+    num_ranks = topology.num_ranks if topology else 1
+    loop = config.npu.iterations_per_loop if device == "npu" else 1
+    run = open_run(config, model_dir, _PlannedRank(device, num_ranks, loop))
     warm = plan_first_weights(run, is_needed=has_one_server)
     newest = checkpoints.latest(run.model_dir)
     step = checkpoints.step_of(newest) if newest else None

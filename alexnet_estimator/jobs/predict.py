@@ -28,7 +28,7 @@ import numpy as np
 from tqdm import tqdm
 
 from alexnet_estimator import inputs, machine
-from alexnet_estimator.console import has_bars
+from alexnet_estimator.console import has_bars, writing_results
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.files import encode_csv
 from alexnet_estimator.jobs.classifier import Classifier
@@ -350,11 +350,12 @@ def _complete_file(path: str) -> Iterator[BinaryIO]:
         DataError: it cannot be written to its end.
     """
     if path == STDOUT:
-        buffer: Any = getattr(sys.stdout, "buffer", None) or io.BytesIO()
-        yield buffer
-        if isinstance(buffer, io.BytesIO):  # A notebook's stdout takes text only.
-            sys.stdout.write(buffer.getvalue().decode("utf-8", "replace"))
-        sys.stdout.flush()
+        with writing_results():
+            buffer: Any = getattr(sys.stdout, "buffer", None) or io.BytesIO()
+            yield buffer
+            if isinstance(buffer, io.BytesIO):  # A notebook's stdout takes text only.
+                sys.stdout.write(buffer.getvalue().decode("utf-8", "replace"))
+            sys.stdout.flush()
         return
     folder, name = os.path.split(path)
     partial = os.path.join(folder, f".{name}.tmp")

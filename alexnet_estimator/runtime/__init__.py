@@ -85,7 +85,7 @@ def settle_precision(config: Config, device: str) -> None:
         mode = "allow_mix_precision" if is_npu else "must_keep_origin_dtype"
     elif device != "npu" and mode not in ON_HOST:
         raise ConfigError(
-            f"precision.mode is {mode!r}, which only an NPU has; on a {device} use "
-            + " or ".join(ON_HOST)
+            f"precision.mode is {mode!r}, which only an NPU has (--device=npu); "
+            f"on a {device} use " + " or ".join(ON_HOST)
         )
     config.precision.mode = mode
