@@ -244,10 +244,10 @@ def main(argv: Optional[List[str]] = None) -> int:
         print(f"{_in_red('error:')} {error.message()}", file=sys.stderr, flush=True)
         return error.exit_code
     except OSError as error:
-        if error.filename != console.STDOUT:
+        if error.filename != console.STDOUT_NAME:
             raise
         console.drop_output()
-        problem = f"{console.STDOUT}: {error.strerror}; send the output elsewhere"
+        problem = f"{console.STDOUT_NAME}: {error.strerror}; send the output elsewhere"
         print(f"{_in_red('error:')} {problem}", file=sys.stderr, flush=True)
         return EXIT_DATA
     except KeyboardInterrupt:

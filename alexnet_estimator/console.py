@@ -5,7 +5,8 @@ import os
 import sys
 from typing import Iterator
 
-STDOUT = "standard output"
+STDOUT = "-"  # As an --output.
+STDOUT_NAME = "standard output"
 _is_quiet = False
 
 
@@ -36,7 +37,7 @@ def show(text: str) -> None:
     """Print what a command was given for: unlike news, it must not get lost.
 
     Raises:
-        OSError: with the name ``STDOUT``: that takes no more.
+        OSError: with the name ``STDOUT_NAME``: that takes no more.
     """
     with writing_results():
         print(text, flush=True)
@@ -52,7 +53,7 @@ def writing_results() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or STDOUT
+        error.filename = error.filename or STDOUT_NAME
         raise
 
 

@@ -27,7 +27,7 @@ from typing import List, NamedTuple, Sequence
 
 from alexnet_estimator import files, inputs
 from alexnet_estimator.config import Config, validate
-from alexnet_estimator.console import note, show
+from alexnet_estimator.console import STDOUT, STDOUT_NAME, note, show
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, StopRequested
 from alexnet_estimator.hooks.heartbeat import Heartbeat
@@ -61,7 +61,6 @@ MODES = ("train", "evaluate", "input")
 NUM_WARMUP_STEPS = 5
 NUM_STEPS = 20
 NUM_TRACED_STEPS = 5
-STDOUT = "-"
 
 
 class BenchmarkRequest(NamedTuple):
@@ -124,7 +123,7 @@ def _check_output(path: str) -> List[str]:
     except OSError as error:
         return [
             f"--output is {path}: {error.strerror}: must be a file that lines can be "
-            f"appended to, or {STDOUT} for standard output"
+            f"appended to, or {STDOUT} for {STDOUT_NAME}"
         ]
     if is_new:
         with contextlib.suppress(FileNotFoundError):  # Another rank was faster.

@@ -28,7 +28,7 @@ import numpy as np
 from tqdm import tqdm
 
 from alexnet_estimator import inputs, machine
-from alexnet_estimator.console import has_bars, writing_results
+from alexnet_estimator.console import STDOUT, has_bars, writing_results
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.files import encode_csv
 from alexnet_estimator.jobs.classifier import Classifier
@@ -36,7 +36,6 @@ from alexnet_estimator.records import layouts
 from alexnet_estimator.records.pictures import transcode
 from alexnet_estimator.records.shards import describe
 
-STDOUT = "-"
 ROW_FORMATS = ("csv", "jsonl")
 _LIST_SUFFIX = ".txt"
 

@@ -17,7 +17,7 @@ import numpy as np
 import alexnet_estimator
 from alexnet_estimator import inputs, records
 from alexnet_estimator.config import RECORD_FILE, Config, default_config, validate
-from alexnet_estimator.console import STDOUT
+from alexnet_estimator.console import STDOUT_NAME
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.files import write_text
@@ -315,7 +315,7 @@ def explain_full_disk(model_dir: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _NO_ROOM or error.filename == STDOUT:
+        if error.errno not in _NO_ROOM or error.filename == STDOUT_NAME:
             raise
         raise _no_room(error.filename, error.strerror, model_dir) from error
     except RuntimeError as error:
