@@ -78,8 +78,8 @@ def evaluate(command: Command) -> int:
 
 def predict(command: Command) -> int:
     """PICTURES...: classify files, folders, zips or a .txt list of them"""
-    from alexnet_estimator.jobs.classifier import find_record, open_classifier
-    from alexnet_estimator.jobs.predict import predict as run_prediction
+    from alexnet_estimator.jobs.predict.classifier import find_record, open_classifier
+    from alexnet_estimator.jobs.predict.job import predict as run_prediction
 
     command.require("model_dir")
     given = command.flags
@@ -100,8 +100,8 @@ def predict(command: Command) -> int:
 
 def export(command: Command) -> int:
     """write SavedModel, frozen graph or ONNX, compared with the run"""
-    from alexnet_estimator.jobs.classifier import find_record
-    from alexnet_estimator.jobs.export import export as run_export
+    from alexnet_estimator.jobs.export.job import export as run_export
+    from alexnet_estimator.jobs.predict.classifier import find_record
 
     command.require("model_dir", "output")
     given = command.flags
@@ -145,7 +145,7 @@ def benchmark(command: Command) -> int:
     config.data.synthetic = not config.data.path
     name = pathlib.Path(file).stem if file else "default"
     model_dir = given.model_dir or os.path.join("runs", name)
-    from alexnet_estimator.jobs import benchmark as job
+    from alexnet_estimator.jobs.benchmark import job
 
     request = job.BenchmarkRequest(
         command.arguments,

@@ -22,10 +22,10 @@ import tensorflow.compat.v1 as tf
 from alexnet_estimator import __main__ as cli
 from alexnet_estimator import inputs, rank_table
 from alexnet_estimator.hooks.timing import Tick, TimingHook, TimingPlan
-from alexnet_estimator.jobs import benchmark as job
-from alexnet_estimator.jobs.benchmark import BenchmarkRequest, images_in_eval_step
-from alexnet_estimator.jobs.measurement import Window, speed_figures
-from alexnet_estimator.jobs.timeline import to_chrome_trace
+from alexnet_estimator.jobs.benchmark import job
+from alexnet_estimator.jobs.benchmark.figures import Window, speed_figures
+from alexnet_estimator.jobs.benchmark.job import BenchmarkRequest, images_in_eval_step
+from alexnet_estimator.jobs.benchmark.timeline import to_chrome_trace
 from tests import npu_double, tiny
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]

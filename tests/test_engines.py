@@ -17,7 +17,10 @@ from alexnet_estimator import __main__ as cli
 from alexnet_estimator import config, engine, inputs, runtime
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError
-from alexnet_estimator.jobs import benchmark, evaluate, export, serving
+from alexnet_estimator.jobs import evaluate
+from alexnet_estimator.jobs.benchmark import job as benchmark
+from alexnet_estimator.jobs.export import graphs
+from alexnet_estimator.jobs.export import job as export
 from alexnet_estimator.model import alexnet
 from alexnet_estimator.report import write_report
 from alexnet_estimator.runtime import npu
@@ -77,7 +80,7 @@ def go_on(begun: pathlib.Path, folder: pathlib.Path, data_dir: str) -> None:
     """Evaluate, resume, report and serve with this engine what one has begun."""
     images = np.load(str(begun / "streams.npz"))["image"]
     saved_model, frozen = begun / "export/saved_model", begun / "export/model.pb"
-    outputs = serving.run_saved_model(str(saved_model), "images", images)
+    outputs = graphs.run_saved_model(str(saved_model), "images", images)
     shutil.copytree(str(begun / "run"), str(folder))
     evaluate.evaluate(training.open_job(data_dir, folder, optim={"ema_decay": 0.9}))
     train(data_dir, folder, MORE_STEPS)
@@ -85,7 +88,7 @@ def go_on(begun: pathlib.Path, folder: pathlib.Path, data_dir: str) -> None:
     np.savez(
         str(folder / "served"),
         saved_model=outputs["probabilities"],
-        frozen=serving.run_frozen(str(frozen), images),
+        frozen=graphs.run_frozen(str(frozen), images),
     )
 
 

@@ -14,10 +14,9 @@ import tensorflow.compat.v1 as tf
 from alexnet_estimator import inputs
 from alexnet_estimator.config import Config, load_resolved
 from alexnet_estimator.errors import ConfigError, DataError
-from alexnet_estimator.jobs import export as job
-from alexnet_estimator.jobs import serving
-from alexnet_estimator.jobs.classifier import open_classifier
-from alexnet_estimator.jobs.predict import classify, find_sources, predict
+from alexnet_estimator.jobs.export import graphs, job
+from alexnet_estimator.jobs.predict.classifier import open_classifier
+from alexnet_estimator.jobs.predict.job import classify, find_sources, predict
 from alexnet_estimator.records import examples, manifest, tfrecord
 from tests import tiny, training
 
@@ -72,7 +71,7 @@ def images(held_out: List[bytes]) -> np.ndarray:
 @pytest.fixture
 def tampered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write exports whose last bias is not the checkpoint's."""
-    restore = serving._restore
+    restore = graphs._restore
 
     def tamper(model: Any, images: Any, session: tf.Session) -> Any:
         result = restore(model, images, session)
@@ -82,7 +81,7 @@ def tampered(monkeypatch: pytest.MonkeyPatch) -> None:
         bias.load(session.run(bias) + [0.001, 0.0, 0.0], session)
         return result
 
-    monkeypatch.setattr(serving, "_restore", tamper)
+    monkeypatch.setattr(graphs, "_restore", tamper)
 
 
 def _config(model_dir: str) -> Config:
@@ -136,8 +135,8 @@ def test_signatures_agree(
     exported: str, held_out: List[bytes], images: np.ndarray
 ) -> None:
     folder = os.path.join(exported, "saved_model")
-    by_bytes = serving.run_saved_model(folder, "serving_default", held_out)
-    by_images = serving.run_saved_model(folder, "images", images)
+    by_bytes = graphs.run_saved_model(folder, "serving_default", held_out)
+    by_images = graphs.run_saved_model(folder, "images", images)
     for outputs in (by_bytes, by_images):
         index = outputs["probabilities"].argmax(axis=1)
         np.testing.assert_array_equal(outputs["class_index"], index)
@@ -150,8 +149,8 @@ def test_signatures_agree(
     png = tiny.encode(tiny.noise(0))
     crop = tiny.noise(0)[4:67, 4:67]
     np.testing.assert_allclose(
-        serving.run_saved_model(folder, "serving_default", [png])["probabilities"],
-        serving.run_saved_model(folder, "images", [crop])["probabilities"],
+        graphs.run_saved_model(folder, "serving_default", [png])["probabilities"],
+        graphs.run_saved_model(folder, "images", [crop])["probabilities"],
         atol=1e-6,
     )
 
@@ -159,9 +158,9 @@ def test_signatures_agree(
 def test_frozen_graph_predicts_as_the_checkpoint(
     exported: str, images: np.ndarray
 ) -> None:
-    probabilities = serving.run_frozen(os.path.join(exported, "model.pb"), images)
+    probabilities = graphs.run_frozen(os.path.join(exported, "model.pb"), images)
     folder = os.path.join(exported, "saved_model")
-    expected = serving.run_saved_model(folder, "images", images)["probabilities"]
+    expected = graphs.run_saved_model(folder, "images", images)["probabilities"]
     np.testing.assert_allclose(probabilities, expected, atol=1e-4)
 
 
@@ -175,7 +174,7 @@ def test_graphs_are_for_serving_and_float32(exported: str) -> None:
     assert [node.name for node in placeholders] == ["images"]
     (output,) = [node for node in frozen.node if node.name == "probabilities"]
     assert output.op == "Softmax"
-    with serving.loaded(os.path.join(exported, "saved_model")) as (session, _):
+    with graphs.loaded(os.path.join(exported, "saved_model")) as (session, _):
         names = {v.op.name for v in tf.global_variables()}
         # No momentum; no name of what trains.
         assert {name.split("/")[0] for name in names} == {"alexnet", "global_step"}
@@ -216,8 +215,8 @@ def test_onnx_predicts_as_the_checkpoint(
     output = str(tmp_path / "model")
     job.export(_config(model_dir), model_dir, output, ["frozen", "onnx"])
     np.testing.assert_allclose(
-        serving.run_onnx(os.path.join(output, "model.onnx"), images),
-        serving.run_frozen(os.path.join(output, "model.pb"), images),
+        graphs.run_onnx(os.path.join(output, "model.onnx"), images),
+        graphs.run_frozen(os.path.join(output, "model.pb"), images),
         atol=1e-4,
     )
 

@@ -17,8 +17,8 @@ from alexnet_estimator import config as config_lib
 from alexnet_estimator import rank_table, records
 from alexnet_estimator.command_line import FLAG_TABLE
 from alexnet_estimator.config import Config
-from alexnet_estimator.jobs import benchmark as benchmark_job
 from alexnet_estimator.jobs import dry_run as dry_run_job
+from alexnet_estimator.jobs.benchmark import job as benchmark_job
 from alexnet_estimator.runtime import settle_device
 from alexnet_estimator.schema import SCHEMA
 from tests import pictures

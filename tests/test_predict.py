@@ -16,9 +16,13 @@ import tensorflow.compat.v1 as tf
 from alexnet_estimator import checkpoints, inputs
 from alexnet_estimator.config import Config, load_resolved
 from alexnet_estimator.errors import EXIT_DATA, ConfigError, DataError
-from alexnet_estimator.jobs import predict as job
-from alexnet_estimator.jobs.classifier import Classifier, InputFn, open_classifier
 from alexnet_estimator.jobs.evaluate import Evaluation, evaluate
+from alexnet_estimator.jobs.predict import job
+from alexnet_estimator.jobs.predict.classifier import (
+    Classifier,
+    InputFn,
+    open_classifier,
+)
 from alexnet_estimator.jobs.run import open_run
 from alexnet_estimator.model_fn import _average_views
 from alexnet_estimator.records import manifest, tfrecord

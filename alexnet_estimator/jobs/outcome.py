@@ -13,8 +13,8 @@ from alexnet_estimator import checkpoints, files, inputs, report
 from alexnet_estimator.console import warn
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.jobs.classifier import trained
 from alexnet_estimator.jobs.pictures import draw_conv1_kernels
+from alexnet_estimator.jobs.predict.classifier import trained
 from alexnet_estimator.jobs.run import Run
 from alexnet_estimator.records import examples, pictures, tfrecord
 

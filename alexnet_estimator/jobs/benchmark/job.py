@@ -3,17 +3,8 @@
 Each measurement is a session of its own with the model function, the input, the hooks
 and the runtime of the job, but without saving and reports.  Weights are random: of the
 section ``warm_start``, only ``frozen_until`` counts.  The first steps are left out, the
-next ones make the window that is measured, and behind that, a few are traced:
-
-* ``images_per_sec``, ``step_ms_p50`` ...: see ``measurement.speed_figures``.  Of an
-  evaluation, images that only fill up the last batch do not count.
-* ``images_per_cpu_sec``: the window's images over the CPU seconds of all ranks, hence
-  what one core makes in a second, whatever else the machine is doing.
-* ``input_wait_share``: in the traced steps of rank 0, the time within the operator
-  ``IteratorGetNext``, which returns when a batch is there, over the steps' wall time.
-  Null on an NPU, which runs whole loops out of sight, and of the input alone.
-* ``peak_rss_mib``: the most memory that the process of rank 0 has had so far, earlier
-  measurements of the same command included.
+next ones make the window that is measured, and behind that, a few are traced.
+``figures`` says what each number means.
 """
 
 import contextlib
@@ -36,8 +27,7 @@ from alexnet_estimator.hooks.progress import StepClock
 from alexnet_estimator.hooks.step_tensors import StepTensors
 from alexnet_estimator.hooks.stopping import StopRequest
 from alexnet_estimator.hooks.timing import TimingHook, TimingPlan
-from alexnet_estimator.jobs.evaluate import evaluate_sums, evaluation_reader
-from alexnet_estimator.jobs.measurement import (
+from alexnet_estimator.jobs.benchmark.figures import (
     Record,
     Window,
     describe_machine,
@@ -45,13 +35,14 @@ from alexnet_estimator.jobs.measurement import (
     to_line,
     to_table,
 )
+from alexnet_estimator.jobs.benchmark.timeline import to_chrome_trace
+from alexnet_estimator.jobs.evaluate import evaluate_sums, evaluation_reader
 from alexnet_estimator.jobs.run import (
     Run,
     explain_data_errors,
     explain_full_disk,
     open_run,
 )
-from alexnet_estimator.jobs.timeline import to_chrome_trace
 from alexnet_estimator.jobs.train import group_hooks, run_steps, watching_hooks
 from alexnet_estimator.model_fn import Training
 from alexnet_estimator.runtime import make_runtime, settle_device

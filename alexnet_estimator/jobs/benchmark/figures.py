@@ -1,4 +1,15 @@
-"""What a benchmark has measured: figures, a table for people, a line of JSON."""
+"""What a benchmark has measured: figures, a table for people, a line of JSON.
+
+* ``images_per_sec``, ``step_ms_p50`` ...: see ``speed_figures``.  Of an
+  evaluation, images that only fill up the last batch do not count.
+* ``images_per_cpu_sec``: the window's images over the CPU seconds of all ranks, hence
+  what one core makes in a second, whatever else the machine is doing.
+* ``input_wait_share``: in the traced steps of rank 0, the time within the operator
+  ``IteratorGetNext``, which returns when a batch is there, over the steps' wall time.
+  Null on an NPU, which runs whole loops out of sight, and of the input alone.
+* ``peak_rss_mib``: the most memory that the process of rank 0 has had so far, earlier
+  measurements of the same command included.
+"""
 
 import json
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence

@@ -15,8 +15,9 @@ from alexnet_estimator import checkpoints, files, inputs
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, DataError
-from alexnet_estimator.jobs import serving
-from alexnet_estimator.jobs.classifier import (
+from alexnet_estimator.jobs.evaluate import find_checkpoint
+from alexnet_estimator.jobs.export import graphs
+from alexnet_estimator.jobs.predict.classifier import (
     IMAGES,
     PROBABILITIES,
     SAVED_MODEL,
@@ -24,7 +25,6 @@ from alexnet_estimator.jobs.classifier import (
     read_record,
     trained,
 )
-from alexnet_estimator.jobs.evaluate import find_checkpoint
 from alexnet_estimator.jobs.run import open_data
 from alexnet_estimator.records import examples, tfrecord
 from alexnet_estimator.records.dataset import TRAIN, VALIDATION
@@ -112,9 +112,9 @@ def export(
         class_names, conversion = read_record(find_record(model_dir))
         checkpoint = find_checkpoint(model_dir, checkpoint)
         config = _for_serving(config)
-        model = serving.Model(config, class_names, conversion, checkpoint, batch_size)
+        model = graphs.Model(config, class_names, conversion, checkpoint, batch_size)
         trial = _prepare_trial(model, model_dir)
-        serving.write_names(model, folder)
+        graphs.write_names(model, folder)
         differences = [FORMATS[name](model, folder, trial) for name in formats]
     return Export(
         output, checkpoints.step_of(checkpoint), len(trial.images), max(differences)
@@ -133,7 +133,7 @@ def _check(formats: Sequence[str], batch_size: Optional[int]) -> None:
     if problems:
         raise ConfigError(problems)
     if "onnx" in formats:
-        serving.require_onnx()
+        graphs.require_onnx()
 
 
 def _for_serving(config: Config) -> Config:
@@ -144,7 +144,7 @@ def _for_serving(config: Config) -> Config:
     return config
 
 
-def _prepare_trial(model: serving.Model, model_dir: str) -> _Trial:
+def _prepare_trial(model: graphs.Model, model_dir: str) -> _Trial:
     """Let the checkpoint itself classify pictures of its evaluation."""
     config = model.config
     pictures = _find_pictures(config, model_dir)
@@ -186,13 +186,13 @@ def _draw_noise(seed: int, size: int) -> bytes:
     return encoded.getvalue()
 
 
-def _export_saved_model(model: serving.Model, folder: str, trial: _Trial) -> float:
+def _export_saved_model(model: graphs.Model, folder: str, trial: _Trial) -> float:
     path = os.path.join(folder, SAVED_MODEL)
-    serving.write_saved_model(model, path)
+    graphs.write_saved_model(model, path)
     differences = []
-    values = {serving.BYTES_SIGNATURE: trial.pictures, IMAGES: trial.images}
+    values = {graphs.BYTES_SIGNATURE: trial.pictures, IMAGES: trial.images}
     for signature, batch in values.items():
-        outputs = serving.run_saved_model(path, signature, batch)
+        outputs = graphs.run_saved_model(path, signature, batch)
         probabilities = outputs[PROBABILITIES]
         name = f"{SAVED_MODEL}, signature {signature}"
         differences.append(_compare(name, probabilities, trial))
@@ -205,29 +205,29 @@ def _export_saved_model(model: serving.Model, folder: str, trial: _Trial) -> flo
     return max(differences)
 
 
-def _export_frozen(model: serving.Model, folder: str, trial: _Trial) -> float:
+def _export_frozen(model: graphs.Model, folder: str, trial: _Trial) -> float:
     path = os.path.join(folder, FROZEN_FILE)
     with open(path, "wb") as file:
-        file.write(serving.freeze(model).SerializeToString())
+        file.write(graphs.freeze(model).SerializeToString())
     files.write_text(os.path.join(folder, ATC_FILE), atc_script(model))
-    return _compare(FROZEN_FILE, _run(serving.run_frozen, path, model, trial), trial)
+    return _compare(FROZEN_FILE, _run(graphs.run_frozen, path, model, trial), trial)
 
 
-def _export_onnx(model: serving.Model, folder: str, trial: _Trial) -> float:
+def _export_onnx(model: graphs.Model, folder: str, trial: _Trial) -> float:
     path = os.path.join(folder, ONNX_FILE)
     with open(path, "wb") as file:
-        file.write(serving.to_onnx(serving.freeze(model)))
-    return _compare(ONNX_FILE, _run(serving.run_onnx, path, model, trial), trial)
+        file.write(graphs.to_onnx(graphs.freeze(model)))
+    return _compare(ONNX_FILE, _run(graphs.run_onnx, path, model, trial), trial)
 
 
-FORMATS: Dict[str, Callable[[serving.Model, str, _Trial], float]] = {
+FORMATS: Dict[str, Callable[[graphs.Model, str, _Trial], float]] = {
     "saved_model": _export_saved_model,
     "frozen": _export_frozen,
     "onnx": _export_onnx,
 }
 
 
-def atc_script(model: serving.Model) -> str:
+def atc_script(model: graphs.Model) -> str:
     """Return the shell script that compiles the frozen graph beside it."""
     names = {"frozen": FROZEN_FILE, "om": os.path.splitext(FROZEN_FILE)[0]}
     command = _ATC_COMMAND.format(
@@ -243,7 +243,7 @@ def atc_script(model: serving.Model) -> str:
 def _run(
     run_file: Callable[[str, np.ndarray], np.ndarray],
     path: str,
-    model: serving.Model,
+    model: graphs.Model,
     trial: _Trial,
 ) -> np.ndarray:
     """Run a file on the images of the trial, in batches of the size that it has."""

@@ -31,7 +31,7 @@ from alexnet_estimator import inputs, machine
 from alexnet_estimator.console import STDOUT, has_bars, writing_results
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.files import encode_csv
-from alexnet_estimator.jobs.classifier import Classifier
+from alexnet_estimator.jobs.predict.classifier import Classifier
 from alexnet_estimator.records import layouts
 from alexnet_estimator.records.pictures import transcode
 from alexnet_estimator.records.shards import describe

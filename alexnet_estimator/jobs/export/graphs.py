@@ -15,7 +15,12 @@ from alexnet_estimator import checkpoints, files, inputs
 from alexnet_estimator.config import RECORD_FILE, Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError
-from alexnet_estimator.jobs.classifier import ASSETS, IMAGES, PROBABILITIES, loaded
+from alexnet_estimator.jobs.predict.classifier import (
+    ASSETS,
+    IMAGES,
+    PROBABILITIES,
+    loaded,
+)
 from alexnet_estimator.jobs.run import versions
 from alexnet_estimator.model_fn import build_model_fn
 from alexnet_estimator.runtime.base import session_config

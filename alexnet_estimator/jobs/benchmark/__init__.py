@@ -1,0 +1,1 @@
+"""The benchmark subcommand: the speed of the job itself is measured."""

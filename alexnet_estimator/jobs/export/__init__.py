@@ -1,0 +1,1 @@
+"""The export subcommand: a trained model is written for serving."""

@@ -1,0 +1,1 @@
+"""The predict subcommand: a trained model answers pictures."""
