@@ -645,20 +645,6 @@ def test_horovod_environment_of_several_servers() -> None:
 
 
 @pytest.mark.parametrize(
-    "environ, expected",
-    [
-        ({}, False),
-        ({"RANK_ID": "0"}, False),
-        ({"RANK_SIZE": "8"}, False),
-        ({"RANK_ID": "0", "RANK_SIZE": "8"}, True),
-        ({"HOROVOD_RANK": "0"}, True),
-    ],
-)
-def test_knows_ranks(environ: Dict[str, str], expected: bool) -> None:
-    assert launch.is_rank_process(environ) is expected
-
-
-@pytest.mark.parametrize(
     "num_cores, num_ranks, shares",
     [
         (8, 2, [(0, 1, 2, 3), (4, 5, 6, 7)]),

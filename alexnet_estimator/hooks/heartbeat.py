@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from typing import Any
+from typing import Any, Optional
 
 from alexnet_estimator.engine.graph_mode import tf
 
@@ -11,32 +11,32 @@ NUM_BYTES = 100
 
 
 class Heartbeat:
-    """A small JSON file that says when this rank last advanced, and at what.
+    """A small JSON record that says when this rank last advanced, and at what.
 
-    The file holds ``phase`` (``start``, ``train``, ``evaluate``), ``count`` (of beats:
-    what must grow) and ``time_secs`` (since 1970).  It is written in place, which costs
-    microseconds also where folders are remote, so that no beat has to be left out:
-    the counts tell which rank stopped first.  Without a path nothing is written.
+    It holds ``phase`` (``start``, ``train``, ``evaluate``), ``count`` (of beats: what
+    must grow) and ``time_secs`` (since 1970).  It is written in place into a file that
+    the launcher has opened, which costs microseconds, so that no beat has to be left
+    out: the counts tell which rank stopped first.
     """
 
-    def __init__(self, path: str):
+    def __init__(self, descriptor: Optional[int]):
         """Write the first beat.
 
         Args:
-            path: of the file; empty: nobody listens.
+            descriptor: Open file of the launcher's; None: nobody listens.
         """
-        self._file = open(path, "wb", buffering=0) if path else None
+        self._descriptor = descriptor
         self._count = 0
         self.beat("start")
 
     def beat(self, phase: str) -> None:
         """Note progress."""
         self._count += 1
-        if self._file is None:
+        if self._descriptor is None:
             return
         record = {"phase": phase, "count": self._count, "time_secs": time.time()}
         text = json.dumps(record).ljust(NUM_BYTES)
-        os.pwrite(self._file.fileno(), text.encode(), 0)
+        os.pwrite(self._descriptor, text.encode(), 0)
 
 
 class HeartbeatHook(tf.train.SessionRunHook):

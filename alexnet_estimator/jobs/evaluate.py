@@ -36,7 +36,7 @@ def evaluate(run: Run, checkpoint: Optional[str] = None) -> Evaluation:
     fitting_record(run, is_training=False)
     if run.runtime.is_chief:
         checkpoint = find_checkpoint(run.model_dir, checkpoint)
-    heartbeat = HeartbeatHook(Heartbeat(run.runtime.heartbeat_path), "evaluate")
+    heartbeat = HeartbeatHook(Heartbeat(run.runtime.heartbeat), "evaluate")
     result = summarise(evaluate_sums(run, checkpoint, [heartbeat]), run)
     if run.runtime.is_chief:
         write_evaluation(run.model_dir, result)

@@ -113,7 +113,7 @@ class _Trainer:
         num_layers = len(plan.restored) if plan else 0
         self._num_warm_layers = int(run.runtime.sum_over_ranks([num_layers])[0])
         self._start_secs = time.monotonic()
-        self._heartbeat = Heartbeat(run.runtime.heartbeat_path)
+        self._heartbeat = Heartbeat(run.runtime.heartbeat)
         self._history: List[Tuple[float, float]] = []
         self._damages: Dict[str, str] = {}
 

@@ -4,12 +4,13 @@ No TensorFlow is imported here.
 """
 
 from alexnet_estimator.launch.before_tensorflow import prepare_tensorflow
-from alexnet_estimator.launch.environment import Rank, is_rank_process, plan
+from alexnet_estimator.launch.environment import Rank, plan
 from alexnet_estimator.launch.job import run
 from alexnet_estimator.launch.options import Options
 from alexnet_estimator.launch.signals import prepare_signals
 from alexnet_estimator.launch.supervision import supervise
 from alexnet_estimator.launch.verdict import Outcome
+from alexnet_estimator.rank_environment import is_rank as is_rank_process
 
 __all__ = [
     "Options",

@@ -6,11 +6,11 @@ import re
 from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from alexnet_estimator.errors import ConfigError
+from alexnet_estimator.rank_environment import NUM_THREADS
 from alexnet_estimator.rank_table.local import interface_of
 from alexnet_estimator.rank_table.topology import Device, Topology
 
 LOOPBACK = "127.0.0.1"
-NUM_THREADS = "ALEXNET_NUM_THREADS"  # The runtime reads it: threads of TensorFlow.
 # HCCL takes the members of a group from a table or from these, never from both.
 TABLE_RIVALS = (
     "CM_CHIEF_IP",
@@ -36,11 +36,6 @@ class Rank:
     local_rank: int
     environment: Dict[str, str] = dataclasses.field(repr=False)
     cores: Tuple[int, ...] = ()
-
-
-def is_rank_process(environ: Mapping[str, str]) -> bool:
-    """Return whether a launcher, ours or another, made this process a rank."""
-    return "HOROVOD_RANK" in environ or {"RANK_ID", "RANK_SIZE"} <= set(environ)
 
 
 def plan(

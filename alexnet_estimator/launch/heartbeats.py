@@ -3,32 +3,32 @@
 import dataclasses
 import json
 import os
+import tempfile
 import time
-from typing import Dict, Iterable, List, Sequence
+from typing import IO, Dict, Iterable, List, Tuple
 
-from alexnet_estimator.launch.environment import Rank
 from alexnet_estimator.launch.options import Options
 
-VARIABLE = "ALEXNET_HEARTBEAT"  # The runtime reads it: the file to beat in.
 POLL_SECS = 1.0
 START = "start"
+MAX_BYTES = 1000  # A beat has a tenth of it.
 
 
 @dataclasses.dataclass
 class Pulse:
     """The last that was seen of a rank.
 
-    Args:
-        rank: whose.
-        path: of its heart-beat.
-        count: of its beats; 0 before the first.
-        phase: ``start``, or what it takes steps of.
-        time_secs: of the last beat, by its clock.
-        idle_secs: since the count has changed, by ours.
+    Attributes:
+        rank: Number of the rank.
+        file: File without a name, into which the rank writes its beats.
+        count: Number of beats; 0 before the first.
+        phase: ``start``, or what the rank takes steps of.
+        time_secs: Time of the last beat, by the clock of the rank.
+        idle_secs: Time since the count has changed, by our clock.
     """
 
     rank: int
-    path: str
+    file: IO[bytes]
     count: int = 0
     phase: str = START
     time_secs: float = 0.0
@@ -39,27 +39,21 @@ class Watchdog:
     """Finds the ranks for which all others wait.
 
     Args:
-        directory: gets ``heartbeat_<n>.json``.
-        ranks: of this server.
-        options: the limits; where both are 0, nobody beats.
+        ranks: Numbers of the ranks to watch.
+        options: The limits; where both are 0, nobody beats.
     """
 
-    def __init__(self, directory: str, ranks: Sequence[Rank], options: Options):
+    def __init__(self, ranks: Iterable[int], options: Options):
         self._limits = (options.hang_timeout_secs, options.start_timeout_secs)
         self._pulses: Dict[int, Pulse] = {}
         if any(self._limits):
-            for rank in ranks:
-                path = os.path.join(directory, f"heartbeat_{rank.rank}.json")
-                self._pulses[rank.rank] = Pulse(rank.rank, os.path.abspath(path))
+            self._pulses = {r: Pulse(r, tempfile.TemporaryFile()) for r in ranks}
         self._last_poll = time.monotonic()
-        self.remove_files()  # Of a launcher that was killed.
 
-    def introduce(self, rank: Rank) -> Rank:
-        """Return a rank that knows where to beat."""
-        if rank.rank not in self._pulses:
-            return rank
-        environment = {**rank.environment, VARIABLE: self._pulses[rank.rank].path}
-        return dataclasses.replace(rank, environment=environment)
+    def descriptors_of(self, rank: int) -> Tuple[int, ...]:
+        """Return the descriptor into which a rank has to beat, () where none has to."""
+        pulse = self._pulses.get(rank)
+        return (pulse.file.fileno(),) if pulse else ()
 
     def find_hang(self, running: Iterable[int]) -> List[Pulse]:
         """Return the ranks that all others wait for, if they have to for too long.
@@ -69,7 +63,7 @@ class Watchdog:
         this process did not run either, as in a paused container, does not count.
 
         Args:
-            running: the ranks to look at.
+            running: Numbers of the ranks to look at.
 
         Returns:
             The first to stop first; empty while the ranks advance.
@@ -90,24 +84,20 @@ class Watchdog:
         """Return the seconds for which a rank may stand still; 0: for ever."""
         return self._limits[pulse.phase == START]
 
-    def remove_files(self) -> None:
-        """Leave no heart-beat behind."""
+    def close(self) -> None:
+        """Forget the heart-beats."""
         for pulse in self._pulses.values():
-            if os.path.exists(pulse.path):
-                os.remove(pulse.path)
+            pulse.file.close()
 
 
 def _update(pulse: Pulse, secs: float) -> None:
     """Read a rank's heart-beat, ``secs`` after the last time."""
     pulse.idle_secs += secs
     try:
-        with open(pulse.path, encoding="utf-8") as file:
-            record = json.load(file)
+        record = json.loads(os.pread(pulse.file.fileno(), MAX_BYTES, 0).decode())
         count, phase = int(record["count"]), str(record["phase"])
         time_secs = float(record["time_secs"])
-    except (OSError, ValueError, KeyError, TypeError):
-        if pulse.count and not os.path.exists(pulse.path):
-            pulse.idle_secs = 0.0  # Somebody removed it: no reason to end a job.
+    except (ValueError, KeyError, TypeError):
         return  # Not there yet, or just being written.
     if count != pulse.count:
         pulse.count, pulse.phase, pulse.time_secs = count, phase, time_secs

@@ -11,9 +11,10 @@ import termios
 import threading
 import time
 import tty
-from typing import Callable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 from alexnet_estimator.launch.environment import Rank
+from alexnet_estimator.rank_environment import HEARTBEAT
 
 CHILD = pathlib.Path(__file__).with_name("child.py")
 TAIL_BYTES = 64 * 1024
@@ -29,10 +30,16 @@ class Process:
         command: the program and its arguments.
         log_path: gets what the rank writes, after what is there.
         is_shown: the terminal gets it, too.
+        heartbeat: Descriptor into which the rank beats; () for none.
     """
 
     def __init__(
-        self, rank: Rank, command: Sequence[str], log_path: str, is_shown: bool
+        self,
+        rank: Rank,
+        command: Sequence[str],
+        log_path: str,
+        is_shown: bool,
+        heartbeat: Tuple[int, ...] = (),
     ) -> None:
         self.rank = rank.rank
         self.log_path = log_path
@@ -43,9 +50,18 @@ class Process:
             log.write(f"--- rank {rank.rank} starts, {now} ---\n".encode())
             log.flush()
             self._log_start = log.tell()
-            self._start(rank, command, log.fileno())
+            environment = dict(rank.environment)
+            environment.update({HEARTBEAT: str(number) for number in heartbeat})
+            self._start(rank, command, log.fileno(), environment, heartbeat)
 
-    def _start(self, rank: Rank, command: Sequence[str], log: int) -> None:
+    def _start(
+        self,
+        rank: Rank,
+        command: Sequence[str],
+        log: int,
+        environment: Any,
+        heartbeat: Any,
+    ) -> None:
         cores = ",".join(map(str, rank.cores))
         # -I and -S: the user's environment is for the command, not for child.py.
         prefix = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), cores]
@@ -53,7 +69,8 @@ class Process:
         try:
             self._popen = subprocess.Popen(
                 [*prefix, *command],
-                env=rank.environment,
+                env=environment,
+                pass_fds=heartbeat,
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,

@@ -4,8 +4,8 @@ import faulthandler
 import os
 import signal
 
-from alexnet_estimator.launch.environment import is_rank_process
 from alexnet_estimator.launch.supervision import STACKS_SIGNAL
+from alexnet_estimator.rank_environment import is_rank
 
 STDERR = 2
 
@@ -16,5 +16,5 @@ def prepare_signals() -> None:
     SIGTERM has to end a rank that loads also where Python cannot act, in C code.
     """
     faulthandler.register(STACKS_SIGNAL, file=STDERR, all_threads=True)
-    if not is_rank_process(os.environ):
+    if not is_rank(os.environ):
         signal.signal(signal.SIGTERM, signal.default_int_handler)

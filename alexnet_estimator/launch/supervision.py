@@ -72,16 +72,15 @@ def supervise(
     Raises:
         ConfigError: the logs cannot be written.
     """
-    watchdog = Watchdog(log_directory, ranks, options)
+    watchdog = Watchdog([rank.rank for rank in ranks], options)
     group = _Group(options, watchdog)
     with _signals_to(group.events):
         try:
-            watched = [watchdog.introduce(rank) for rank in ranks]
-            group.start(command, watched, log_directory)
+            group.start(command, ranks, log_directory)
             group.watch()
         finally:
             group.kill()
-            watchdog.remove_files()
+            watchdog.close()
     return group.judge()
 
 
@@ -108,7 +107,8 @@ class _Group:
         for rank in ranks:
             log_path = os.path.join(log_directory, f"rank_{rank.rank}.log")
             try:
-                process = Process(rank, command, log_path, is_shown=rank is ranks[0])
+                heartbeat = self._watchdog.descriptors_of(rank.rank)
+                process = Process(rank, command, log_path, rank is ranks[0], heartbeat)
             except OSError as error:
                 text = f"rank {rank.rank} cannot be started: {error.strerror}"
                 raise ConfigError(text, log_path) from error

@@ -1,9 +1,9 @@
 """Chooses how this process trains: alone, with Horovod, or on an NPU."""
 
 import os
-from typing import Mapping
+from typing import MutableMapping
 
-from alexnet_estimator import engine
+from alexnet_estimator import engine, rank_environment
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.runtime.base import Runtime
@@ -12,31 +12,38 @@ from alexnet_estimator.runtime.memory import keep_freed_memory
 ON_HOST = ("allow_mix_precision", "must_keep_origin_dtype")
 
 
-def make_runtime(config: Config, environ: Mapping[str, str] = os.environ) -> Runtime:
+def make_runtime(
+    config: Config, environ: MutableMapping[str, str] = os.environ
+) -> Runtime:
     """Return the runtime of this process and settle ``precision.mode`` for it.
 
     Args:
         config: ``runtime.device`` is read; ``precision.mode`` of ``auto`` is replaced.
-        environ: tells the rank, where a launcher has set it.
+        environ: tells the rank, where a launcher has set it; loses ``TF_CONFIG``.
 
     Raises:
-        ConfigError: the device is not there, or cannot do the precision mode.
+        ConfigError: the device is not there, or cannot do the precision mode; what a
+            launcher has set contradicts itself.
     """
+    rank_environment.ignore_tf_config(environ)
     device = settle_device(config.runtime.device)
     settle_precision(config, device)
     if device == "cpu":
         keep_freed_memory()
     runtime = _runtime_of(device, config, environ)
-    runtime.heartbeat_path = environ.get("ALEXNET_HEARTBEAT", "")
+    runtime.heartbeat = rank_environment.read_heartbeat(environ)
     return runtime
 
 
-def _runtime_of(device: str, config: Config, environ: Mapping[str, str]) -> Runtime:
+def _runtime_of(
+    device: str, config: Config, environ: MutableMapping[str, str]
+) -> Runtime:
     if device == "npu":
         from alexnet_estimator.runtime.npu import NpuRuntime
 
         return NpuRuntime(config, environ)
-    if "HOROVOD_RANK" in environ:
+    if rank_environment.is_horovod_rank(environ):
+        rank_environment.check_horovod(environ)
         from alexnet_estimator.runtime.horovod import HorovodRuntime
 
         return HorovodRuntime(device)

@@ -7,12 +7,13 @@ package receives plain numbers (``rank``, ``num_ranks``), tensors and optimizers
 import abc
 import contextlib
 import os
-from typing import Callable, Iterator, List, Sequence
+from typing import Callable, Iterator, List, Optional, Sequence
 
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import RankError
 from alexnet_estimator.optim.loss_scale import ScaledOptimizer
+from alexnet_estimator.rank_environment import read_num_threads
 
 ModelFn = Callable[..., tf.estimator.EstimatorSpec]
 
@@ -24,14 +25,14 @@ class Runtime(abc.ABC):
         device: ``cpu``, ``gpu`` or ``npu``.
         rank: this process, from 0.
         num_ranks: processes that train together.
-        heartbeat_path: where the launcher looks for signs of life; empty: nowhere.
+        heartbeat: Descriptor into which this rank beats; None: nobody listens.
         steps_per_call: training steps in one ``session.run``; hooks see the last only.
     """
 
     device: str = "cpu"
     rank: int = 0
     num_ranks: int = 1
-    heartbeat_path: str = ""
+    heartbeat: Optional[int] = None
     steps_per_call: int = 1
 
     @property
@@ -107,7 +108,7 @@ def session_config(num_threads: int, device: str = "cpu") -> tf.ConfigProto:
         device: ``cpu``, ``gpu`` or ``npu``; only ``gpu`` shows GPUs to the session.
     """
     # Not a part of the configuration: shares of the cores may differ between ranks.
-    num_threads = num_threads or int(os.environ.get("ALEXNET_NUM_THREADS", 0))
+    num_threads = num_threads or read_num_threads(os.environ)
     session = tf.ConfigProto(
         intra_op_parallelism_threads=num_threads,
         # An operator keeps all cores busy: two at a time would push each other out.

@@ -150,7 +150,7 @@ def benchmark(
         stack.enter_context(explain_full_disk(scratch))
         stop = stack.enter_context(StopRequest().listening())
         runs = _open_runs(config, model_dir, scratch, request)
-        heartbeat = Heartbeat(runs[0].runtime.heartbeat_path)
+        heartbeat = Heartbeat(runs[0].runtime.heartbeat)
         for mode in request.modes or MODES:
             for run in runs:
                 session = _Session(run, request, stop, heartbeat, mode)
