@@ -1,17 +1,22 @@
-"""The command line's words: the table of flags, their parsing and the help.
+"""The words of a command line: the table of flags, their parsing and the help.
 
-Flags and ``--config.section.field=value`` are all that a user can say; the only place
-that imports ``absl.flags``.
+A subcommand (``Verb``) names the flags that it reads; together with
+``--config.section.field=VALUE`` they are all that a user can say.  This is the only
+module that imports ``absl.flags``.
 """
 
 import dataclasses
 import textwrap
-from typing import Dict, List, Mapping, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, Sequence, Tuple
 
 from absl import flags
 
 from alexnet_estimator.config import describe_fields
 from alexnet_estimator.errors import ConfigError
+from alexnet_estimator.schema import SCHEMA
+
+PROGRAM = "python -m alexnet_estimator"
+DOC_COLUMNS = 56  # A terminal has 80 columns, and names take 24 of them.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,169 +24,136 @@ class Flag:
     """One flag.
 
     Attributes:
-        doc: meaning, unit, default and an example.
-        verbs: that read it.
-        field: of the configuration that it sets, if any; parsed and checked like it.
-        alias: another name.
-        is_switch: needs no value.
+        doc: Meaning, unit, default and an example, in sentences.
+        field: Field of the configuration that the flag sets, if any.
+        alias: Second name of the flag.
+        is_switch: Whether the flag needs no value.
     """
 
     doc: str
-    verbs: str
     field: str = ""
     alias: str = ""
     is_switch: bool = False
 
 
-DOC_COLUMNS = 56  # Of the 80 that a terminal has.
-RUNS = "train evaluate benchmark"
-ALL = RUNS + " predict export report convert verify rank_table"
-
-# All flags, by group.
+# All flags, by the group that the help shows them in.
 FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
-    "what to work on": {
-        "model_dir": Flag(
-            "folder of the run; default of train and benchmark: runs/CONFIG; otherwise "
-            "required; e.g. runs/cats_vs_dogs",
-            RUNS + " predict export",
-        ),
+    "data and folders": {
+        "model_dir": Flag("Folder of the run. Required, e.g. runs/cats_vs_dogs."),
         "data_path": Flag(
-            "converted data, a folder or a zip of pictures, ImageNet TFRecords; "
-            "default of train: sample:mono_poly, of benchmark: made-up pictures only; "
-            "e.g. /data/cats_vs_dogs",
-            RUNS + " export convert verify",
+            "Converted data, a folder or a zip of pictures, or ImageNet TFRecords. "
+            "Default: the data of the run, e.g. /data/cats_vs_dogs.",
             field="data.path",
             alias="data_dir",
         ),
         "config": Flag(
-            "a file of configs/, which is Python code, or a run's config.json; "
-            "default: that of the run, or configs/default.py; of train without "
-            "--data_path: configs/quickstart.py; e.g. configs/cats_vs_dogs.py",
-            "train convert verify benchmark",
+            "Configuration: a file such as those in configs/, which is Python code, or "
+            "the config.json of a run. Default: the project's defaults, e.g. "
+            "configs/cats_vs_dogs.py."
         ),
-        "output": Flag(
-            "folder or file to write; default of predict: - (standard output), of "
-            "report: report.html in the run, of benchmark: a table only (to a file, it "
-            "appends a line of JSON for each measurement; -: prints these alone); "
-            "otherwise required; e.g. rows.jsonl",
-            "predict export convert report rank_table benchmark",
-        ),
+        "output": Flag("File or folder to write. Required, e.g. out."),
     },
-    "how to train": {
+    "training": {
         "train_steps": Flag(
-            "global steps in all, restarts included; default: by epochs; of benchmark: "
-            "those measured, default 20; e.g. 2000",
-            "train benchmark",
+            "Global steps in all, those before a restart included. Default: as many as "
+            "--epoch takes, e.g. 2000.",
             field="train.steps",
         ),
         "epoch": Flag(
-            "the same in epochs; default 90; e.g. 35", "train", "train.epochs", "epochs"
+            "Length of the training in epochs. Default: 90, e.g. 35.",
+            field="train.epochs",
+            alias="epochs",
         ),
         "batch_size": Flag(
-            "images in a step of one rank; default 100; e.g. 128; export: fixed, "
-            "e.g. 1, default any",
-            RUNS + " predict export",
-            "train.batch_size_per_rank",
+            "Images that one rank takes in a step. Default: 100, e.g. 128.",
+            field="train.batch_size_per_rank",
         ),
         "learning_rate": Flag(
-            "at its peak; default 0.01; e.g. 0.005", "train", "optim.learning_rate"
+            "Learning rate at its peak. Default: 0.01, e.g. 0.005.",
+            field="optim.learning_rate",
         ),
         "precision_mode": Flag(
-            "auto, mixed, float32 or a name of the vendor's; default auto; e.g. mixed",
-            "train benchmark",
-            "precision.mode",
+            "Number formats: auto, mixed, float32 or one of the vendor's names. "
+            "Default: auto, e.g. mixed.",
+            field="precision.mode",
         ),
         "loss_scale": Flag(
-            "auto, dynamic, none or a number; default auto; e.g. 1024",
-            "train benchmark",
-            "precision.loss_scale",
+            "Loss scale: auto, dynamic, none or a number. Default: auto, e.g. 1024.",
+            field="precision.loss_scale",
         ),
         "seed": Flag(
-            "of weights, order, augmentation and dropout; default 0; e.g. 1",
-            "train",
-            "train.seed",
+            "Seed of the first weights, the order of the data, augmentation and "
+            "dropout. Default: 0, e.g. 1.",
+            field="train.seed",
         ),
         "warm_start_from": Flag(
-            "a run's folder, a checkpoint's path prefix or bvlc_alexnet.npy, whose "
-            "weights a new run starts with; default: random; e.g. runs/quickstart",
-            "train",
-            "warm_start.path",
+            "Folder of a run, path prefix of a checkpoint, or bvlc_alexnet.npy, whose "
+            "weights a new run starts with. Default: random weights, e.g. "
+            "runs/quickstart.",
+            field="warm_start.path",
         ),
         "dry_run": Flag(
-            "check and show what would be done; default: do it", "train", is_switch=True
+            "Check everything and show what would be done. Default: do it.",
+            is_switch=True,
         ),
     },
-    "where to run": {
+    "devices and ranks": {
         "device": Flag(
-            "auto, cpu, gpu or npu; default auto; e.g. cpu",
-            RUNS + " predict",
-            "runtime.device",
+            "Device: auto, cpu, gpu or npu. Default: auto, e.g. cpu.",
+            field="runtime.device",
         ),
         "rank_table": Flag(
-            "JSON file: servers, devices, ranks; default: one rank; e.g. 8p.json", RUNS
+            "JSON file that lists servers, devices and ranks. Default: one rank, e.g. "
+            "8p.json."
         ),
         "server_id": Flag(
-            "this server in the table; default: by its addresses; e.g. 10.0.0.2", RUNS
+            "This server's entry in the rank table. Default: found by its addresses, "
+            "e.g. 10.0.0.2."
         ),
         "rendezvous_port": Flag(
-            "Horovod on several servers: TCP port, free on the first; default 29400; "
-            "e.g. 40000",
-            RUNS,
+            "TCP port at which Horovod's ranks on several servers meet; it must be "
+            "free on the first. Default: 29400, e.g. 40000."
         ),
         "max_restarts": Flag(
-            "of a job of one server that has crashed or hung, in a row without a new "
-            "checkpoint; default 0; e.g. 3",
-            "train",
+            "Restart a crashed or hung job of one server up to this often in a row "
+            "without a new checkpoint. Default: 0, e.g. 3."
         ),
         "hang_timeout_secs": Flag(
-            "seconds without a step, after which ranks are ended; 0: never; "
-            "default 900; e.g. 300",
-            RUNS,
+            "Seconds without a step after which the ranks are ended; 0 waits for ever. "
+            "Default: 900, e.g. 300."
         ),
         "start_timeout_secs": Flag(
-            "the same while they load, compile and take a first step; default 3600; "
-            "e.g. 7200",
-            RUNS,
+            "The same limit while ranks load, compile and take their first step. "
+            "Default: 3600, e.g. 7200."
         ),
     },
-    "what to do with a run": {
+    "the model": {
         "checkpoint": Flag(
-            "path prefix, e.g. RUN/model.ckpt-2000; default: the newest",
-            "evaluate predict export",
+            "Path prefix of the checkpoint. Default: the newest, e.g. "
+            "RUN/model.ckpt-2000."
         ),
-        "top_k": Flag(
-            "classes in a row, the likeliest first; default 1; e.g. 5", "predict"
-        ),
-        "format": Flag(
-            "predict: csv or jsonl, default: by the name of --output, or csv; "
-            "export: some of saved_model, frozen and onnx, default saved_model,frozen; "
-            "e.g. saved_model,onnx",
-            "predict export",
-        ),
+        "top_k": Flag("Classes in a row, the likeliest first. Default: 1, e.g. 5."),
+        "format": Flag("Format of the output. Default: by its name, e.g. jsonl."),
     },
-    "benchmark": {
+    "the measurement": {
         "warmup_steps": Flag(
-            "before the measured ones, at least 1; default 5; e.g. 20", "benchmark"
+            "Steps before the measured ones, at least 1. Default: 5, e.g. 20."
         ),
         "profile": Flag(
-            "write a step's timeline for chrome://tracing or Perfetto into profile/ "
-            "beside --output, or in this folder; on an NPU, Ascend's profiling data; "
-            "default: none",
-            "benchmark",
+            "Write the timeline of a step for chrome://tracing or Perfetto into "
+            "profile/ beside --output, or in the current folder; on an NPU, Ascend's "
+            "profiling data. Default: do not.",
             is_switch=True,
         ),
     },
-    "what to show": {
+    "the new table": {
+        "servers": Flag("Addresses of the servers. Required, e.g. 10.0.0.1,10.0.0.2."),
+        "devices": Flag("Devices of each server: 1, 2, 4 or 8. Default: 8, e.g. 4."),
+    },
+    "what is shown": {
         "quiet": Flag(
-            "results, warnings and errors only; default: progress as well",
-            ALL,
+            "Show results, warnings and errors only. Default: progress as well.",
             is_switch=True,
-        ),
-    },
-    "rank_table make": {
-        "servers": Flag("addresses, required; e.g. 10.0.0.1,10.0.0.2", "rank_table"),
-        "devices": Flag(
-            "on each server: 1, 2, 4 or 8; default 8; e.g. 4", "rank_table"
         ),
     },
 }
@@ -195,10 +167,10 @@ class Command:
     """A command line, taken apart.
 
     Attributes:
-        words: all of it, the verb first.
-        arguments: of the words after the verb, those that are no flags.
-        flags: of ``FLAG_TABLE``; None where not given.
-        overrides: fields of the configuration and their values, as text.
+        words: The whole command line, which starts with the subcommand.
+        arguments: Words after the subcommand that are no flags.
+        flags: Values of ``FLAG_TABLE``; None for a flag that was not given.
+        overrides: Fields of the configuration and their values, as text.
     """
 
     words: Sequence[str]
@@ -210,17 +182,17 @@ class Command:
         """Refuse a command without these flags.
 
         Raises:
-            ConfigError: naming all that are missing.
+            ConfigError: Some are missing; all of them are named.
         """
         missing = [f"--{n} is missing" for n in names if not self.flags[n].value]
         if missing:
             raise ConfigError(missing, self.words[0])
 
     def number(self, name: str, default: int) -> int:
-        """Return a flag without a field as a whole number.
+        """Return the value of a flag without a field as a whole number.
 
         Raises:
-            ConfigError: it is none.
+            ConfigError: The value is no whole number.
         """
         text = self.flags[name].value
         if text is None:
@@ -242,59 +214,99 @@ class Command:
         return [*given, *self.overrides]
 
 
-def parse(words: Sequence[str], max_arguments: int) -> Command:
+@dataclasses.dataclass(frozen=True)
+class Verb:
+    """A subcommand.
+
+    Attributes:
+        run: Function that does the work and returns the exit code.
+        summary: One sentence for the list of subcommands.
+        flags: Names of the flags that it reads, separated by blanks.
+        examples: Command lines without the program's name.
+        texts: Descriptions of shared flags that mean something of its own here.
+        usage: Positional arguments as the help shows them.
+        max_arguments: Largest number of positional arguments.
+        sections: Sections of the configuration that it reads.
+    """
+
+    run: Callable[[Command], int]
+    summary: str
+    flags: str
+    examples: Sequence[str]
+    texts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    usage: str = ""
+    max_arguments: int = 0
+    sections: Sequence[str] = tuple(SCHEMA)
+
+    @property
+    def flag_names(self) -> Tuple[str, ...]:
+        """Names of all flags that it reads, in the order of the table."""
+        return tuple(n for n in FLAG_TABLE if n in (*self.flags.split(), "quiet"))
+
+
+def parse(words: Sequence[str], verb: Verb) -> Command:
     """Take a command line apart.
 
     Args:
-        words: the verb first.
-        max_arguments: words that are no flags, at most.
+        words: The command line, which starts with the subcommand.
+        verb: The subcommand.
 
     Raises:
-        ConfigError: unknown or unused flags and arguments, all of them.
+        ConfigError: There are unknown or unused flags or arguments; all are named.
     """
-    verb, *rest = words
+    name, *rest = words
     values = _define_flags()
     try:
         plain = [word for word in rest if not _is_override(word)]
-        arguments = values(["alexnet_estimator", *plain])[1:]
+        arguments = values([PROGRAM, *plain])[1:]
     except flags.Error as error:
-        raise ConfigError(f"{error}; see --help", "command line") from error
-    given = [name for name in FLAG_TABLE if values[name].value is not None]
+        raise ConfigError(f"{error}; see {name} --help", "command line") from error
     problems = [
-        f"{verb} does not use --{name}"
-        for name in given
-        if verb not in FLAG_TABLE[name].verbs.split()
+        f"{name} does not use --{flag}"
+        for flag in FLAG_TABLE
+        if values[flag].value is not None and flag not in verb.flag_names
     ]
     problems += [
-        f"{verb} takes no argument {argument!r}; see --help"
-        for argument in arguments[max_arguments:]
+        f"{name} takes no argument {argument!r}; see {name} --help"
+        for argument in arguments[verb.max_arguments :]
     ]
     if problems:
         raise ConfigError(problems, "command line")
-    return Command(words, arguments, values, _overrides(rest))
+    return Command(words, arguments, values, _read_overrides(rest))
 
 
-def help_text(verbs: Mapping[str, str], verb: str = "", is_full: bool = False) -> str:
-    """Return the help.
+def list_verbs(verbs: Mapping[str, Verb]) -> str:
+    """Return the help of the whole program."""
+    lines = [f"usage: {PROGRAM} COMMAND [flags]", ""]
+    lines += [f"  {name:<12}{verb.summary}" for name, verb in verbs.items()]
+    lines += [
+        "",
+        "COMMAND --help      shows its flags and examples",
+        "COMMAND --helpfull  shows the fields of the configuration as well",
+        "--version           shows the versions of package and TensorFlow",
+    ]
+    return "\n".join(lines)
 
-    Args:
-        verbs: each with one line on it.
-        verb: only its flags; empty: all.
-        is_full: all configuration fields as well.
-    """
-    lines = [f"usage: python -m alexnet_estimator {verb or 'VERB'} [flags]", ""]
-    shown = [verb] if verb else list(verbs)
-    lines += [f"  {name:<12}{verbs[name]}" for name in shown]
+
+def describe_verb(name: str, verb: Verb, is_full: bool = False) -> str:
+    """Return the help of a subcommand; ``is_full`` adds its configuration fields."""
+    usage = " ".join(filter(None, [PROGRAM, name, verb.usage, "[flags]"]))
+    lines = [f"usage: {usage}", "", verb.summary, "", "examples:"]
+    for example in verb.examples:
+        words = textwrap.wrap(f"{PROGRAM} {example}", 74, break_on_hyphens=False)
+        lines.append("  " + " \\\n      ".join(words))
     for title, group in FLAG_GROUPS.items():
-        rows = {n: f for n, f in group.items() if not verb or verb in f.verbs.split()}
+        rows = {n: flag for n, flag in group.items() if n in verb.flag_names}
         lines += ["", f"{title}:"] if rows else []
-        for name, flag in rows.items():
-            alias = f" (or --{flag.alias})" if flag.alias else ""
-            doc = textwrap.wrap(flag.doc + alias, DOC_COLUMNS, break_on_hyphens=False)
-            lines.append(f"  --{name:<20}" + ("\n" + " " * 24).join(doc))
-    lines += ["", "any field of the configuration:"]
-    lines += ["  --config.SECTION.FIELD=VALUE, e.g. --config.optim.momentum=0.95"]
-    lines += ["", describe_fields()] if is_full else ["  --helpfull lists them all"]
+        for flag_name, flag in rows.items():
+            doc = verb.texts.get(flag_name, flag.doc)
+            doc += f" Also --{flag.alias}." if flag.alias else ""
+            text = textwrap.wrap(doc, DOC_COLUMNS, break_on_hyphens=False)
+            lines.append(f"  --{flag_name:<20}" + ("\n" + " " * 24).join(text))
+    if verb.sections:
+        lines += ["", "fields of the configuration, as --config.SECTION.FIELD=VALUE:"]
+        fields = describe_fields(verb.sections)
+        lines.append(fields if is_full else f"  {name} --helpfull lists them all")
     return "\n".join(lines)
 
 
@@ -312,7 +324,7 @@ def _is_override(word: str) -> bool:
     return word.startswith("--config.")
 
 
-def _overrides(words: Sequence[str]) -> List[Tuple[str, str]]:
+def _read_overrides(words: Sequence[str]) -> List[Tuple[str, str]]:
     pairs, problems = [], []
     for word in filter(_is_override, words):
         name, equals, value = word[len("--config.") :].partition("=")

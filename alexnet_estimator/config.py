@@ -171,13 +171,13 @@ def to_json(config: Config) -> str:
     return json.dumps(config.to_dict(), indent=2, sort_keys=True)
 
 
-def describe_fields() -> str:
-    """Return a line for each field: name, default, rule and meaning."""
+def describe_fields(sections: Iterable[str] = tuple(SCHEMA)) -> str:
+    """Return two lines for each field: its default, its meaning, and what it may be."""
     return "\n".join(
         f"  --config.{section}.{name}={field.default}\n"
-        f"      {field.doc} ({field.rule.text})"
-        for section, fields in SCHEMA.items()
-        for name, field in fields.items()
+        f"      {field.doc} ({field.describe_values()})"
+        for section in sections
+        for name, field in SCHEMA[section].items()
     )
 
 

@@ -1,13 +1,55 @@
-"""What people see while a command works; all of it can be turned off."""
+"""What people see while a command works: the only module that prints.
+
+News (``say``, ``note``, ``warn``) may get lost: a closed pipe, a full disk or a
+terminal that has gone ends no training.  Results (``show``) may not.  Everything that
+is printed is made harmless first, see ``escape``.
+"""
 
 import contextlib
+import errno
 import os
+import re
 import sys
-from typing import Iterator
+from typing import ContextManager, Iterator, Optional, TextIO
 
-STDOUT = "-"  # As an --output.
+STDOUT = "-"  # The value of --output that stands for standard output.
 STDOUT_NAME = "standard output"
+# Control characters other than line feed and tab, halves of characters (bytes of a
+# name that are not UTF-8), and marks that reverse the direction of the text.
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 _is_quiet = False
+_is_log = False
+
+
+def prepare(is_log: bool = False) -> None:
+    """Make the standard streams fit for any text; call it once, at the door.
+
+    Args:
+        is_log: Whether the output goes into a log file, which gets no colours.
+    """
+    global _is_log
+    _is_log = is_log
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # Closed: else the next file that is opened would take it.
+            os.open(os.devnull, os.O_RDWR)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # With LANG=C a name that is not ASCII would be an error.
+            stream.reconfigure(errors="backslashreplace")
+
+
+def finish() -> None:
+    """Drop what cannot be written, else Python complains about it at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def be_quiet(is_quiet: bool) -> None:
@@ -16,39 +58,41 @@ def be_quiet(is_quiet: bool) -> None:
     _is_quiet = is_quiet
 
 
-def has_bars() -> bool:
-    """Return whether progress bars are shown: not in pipes and log files."""
-    return not _is_quiet and sys.stderr.isatty()
+def escape(text: str) -> str:
+    r"""Return a text in which names can neither move the cursor nor change colours.
+
+    Control characters become ``\u001b`` and the like, which JSON understands as well.
+    """
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 
 
 def say(text: str, is_result: bool = False) -> None:
-    """Print to stdout; that a disk or a pipe takes no more ends no training.
+    """Print to standard output; the text may get lost.
 
     Args:
-        text: one line or more.
-        is_result: what the command was given for: shown in any case.
+        text: One line or more.
+        is_result: Whether the command was given for it, so that --quiet shows it too.
     """
     if is_result or not _is_quiet:
-        with contextlib.suppress(OSError):
-            print(text, flush=True)
+        _print_if_possible(text, sys.stdout)
 
 
 def show(text: str) -> None:
-    """Print what a command was given for: unlike news, it must not get lost.
+    """Print what a command was given for, which must not get lost.
 
     Raises:
-        OSError: with the name ``STDOUT_NAME``: that takes no more.
+        OSError: Standard output takes no more; ``filename`` is ``STDOUT_NAME``.
     """
     with writing_results():
-        print(text, flush=True)
+        print(escape(text), file=_require_stdout(), flush=True)
 
 
 @contextlib.contextmanager
 def writing_results() -> Iterator[None]:
-    """Give errors without the name of a file that of stdout, which is written to.
+    """Give errors of standard output, which have no name of a file, its name.
 
     Raises:
-        OSError: with a name.
+        OSError: An error with a name.
     """
     try:
         yield
@@ -57,17 +101,52 @@ def writing_results() -> Iterator[None]:
         raise
 
 
-def drop_output() -> None:
-    """Let what is left for stdout go nowhere, else Python tries again at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def note(text: str) -> None:
+    """Print news to stderr, where they do not mix with data on standard output."""
+    if not _is_quiet:
+        _print_if_possible(text, sys.stderr)
 
 
 def warn(text: str) -> None:
     """Print a warning to stderr."""
-    print(f"warning: {text}", file=sys.stderr, flush=True)
+    _print_if_possible(f"warning: {text}", sys.stderr)
 
 
-def note(text: str) -> None:
-    """Print news to stderr, apart from what may be data on stdout."""
-    if not _is_quiet:
-        print(text, file=sys.stderr, flush=True)
+def complain(text: str) -> None:
+    """Print the error that ends a command to stderr."""
+    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    is_coloured = not (is_plain or _is_log) and _is_terminal(sys.stderr)
+    heading = "\033[31merror:\033[0m" if is_coloured else "error:"
+    _print_if_possible(text, sys.stderr, heading + " ")
+
+
+def has_bars() -> bool:
+    """Return whether progress bars are shown: not in pipes and log files."""
+    return not _is_quiet and _is_terminal(sys.stderr)
+
+
+def _is_terminal(stream: Optional[TextIO]) -> bool:
+    return stream is not None and stream.isatty()
+
+
+def _require_stdout() -> TextIO:
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    return sys.stdout
+
+
+def _print_if_possible(text: str, stream: Optional[TextIO], heading: str = "") -> None:
+    if stream is None:  # It was closed before Python began.
+        return
+    with contextlib.suppress(OSError, ValueError):  # ValueError: closed since then.
+        with _clearing_bars(stream):
+            print(heading + escape(text), file=stream, flush=True)
+
+
+def _clearing_bars(stream: TextIO) -> ContextManager[None]:
+    """Let text appear above a progress bar, not within it."""
+    if "tqdm" not in sys.modules:  # It takes long to import, and there is no bar.
+        return contextlib.suppress()
+    from tqdm import tqdm
+
+    return tqdm.external_write_mode(file=stream)

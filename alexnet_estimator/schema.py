@@ -117,6 +117,26 @@ class Field:
     rule: Rule
     doc: str
 
+    def describe_values(self) -> str:
+        """Return what the field may be: its type, and its rule where it has one."""
+        kinds = {
+            bool: "True or False",
+            int: "a whole number",
+            float: "a number",
+            str: "text",
+            tuple: "a list",
+        }
+        kind = kinds[type(self.default)]
+        if self.rule.text == _any().text:
+            return kind
+        is_number = type(self.default) in (int, float)
+        is_choice = self.rule.text.startswith("one of ")
+        return (
+            f"{kind}, {self.rule.text}"
+            if is_number and not is_choice
+            else self.rule.text
+        )
+
 
 PRECISION_MODES = {
     # The vendor's names, and what each computes on CPUs and GPUs.

@@ -20,7 +20,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from alexnet_estimator import __main__ as cli
-from alexnet_estimator import inputs, rank_table
+from alexnet_estimator import inputs, launch, rank_table
 from alexnet_estimator.hooks.timing import Tick, TimingHook, TimingPlan
 from alexnet_estimator.jobs.benchmark import job
 from alexnet_estimator.jobs.benchmark.figures import Window, speed_figures
@@ -367,7 +367,7 @@ def test_logs_of_ranks_stay_where_they_are_named(
     table = str(tmp_path / "2p.json")
     rank_table.write(rank_table.make(["127.0.0.1"], 2), table)
     words = ["benchmark", TINY, "--device=cpu", f"--rank_table={table}"]
-    with mock.patch.object(cli.launch, "run", return_value=code) as run:
+    with mock.patch.object(launch, "run", return_value=code) as run:
         assert cli.main(words) == code
     logs_dir = pathlib.Path(run.call_args[0][4])
     assert logs_dir.parent == tmp_path and logs_dir.exists() == are_logs_kept

@@ -15,7 +15,7 @@ import pytest
 from alexnet_estimator import __main__ as cli
 from alexnet_estimator import config as config_lib
 from alexnet_estimator import rank_table, records
-from alexnet_estimator.command_line import FLAG_TABLE
+from alexnet_estimator.command_line import FLAG_TABLE, parse
 from alexnet_estimator.config import Config
 from alexnet_estimator.jobs import dry_run as dry_run_job
 from alexnet_estimator.jobs.benchmark import job as benchmark_job
@@ -419,45 +419,47 @@ def test_flags_fit_the_schema_and_the_verbs() -> None:
     for flag in FLAG_TABLE.values():
         section, _, name = flag.field.partition(".")
         assert not flag.field or name in SCHEMA[section]
-        assert flag.verbs and set(flag.verbs.split()) <= set(cli.VERBS)
+    used = {name for verb in cli.VERBS.values() for name in verb.flags.split()}
+    assert used | {"quiet"} == set(FLAG_TABLE)
 
 
-@pytest.mark.parametrize("name", FLAG_TABLE)
-def test_each_flag_says_what_happens_without_it(name: str, run: Any) -> None:
-    flag = FLAG_TABLE[name]
-    assert re.search(r"\b(default|required)\b", flag.doc)
-    if not flag.is_switch:
-        assert re.search(r"e\.g\. |runs/CONFIG", flag.doc)
-
-
-def test_help_fits_a_terminal(run: Any) -> None:
-    for verb in ("", *cli.VERBS):
-        lines = run(*verb.split(), "--help").out.splitlines()
-        assert [line for line in lines if len(line) > 80] == []
-
-
-def test_every_flag_with_a_value_has_an_example() -> None:
-    valued = {name: flag.doc for name, flag in FLAG_TABLE.items() if not flag.is_switch}
-    assert [name for name, doc in valued.items() if "e.g. " not in doc] == []
-    # The help breaks lines by itself.
-    assert [name for name, flag in FLAG_TABLE.items() if "\n" in flag.doc] == []
+@pytest.mark.parametrize("name", cli.VERBS)
+def test_the_help_of_a_verb(name: str, run: Any) -> None:
+    verb, (code, text, _) = cli.VERBS[name], run(name, "--help")
+    assert code == 0 and max(map(len, text.splitlines())) <= 80
+    assert text.startswith(f"usage: python -m alexnet_estimator {name} {verb.usage}")
+    assert re.findall(r"^  --(\w+)", text, re.M) == list(verb.flag_names)
+    assert set(verb.texts) <= set(verb.flag_names)
+    for flag_name in verb.flag_names:
+        flag = FLAG_TABLE[flag_name]
+        doc = verb.texts.get(flag_name, flag.doc)
+        assert re.fullmatch(r"[A-Z].*\b(Default: |Required, ).*\.", doc), doc
+        assert flag.is_switch or "e.g. " in doc
+    assert len(verb.examples) >= 2
+    for example in verb.examples:
+        words = example.split()
+        assert words[0] == name and parse(words, verb)
+        assert words[1] in text
 
 
 def test_help(run: Any) -> None:
-    whole = run("--help")
-    assert whole.code == 0 == run().code
-    for name in [*FLAG_TABLE, *cli.VERBS, "--data_dir", "--epochs"]:
-        assert name in whole.out
-    of_verify = run("verify", "--help").out
-    assert "--data_path" in of_verify and "--train_steps" not in of_verify
+    assert run() == run("--help") == run("help")
+    whole = run("--help").out
+    assert all(f"\n  {name} " in whole for name in cli.VERBS)
+    assert max(map(len, whole.splitlines())) <= 80
     fields = run("train", "--helpfull").out
     for section, names in SCHEMA.items():
         for name in names:
             assert f"--config.{section}.{name}=" in fields
+    assert "(True or False)" in fields and "(a whole number, at least 0)" in fields
+    assert "any value" not in fields
+    of_convert = run("convert", "--helpfull").out
+    assert "--config.convert." in of_convert and "--config.optim." not in of_convert
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["rank_table", "check", "rank_tables/2x8p.json"]]
+    "words",
+    [["--help"], ["--version"], ["rank_table", "check", "rank_tables/2x8p.json"]],
 )
 def test_answers_that_need_no_tensorflow(words: List[str]) -> None:
     code = (

@@ -6,6 +6,7 @@ either.
 """
 
 import importlib.util
+import pathlib
 from typing import List
 
 
@@ -39,3 +40,17 @@ def lacking(device: str, optimizer: str = "") -> List[str]:
             "npu_bridge, or use --device=cpu"
         )
     return problems
+
+
+def describe() -> str:
+    """Return the name and the version of the installed build of TensorFlow."""
+    spec = importlib.util.find_spec("tensorflow")
+    if spec is None or not spec.origin:
+        return "no TensorFlow"
+    folder = pathlib.Path(spec.origin).parents[1]
+    for metadata in folder.glob("*tensorflow*.dist-info"):
+        top_level = metadata / "top_level.txt"
+        if top_level.is_file() and "tensorflow" in top_level.read_text().split():
+            name, _, version = metadata.stem.rpartition("-")
+            return f"{name.replace('_', '-')} {version}"
+    return f"TensorFlow in {folder}"

@@ -1,0 +1,72 @@
+"""The benchmark subcommand."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import tempfile
+
+from alexnet_estimator.command_line import Command, Verb
+from alexnet_estimator.errors import EXIT_DONE, EXIT_STOPPED
+from alexnet_estimator.verbs.ranks import FLAGS, launch_ranks, read_topology
+from alexnet_estimator.verbs.settings import configure, find_stored_config
+
+
+def benchmark(command: Command) -> int:
+    """Measure the speed of training, evaluation and input."""
+    given = command.flags
+    file = given.config
+    if not file and given.model_dir:
+        file = find_stored_config(given.model_dir)
+    config = configure(command, file)
+    config.data.synthetic = not config.data.path
+    name = pathlib.Path(file).stem if file else "default"
+    model_dir = given.model_dir or os.path.join("runs", name)
+    from alexnet_estimator.jobs.benchmark import job
+
+    request = job.BenchmarkRequest(
+        command.arguments,
+        command.number("train_steps", job.NUM_STEPS),
+        command.number("warmup_steps", job.NUM_WARMUP_STEPS),
+        given.output or "",
+        bool(given.profile),
+    )
+    job.check_request(request)
+    topology = read_topology(command)
+    if topology is None:
+        job.benchmark(config, model_dir, request)
+        return EXIT_DONE
+    with contextlib.ExitStack() as stack:
+        folder = tempfile.mkdtemp(prefix="alexnet-benchmark-")
+        stack.callback(shutil.rmtree, folder)
+        code = launch_ranks(command, config, model_dir, topology, folder)
+        if code not in (EXIT_DONE, EXIT_STOPPED):
+            stack.pop_all()  # The message names the logs, so they have to stay.
+    return code
+
+
+VERB = Verb(
+    benchmark,
+    "Measure images/s of training, evaluation and input alone.",
+    "model_dir data_path config output train_steps batch_size precision_mode "
+    "loss_scale device warmup_steps profile " + FLAGS,
+    examples=(
+        "benchmark --data_path=photos.data --output=speed.jsonl",
+        "benchmark train --config=configs/cats_vs_dogs.py --train_steps=100",
+    ),
+    texts={
+        "model_dir": "Folder of a run whose configuration is measured; it is not "
+        "changed. Default: none, e.g. runs/cats_vs_dogs.",
+        "data_path": "Converted data, a folder or a zip of pictures, or ImageNet "
+        "TFRecords. Default: made-up pictures only, e.g. /data/cats_vs_dogs.",
+        "config": "Configuration: a file such as those in configs/, which is Python "
+        "code, or the config.json of a run. Default: that of the run in --model_dir, "
+        "or configs/default.py; e.g. configs/cats_vs_dogs.py.",
+        "output": "File to which a line of JSON is appended for each measurement; - "
+        "prints these lines instead of a table. Default: a table only, e.g. "
+        "speed.jsonl.",
+        "train_steps": "Steps that are measured. Default: 20, e.g. 100.",
+    },
+    usage="[train] [evaluate] [input]",
+    max_arguments=3,
+)

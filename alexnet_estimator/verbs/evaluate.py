@@ -1,0 +1,44 @@
+"""The evaluate subcommand."""
+
+from alexnet_estimator import console
+from alexnet_estimator.command_line import Command, Verb
+from alexnet_estimator.errors import EXIT_DONE
+from alexnet_estimator.verbs.ranks import FLAGS, launch_ranks, read_topology
+from alexnet_estimator.verbs.settings import configure, find_stored_config
+
+
+def evaluate(command: Command) -> int:
+    """Evaluate a checkpoint of a run and print its accuracy."""
+    command.require("model_dir")
+    model_dir = command.flags.model_dir
+    config = configure(command, find_stored_config(model_dir))
+    topology = read_topology(command)
+    if topology is not None:
+        return launch_ranks(command, config, model_dir, topology)
+    from alexnet_estimator.jobs.evaluate import evaluate as run_evaluation
+    from alexnet_estimator.jobs.run import open_run
+
+    run = open_run(config, model_dir)
+    result = run_evaluation(run, command.flags.checkpoint)
+    if run.runtime.is_chief:
+        console.show(
+            f"step {result['global_step']}: accuracy {result['top_1_accuracy']:.4f}, "
+            f"top-5 {result['top_5_accuracy']:.4f}, loss {result['loss']:.4f} "
+            f"on {result['num_images']} images; see {model_dir}/eval/"
+        )
+    return EXIT_DONE
+
+
+VERB = Verb(
+    evaluate,
+    "Evaluate a checkpoint of a run on the pictures held out.",
+    "model_dir data_path batch_size device checkpoint " + FLAGS,
+    examples=(
+        "evaluate --model_dir=runs/photos",
+        "evaluate --model_dir=runs/photos --checkpoint=runs/photos/model.ckpt-2000",
+    ),
+    texts={
+        "batch_size": "Images that one rank evaluates at a time. Default: as in "
+        "training, e.g. 64.",
+    },
+)

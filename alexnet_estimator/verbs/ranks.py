@@ -1,0 +1,63 @@
+"""Whether a subcommand starts the ranks of a rank table, and how."""
+
+import os
+from typing import Optional
+
+from alexnet_estimator import launch
+from alexnet_estimator import rank_table as tables
+from alexnet_estimator.command_line import Command
+from alexnet_estimator.config import Config
+from alexnet_estimator.rank_table import Topology
+
+FLAGS = "rank_table server_id rendezvous_port hang_timeout_secs start_timeout_secs"
+# HCCL itself waits this long for a table that the cluster's controller still fills.
+TABLE_WAIT_SECS = 1800
+
+
+def read_topology(command: Command) -> Optional[Topology]:
+    """Return the ranks that this process has to start; None: it does the work itself.
+
+    Raises:
+        ConfigError: The rank table is wrong.
+    """
+    path = command.flags.rank_table
+    if not path or launch.is_rank_process(os.environ):
+        return None
+    return tables.read(path, wait_secs=TABLE_WAIT_SECS)
+
+
+def launch_ranks(
+    command: Command,
+    config: Config,
+    model_dir: str,
+    topology: Topology,
+    logs_dir: str = "",
+) -> int:
+    """Start the ranks of this server and return the exit code of the job.
+
+    Raw pictures are converted before, once.
+
+    Args:
+        command: The command line, which every rank gets as well.
+        config: Its configuration.
+        model_dir: Folder of the run.
+        topology: The ranks of all servers.
+        logs_dir: Folder of the ranks' logs; empty: ``model_dir``.
+
+    Raises:
+        UserError: Something is wrong before a rank has started.
+    """
+    from alexnet_estimator.jobs.run import open_data
+    from alexnet_estimator.runtime import settle_device
+
+    server_id = tables.local_server(topology, command.flags.server_id)
+    backend = "npu" if settle_device(config.runtime.device) == "npu" else "horovod"
+    open_data(config, model_dir)
+    options = launch.Options(
+        max_restarts=command.number("max_restarts", 0),
+        hang_timeout_secs=command.number("hang_timeout_secs", 900),
+        start_timeout_secs=command.number("start_timeout_secs", 3600),
+        rendezvous_port=command.number("rendezvous_port", 0),
+    )
+    logs_dir = logs_dir or model_dir
+    return launch.run(command.words, topology, server_id, backend, logs_dir, options)
