@@ -14,7 +14,7 @@ import numpy as np
 from alexnet_estimator.console import warn
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, DataError, DivergedError
-from alexnet_estimator.files import write_text
+from alexnet_estimator.files import encode_json, write_bytes
 
 PREFIX = "model.ckpt-"
 RETRY_SECS = 5.0
@@ -89,7 +89,7 @@ def point_at(model_dir: str, name: str) -> None:
     others = [other for other in others if other != name]
     lines = [f'model_checkpoint_path: "{name}"']
     lines += [f'all_model_checkpoint_paths: "{other}"' for other in [*others, name]]
-    write_text(os.path.join(model_dir, _POINTER), "\n".join(lines) + "\n")
+    write_bytes(os.path.join(model_dir, _POINTER), "\n".join([*lines, ""]).encode())
 
 
 def list_checkpoints(model_dir: str) -> List[str]:
@@ -299,7 +299,7 @@ def note_best(model_dir: str, step: int, accuracy: float) -> None:
     if best_of(model_dir) and accuracy <= _read_best(model_dir)["top_1_accuracy"]:
         return
     record = {"checkpoint": f"{PREFIX}{step}", "step": step, "top_1_accuracy": accuracy}
-    write_text(os.path.join(model_dir, _BEST), json.dumps(record) + "\n")
+    write_bytes(os.path.join(model_dir, _BEST), encode_json(record))
 
 
 def best_of(model_dir: str) -> Optional[str]:

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and folders with one writer at a time."""
+"""Files and folders that appear whole or not at all, and locks on folders."""
 
 import contextlib
 import csv
@@ -6,39 +6,94 @@ import errno
 import fcntl
 import hashlib
 import io
+import json
 import os
-from typing import Any, Iterator, Sequence
+import re
+import shutil
+import uuid
+from typing import Any, BinaryIO, Callable, Iterator, Optional, Sequence
 
 from absl import logging
 
 _CHUNK_BYTES = 1 << 20
 
 
-def write_text(path: str, text: str) -> None:
-    """Write a UTF-8 file; see ``write_bytes``."""
-    # Names of files need not be Unicode: they come back as they were.
-    write_bytes(path, text.encode("utf-8", "surrogateescape"))
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[BinaryIO]:
+    """Open a file that replaces ``path`` when the block ends without an error.
 
+    Readers see the old file or the new one, whole, also after a power cut.  Of several
+    writers at the same time, the last one wins.
 
-def write_bytes(path: str, content: bytes) -> None:
-    """Write a file so that readers see the old or the new one, whole.
+    Args:
+        path: Path of the file.  Its folder exists.
 
     Raises:
-        OSError: with the path; the old file is still there.
+        OSError: The file cannot be written; the error names ``path``, and an old file
+            is still there.
     """
-    directory, name = os.path.split(path)
-    partial = os.path.join(directory, f".{name}.tmp")
-    try:
+    if os.path.exists(path) and not os.path.isfile(path):
+        # Renaming would replace /dev/null by a file, where the user may do that.
+        raise OSError(errno.EINVAL, "exists and is not a regular file", path)
+    with _temporary(path, _create_file) as partial:
         with open(partial, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except OSError as error:
-        if os.path.isfile(partial):
-            os.remove(partial)
-        error.filename = path
-        raise
+        _sync_folder(os.path.dirname(partial))
+
+
+@contextlib.contextmanager
+def replacing_folder(path: str) -> Iterator[str]:
+    """Make a folder that replaces ``path`` when the block ends without an error.
+
+    Readers see the old folder or the new one, whole; for the moment between two
+    renamings, none.  Of several writers at the same time, the last one wins.
+
+    Args:
+        path: Path of the folder.  Missing parents are made.
+
+    Yields:
+        The path of a new folder to write into.
+
+    Raises:
+        OSError: The folder cannot be written; the error names ``path``.
+    """
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    with _temporary(path, os.mkdir) as partial, _temporary(path, os.mkdir) as old:
+        yield partial
+        for folder, _, names in os.walk(partial):
+            for name in names:
+                sync(os.path.join(folder, name))
+            _sync_folder(folder)
+        # A folder cannot be renamed to one that has content: that one moves away first.
+        while True:
+            try:
+                os.replace(partial, path)
+                break
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            with contextlib.suppress(FileNotFoundError):  # Another writer moved it.
+                os.replace(path, os.path.join(old, uuid.uuid4().hex))
+        _sync_folder(os.path.dirname(partial))
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Write a whole file; see ``replacing``."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+def encode_json(value: Any, indent: Optional[int] = None) -> bytes:
+    """Return a value as JSON text that ends with a LF.
+
+    Names of files need not be Unicode.  A byte that is not becomes an escape that JSON
+    has as well, so that reading gives the same name.
+    """
+    text = json.dumps(value, indent=indent, sort_keys=True, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
 def encode_csv(row: Sequence[Any]) -> bytes:
@@ -99,5 +154,83 @@ def locked(directory: str) -> Iterator[None]:
             logging.warning("waiting: another process is writing to %s", directory)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _temporary(path: str, create: Callable[[str], None]) -> Iterator[str]:
+    """Create a file or folder beside ``path``; remove it at the end if still there.
+
+    A lock tells other processes that its writer lives.  What killed writers of the
+    same ``path`` have left is removed.
+    """
+    folder, name = os.path.split(os.path.abspath(path))
+    partial, lock = "", None
+    try:
+        _remove_leftovers(folder, name)
+        while not os.path.exists(partial):
+            # Between creation and lock, another process may take it for a leftover.
+            partial = os.path.join(folder, f".{name}.{uuid.uuid4().hex[:8]}.tmp")
+            create(partial)
+            lock = _lock(partial, fcntl.LOCK_EX)
+        yield partial
+    except OSError as error:
+        # The temporary name means nothing to the user.
+        if error.filename is None or str(error.filename).startswith(partial):
+            error.filename, error.filename2 = path, None
+        raise
+    finally:
+        _remove(partial)
+        if lock is not None:
+            os.close(lock)
+
+
+def _create_file(path: str) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+
+
+def _lock(path: str, operation: int) -> Optional[int]:
+    """Return a descriptor that holds a lock; None where that is not possible."""
+    try:
+        # NFS gives exclusive locks on files that are open for writing only.
+        access = os.O_RDONLY if os.path.isdir(path) else os.O_RDWR
+        descriptor = os.open(path, access | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, operation)
+    except OSError:  # Another process holds it, or a file system without locks.
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _remove_leftovers(folder: str, name: str) -> None:
+    pattern = re.compile(re.escape(f".{name}.") + r"[0-9a-f]{8}\.tmp")
+    for leftover in filter(pattern.fullmatch, os.listdir(folder)):
+        path = os.path.join(folder, leftover)
+        lock = _lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if lock is not None:
+            _remove(path)
+            os.close(lock)
+
+
+def _remove(path: str) -> None:
+    if os.path.isdir(path):
+        shutil.rmtree(path, ignore_errors=True)
+    elif os.path.exists(path):
+        os.remove(path)
+
+
+def _sync_folder(path: str) -> None:
+    """Return when renamings in a folder are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some file systems (FUSE, SMB) cannot do it for a folder.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(descriptor)

@@ -124,11 +124,12 @@ def test_without_network_the_message_says_what_to_do(
 def test_what_a_killed_download_left_is_removed(
     tmp_path: pathlib.Path, downloads: List[str]
 ) -> None:
-    left = tmp_path / "cache" / ".elpv_partial" / "mono_poly" / "mono"
+    left = tmp_path / "cache" / ".elpv_mono_poly.01234567.tmp" / "mono"
     left.mkdir(parents=True)
     (left / "half.png").write_bytes(b"")
     folder = sample.fetch_sample(str(tmp_path / "cache"))
     assert files_of(folder)["mono"] == ["cell0001.png", "cell0002.png"]
+    assert os.listdir(str(tmp_path / "cache")) == ["elpv_mono_poly"]
 
 
 def test_unknown_tasks_are_refused(tmp_path: pathlib.Path) -> None:

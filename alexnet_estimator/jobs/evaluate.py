@@ -10,7 +10,7 @@ import numpy as np
 from alexnet_estimator import checkpoints, inputs
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.files import write_text
+from alexnet_estimator.files import encode_json, write_bytes
 from alexnet_estimator.hooks.heartbeat import Heartbeat, HeartbeatHook
 from alexnet_estimator.jobs.run import Run, explain_data_errors, fitting_record
 from alexnet_estimator.model_fn import build_model_fn
@@ -129,7 +129,7 @@ def write_evaluation(model_dir: str, result: Evaluation) -> str:
     folder = os.path.join(model_dir, "eval")
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, f"{result['global_step']}.json")
-    write_text(path, json.dumps(result, ensure_ascii=False) + "\n")
+    write_bytes(path, encode_json(result))
     return path
 
 

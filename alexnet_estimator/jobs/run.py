@@ -20,7 +20,7 @@ from alexnet_estimator.config import RECORD_FILE, Config, default_config, valida
 from alexnet_estimator.console import STDOUT_NAME
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, DataError
-from alexnet_estimator.files import write_text
+from alexnet_estimator.files import encode_json, write_bytes
 from alexnet_estimator.optim import schedules
 from alexnet_estimator.records.dataset import Dataset, Shard
 from alexnet_estimator.records.verify import check_shards
@@ -192,8 +192,8 @@ def record_run(run: Run) -> List[str]:
     }
     stored = fitting_record(run, is_training=True)
     changes = _changed_fields(stored["config"], record["config"]) if stored else []
-    text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False)
-    write_text(os.path.join(run.model_dir, RECORD_FILE), text + "\n")
+    path = os.path.join(run.model_dir, RECORD_FILE)
+    write_bytes(path, encode_json(record, indent=2))
     return changes
 
 

@@ -2,9 +2,9 @@
 
 import json
 import os
-import uuid
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
+from alexnet_estimator import files
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.rank_table.hccn import local_device_ips
 from alexnet_estimator.rank_table.local import is_own_address
@@ -86,14 +86,9 @@ def write(table: Union[Topology, Mapping[str, Any]], path: str) -> None:
         raise ConfigError("HCCL reads only names that end in .json", path)
     content = _to_table(table) if isinstance(table, Topology) else table
     text = json.dumps(content, indent=2) + "\n"
-    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, path)
+        files.write_bytes(path, text.encode())
     except OSError as error:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
         raise ConfigError(f"cannot be written: {error.strerror}", path) from error
 
 

@@ -93,7 +93,8 @@ def _write_report(dataset: Dataset, folder: str) -> Dict[str, Any]:
                 report["damages"] += map(str, check.damages)
         counts = [labels[label] for label in range(dataset.num_classes)]
         report["class_counts"][name] = counts
-    files.write_text(os.path.join(folder, _REPORT_FILE), json.dumps(report))
+    path = os.path.join(folder, _REPORT_FILE)
+    files.write_bytes(path, files.encode_json(report))
     return report
 
 
@@ -134,11 +135,7 @@ def _clean(
 
 def _copy(source: str, target: str, bad_records: List[int]) -> None:
     """Write a file without its damaged records."""
-    partial = target + ".tmp"
-    with open(partial, "wb") as file:
+    with files.replacing(target) as file:
         for record in tfrecord.read_records(source):
             if record.record_index not in bad_records:
                 file.write(tfrecord.frame(record.data))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, target)

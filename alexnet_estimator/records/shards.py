@@ -103,7 +103,7 @@ def publish_shard(task: ShardTask, report: ShardReport) -> None:
     """
     files.sync(_partial_path(task))
     # The report first: a shard without one would not be known as ours.
-    files.write_text(_report_path(task), json.dumps(report._asdict()))
+    files.write_bytes(_report_path(task), files.encode_json(report._asdict()))
     os.replace(_partial_path(task), os.path.join(task.output, task.file))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, DataError
-from alexnet_estimator.files import write_text
+from alexnet_estimator.files import encode_json, write_bytes
 from alexnet_estimator.schema import LAYER_NAMES
 from alexnet_estimator.warm_start.caffe_file import Weights
 from alexnet_estimator.warm_start.sources import AVERAGE, Source, digest_of
@@ -213,8 +213,8 @@ def initializing_scaffold(
 
 def write_record(warm_start: WarmStart, model_dir: str) -> None:
     """Write ``warm_start.json``, from which a resumed run knows its layers."""
-    text = json.dumps(warm_start._asdict(), indent=2, ensure_ascii=False)
-    write_text(os.path.join(model_dir, RECORD_FILE), text + "\n")
+    path = os.path.join(model_dir, RECORD_FILE)
+    write_bytes(path, encode_json(warm_start._asdict(), indent=2))
 
 
 def read_record(model_dir: str) -> WarmStart:

@@ -330,4 +330,4 @@ class _Session:
         if request.has_profile and self._timing.traces:
             name = f"{self._mode}_{self._source}.json"
             text = to_chrome_trace(self._timing.traces[-1])
-            files.write_text(os.path.join(request.profile_dir, name), text)
+            files.write_bytes(os.path.join(request.profile_dir, name), text.encode())

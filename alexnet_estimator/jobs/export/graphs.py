@@ -4,7 +4,6 @@ All of them compute in float32 and take images as float32 [batch, size, size, 3]
 from 0 to 255: the subtraction of the mean is in the graph.
 """
 
-import json
 import logging
 import os
 from typing import Any, Dict, NamedTuple, Optional, Tuple
@@ -196,12 +195,12 @@ def _write_assets(model: Model, folder: str) -> None:
         "versions": versions(),
     }
     os.mkdir(folder)
-    text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False)
-    files.write_text(os.path.join(folder, RECORD_FILE), text + "\n")
+    path = os.path.join(folder, RECORD_FILE)
+    files.write_bytes(path, files.encode_json(record, indent=2))
     write_names(model, folder)
 
 
 def write_names(model: Model, folder: str) -> None:
     """Write ``class_names.txt``: a line for each class, in the order of the outputs."""
-    text = "\n".join(model.class_names) + "\n"
-    files.write_text(os.path.join(folder, NAMES_FILE), text)
+    names = [os.fsencode(name) + b"\n" for name in model.class_names]
+    files.write_bytes(os.path.join(folder, NAMES_FILE), b"".join(names))

@@ -5,7 +5,6 @@ import copy
 import io
 import itertools
 import os
-import shutil
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import numpy as np
@@ -209,7 +208,7 @@ def _export_frozen(model: graphs.Model, folder: str, trial: _Trial) -> float:
     path = os.path.join(folder, FROZEN_FILE)
     with open(path, "wb") as file:
         file.write(graphs.freeze(model).SerializeToString())
-    files.write_text(os.path.join(folder, ATC_FILE), atc_script(model))
+    files.write_bytes(os.path.join(folder, ATC_FILE), atc_script(model).encode())
     return _compare(FROZEN_FILE, _run(graphs.run_frozen, path, model, trial), trial)
 
 
@@ -279,19 +278,15 @@ def _complete_folder(path: str) -> Iterator[str]:
         ConfigError: it exists, or cannot be made.
         DataError: it cannot be written to its end.
     """
-    parent, name = os.path.split(os.path.abspath(path))
-    partial = os.path.join(parent, f".{name}.tmp")
     if os.path.isdir(path) and os.listdir(path) or os.path.isfile(path):
         raise ConfigError("exists: give --output a new folder", path)
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        os.makedirs(partial)
-    except OSError as error:
-        raise ConfigError(f"cannot be made: {error.strerror}", path) from error
-    try:
-        yield partial
-        os.replace(partial, path)
-    except OSError as error:
-        raise DataError(f"cannot be written: {error}", path) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(files.replacing_folder(path))
+        except OSError as error:
+            raise ConfigError(f"cannot be made: {error.strerror}", path) from error
+        try:
+            yield folder
+            stack.close()
+        except OSError as error:
+            raise DataError(f"cannot be written: {error}", path) from error

@@ -30,7 +30,7 @@ from tqdm import tqdm
 from alexnet_estimator import inputs, machine
 from alexnet_estimator.console import STDOUT, has_bars, writing_results
 from alexnet_estimator.errors import ConfigError, DataError
-from alexnet_estimator.files import encode_csv
+from alexnet_estimator.files import encode_csv, replacing
 from alexnet_estimator.jobs.predict.classifier import Classifier
 from alexnet_estimator.records import layouts
 from alexnet_estimator.records.pictures import transcode
@@ -356,20 +356,13 @@ def _complete_file(path: str) -> Iterator[BinaryIO]:
                 sys.stdout.write(buffer.getvalue().decode("utf-8", "replace"))
             sys.stdout.flush()
         return
-    folder, name = os.path.split(path)
-    partial = os.path.join(folder, f".{name}.tmp")
-    try:
-        if os.path.isdir(path):
-            raise IsADirectoryError(0, "it is a folder")
-        file = open(partial, "wb")
-    except OSError as error:
-        raise ConfigError(f"cannot be written: {error.strerror}", path) from error
-    try:
-        with file:
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(replacing(path))
+        except OSError as error:
+            raise ConfigError(f"cannot be written: {error.strerror}", path) from error
+        try:
             yield file
-        os.replace(partial, path)
-    except OSError as error:
-        raise DataError(f"cannot be written: {error.strerror}", path) from error
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
+            stack.close()
+        except OSError as error:
+            raise DataError(f"cannot be written: {error.strerror}", path) from error
