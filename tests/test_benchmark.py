@@ -21,7 +21,7 @@ import tensorflow.compat.v1 as tf
 
 from alexnet_estimator import __main__ as cli
 from alexnet_estimator import inputs, launch, rank_table
-from alexnet_estimator.hooks.timing import Tick, TimingHook, TimingPlan
+from alexnet_estimator.hooks.timing import CallCounts, Tick, TimingHook
 from alexnet_estimator.jobs.benchmark import job
 from alexnet_estimator.jobs.benchmark.figures import Window, speed_figures
 from alexnet_estimator.jobs.benchmark.job import BenchmarkRequest, images_in_eval_step
@@ -116,7 +116,7 @@ def test_warm_up_and_traced_calls_are_outside_of_the_window() -> None:
     durations = [100.0, 100.0, 2.0, 3.0, 4.0, 50.0, 50.0]
     wall, cpu = iter(np.cumsum(durations)), iter(range(7))
     timing = TimingHook(
-        TimingPlan(num_warmup=2, num_measured=3, num_traced=2),
+        CallCounts(num_warmup=2, num_measured=3, num_traced=2),
         wall_clock=lambda: next(wall),
         cpu_clock=lambda: next(cpu),
     )
@@ -131,7 +131,7 @@ def test_a_step_waits_for_slow_input_and_not_for_input_that_is_there() -> None:
     shares = []
     for is_input_slow in (True, False):
         clock = iter(np.arange(0, 1, 0.06))
-        timing = TimingHook(TimingPlan(1, 1, 4), wall_clock=lambda: next(clock))
+        timing = TimingHook(CallCounts(1, 1, 4), wall_clock=lambda: next(clock))
         run_session(timing, is_input_slow)
         shares.append(timing.waiting_secs / timing.traced_secs)
     assert shares[0] > 0.5 > shares[1]

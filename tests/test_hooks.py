@@ -17,8 +17,8 @@ from alexnet_estimator.hooks.guard import FiniteGuard
 from alexnet_estimator.hooks.metrics_log import MetricsLog
 from alexnet_estimator.hooks.progress import (
     ProgressHook,
-    ProgressPlan,
     StepClock,
+    TrainingAmounts,
     format_secs,
 )
 from alexnet_estimator.hooks.saving import SaveHook
@@ -209,7 +209,7 @@ def make_progress(
     model_dir: Any, clock: StepClock, is_chief: bool = True
 ) -> ProgressHook:
     log = MetricsLog(str(model_dir), is_chief)
-    plan = ProgressPlan(
+    plan = TrainingAmounts(
         total_steps=11, steps_per_epoch=4, global_batch_size=20, log_every_steps=4
     )
     return ProgressHook(SEEN, log, clock, plan, is_chief)

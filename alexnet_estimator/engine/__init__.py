@@ -1,8 +1,8 @@
 """The two TensorFlows that run this job, 1.15 and 2.15, and where they differ.
 
-All code is written to what both have: 1.15 itself and ``tf.compat.v1`` of 2.15.  Rooms
-take it from ``graph_mode``; what one of them lacks is told here, without importing
-either.
+All code uses only what both have: 1.15 itself and ``tf.compat.v1`` of 2.15.  Modules
+import it from ``graph_mode``.  This module tells, without importing TensorFlow, what
+the installed one lacks.
 """
 
 import importlib.util

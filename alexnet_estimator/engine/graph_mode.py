@@ -1,7 +1,7 @@
-"""TensorFlow as 1.15 has it: graphs, sessions, variables by reference.
+"""TensorFlow in the mode of 1.15: graphs, sessions, reference variables.
 
-``from alexnet_estimator.engine.graph_mode import tf`` is the only way by which rooms
-import TensorFlow, so that none of them can make a graph or a tensor before this.
+All modules import it with ``from alexnet_estimator.engine.graph_mode import tf``, so
+that none of them can make a graph or a tensor before the mode is set.
 """
 
 import logging
@@ -12,6 +12,6 @@ __all__ = ["tf"]
 
 _logger = logging.getLogger("tensorflow")
 _level = _logger.level
-_logger.setLevel(logging.ERROR)  # TF 2.15 complains of its own doing here.
+_logger.setLevel(logging.ERROR)  # TF 2.15 warns of its own call here.
 tf.disable_v2_behavior()
 _logger.setLevel(_level)

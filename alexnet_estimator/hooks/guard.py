@@ -1,4 +1,4 @@
-"""Ends a run that has diverged, before its weights are saved."""
+"""The hook that ends a diverged run before its weights are saved."""
 
 import math
 from typing import Any, Dict
@@ -10,10 +10,11 @@ from alexnet_estimator.hooks.step_tensors import StepTensors
 
 
 class FiniteGuard(tf.train.SessionRunHook):
-    """Stops at a loss or gradient norm of NaN or Inf, or where no step succeeds.
+    """Stops the run when the loss or gradient norm is NaN or Inf, or no step succeeds.
 
-    The stock ``NanTensorHook`` lets Inf pass and acts after the checkpoint is written;
-    this hook stands before the saving hook, which itself refuses what is not finite.
+    The stock ``NanTensorHook`` ignores Inf and acts after the checkpoint is written.
+    This hook comes before the saving hook, which also refuses weights that are not
+    finite.
     """
 
     def __init__(
@@ -26,10 +27,10 @@ class FiniteGuard(tf.train.SessionRunHook):
         """Watch a training graph.
 
         Args:
-            tensors: of the training step.
-            skips_overflow: whether loss scaling skips steps that overflow.
-            max_skipped: steps in a row without progress that are tolerated.
-            model_dir: where the last good checkpoint is.
+            tensors: Scalars of the training step.
+            skips_overflow: Whether loss scaling skips steps that overflow.
+            max_skipped: Number of steps in a row without progress that is tolerated.
+            model_dir: Folder of the run, in which the last good checkpoint is named.
         """
         self._tensors = tensors
         self._skips_overflow = skips_overflow
@@ -38,12 +39,14 @@ class FiniteGuard(tf.train.SessionRunHook):
         self._num_stuck = 0
 
     def before_run(self, run_context: Any) -> tf.train.SessionRunArgs:
-        """Ask for the step's scalars."""
+        """Request the scalars of the step."""
         return tf.train.SessionRunArgs(self._tensors._asdict())
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
-        """Raise DivergedError where the run makes no sense any more."""
+        """Raise DivergedError if the run cannot recover."""
         seen = run_values.results
+        # An overflowed step is skipped and lowers the scale: only a long row of them,
+        # in which the global step stands still, means that the run has diverged.
         is_finite = math.isfinite(seen["loss"]) and math.isfinite(seen["gradient_norm"])
         if not is_finite and not self._skips_overflow:
             raise self._diverged(

@@ -1,4 +1,4 @@
-"""Tells the launcher after every step that this rank is alive."""
+"""Signs of life of a rank, which the launcher watches."""
 
 import json
 import os
@@ -11,26 +11,27 @@ NUM_BYTES = 100
 
 
 class Heartbeat:
-    """A small JSON record that says when this rank last advanced, and at what.
+    """A small JSON record that says when this rank last made progress, and in what.
 
-    It holds ``phase`` (``start``, ``train``, ``evaluate``), ``count`` (of beats: what
-    must grow) and ``time_secs`` (since 1970).  It is written in place into a file that
-    the launcher has opened, which costs microseconds, so that no beat has to be left
-    out: the counts tell which rank stopped first.
+    The record holds ``phase`` (``start``, ``train``, ``evaluate``), ``count`` (the
+    number of beats, which must grow) and ``time_secs`` (since 1970).  It is overwritten
+    in place in a file that the launcher has opened, which takes microseconds, so that
+    every step can be noted: the counts tell which rank stopped first.
     """
 
     def __init__(self, descriptor: Optional[int]):
         """Write the first beat.
 
         Args:
-            descriptor: Open file of the launcher's; None: nobody listens.
+            descriptor: Descriptor of the launcher's open file; None: nothing is
+                written.
         """
         self._descriptor = descriptor
         self._count = 0
         self.beat("start")
 
     def beat(self, phase: str) -> None:
-        """Note progress."""
+        """Note progress in a phase."""
         self._count += 1
         if self._descriptor is None:
             return
@@ -40,19 +41,19 @@ class Heartbeat:
 
 
 class HeartbeatHook(tf.train.SessionRunHook):
-    """Beats after every call of ``session.run``."""
+    """Writes a heartbeat after every call of ``session.run``."""
 
     def __init__(self, heartbeat: Heartbeat, phase: str):
-        """Beat for a session.
+        """Watch a session.
 
         Args:
-            heartbeat: of this process.
+            heartbeat: Heartbeat of this process.
             phase: ``train`` or ``evaluate``.
         """
         self._heartbeat, self._phase = heartbeat, phase
 
     def begin(self) -> None:
-        """Note that a session starts: compiling its graph may take long."""
+        """Note that a session starts; compiling its graph may take minutes."""
         self._heartbeat.beat("start")
 
     def after_run(self, run_context: Any, run_values: Any) -> None:

@@ -1,4 +1,4 @@
-"""Saves checkpoints on rank 0, by steps, by the clock and at the end."""
+"""The hook that saves checkpoints by steps, by the clock and at the end."""
 
 import time
 from typing import Any, Optional
@@ -10,16 +10,20 @@ from alexnet_estimator.hooks.progress import StepClock
 
 
 class SaveHook(tf.train.SessionRunHook):
-    """Calls ``checkpoints.save``; made on every rank, so that graphs are the same."""
+    """Saves checkpoints on rank 0.
+
+    Every rank makes this hook, because its saver is a part of the graph and the graphs
+    of all ranks have to be the same.
+    """
 
     def __init__(self, model_dir: str, train: Config, clock: StepClock, is_chief: bool):
         """Save a training session.
 
         Args:
-            model_dir: where checkpoints go.
-            train: the configuration's ``train`` section.
-            clock: told how long saving paused the steps.
-            is_chief: other ranks never save.
+            model_dir: Folder of the run.
+            train: Section ``train`` of the configuration.
+            clock: Clock of the steps, from which the time of saving is taken out.
+            is_chief: Whether this is rank 0; the other ranks never save.
         """
         self._model_dir, self._train = model_dir, train
         self._clock, self._is_chief = clock, is_chief
@@ -32,7 +36,7 @@ class SaveHook(tf.train.SessionRunHook):
         self._step = tf.train.get_or_create_global_step()
 
     def after_create_session(self, session: tf.Session, coord: Any) -> None:
-        """Note where the session starts: that step need not be saved again."""
+        """Note the first step, which need not be saved again."""
         start = self._read_step(session)
         self._last_saved = start if start > 0 else None
         self._last_time = time.monotonic()
@@ -57,7 +61,8 @@ class SaveHook(tf.train.SessionRunHook):
             return True
         every_steps = self._train.save_every_steps
         if not every_steps:
-            return False  # The session is not asked for the step after each one.
+            # Reading the step takes a call of session.run after every step.
+            return False
         return self._read_step(session) - (self._last_saved or 0) >= every_steps
 
     def _save(self, session: tf.Session, step: int) -> None:

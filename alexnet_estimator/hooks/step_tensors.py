@@ -1,4 +1,4 @@
-"""The scalars of a training step that hooks look at."""
+"""The scalars of a training step that hooks read."""
 
 from typing import NamedTuple
 
@@ -9,13 +9,13 @@ class StepTensors(NamedTuple):
     """Scalar tensors of the training graph.
 
     Attributes:
-        step: int64, the global step.
-        loss: float32, mean cross-entropy of this rank's batch.
-        learning_rate: float32.
-        gradient_norm: float32, over all weights, averaged over ranks, before clipping
-            and weight decay.
-        loss_scale: float32, 1 without loss scaling.
-        num_skipped: int64, steps skipped for overflow so far.
+        step: Global step, int64.
+        loss: Mean cross-entropy of this rank's batch, float32.
+        learning_rate: Learning rate of the step, float32.
+        gradient_norm: Norm of all gradients, averaged over the ranks, before clipping
+            and weight decay, float32.
+        loss_scale: Factor of the loss, 1 without loss scaling, float32.
+        num_skipped: Number of steps skipped so far because of overflow, int64.
     """
 
     step: tf.Tensor

@@ -1,7 +1,10 @@
-"""Stops all ranks at the same step when any of them is asked to."""
+"""An orderly stop of all ranks at the same step."""
 
 import contextlib
+import ctypes
+import os
 import signal
+import threading
 from typing import Any, Callable, Iterator, List, Sequence
 
 from alexnet_estimator.engine.graph_mode import tf
@@ -10,11 +13,12 @@ SumOverRanks = Callable[[Sequence[float]], List[float]]
 
 
 class StopRequest:
-    """Whether this process has been asked to stop, and whether all ranks know.
+    """Whether somebody has asked this process, or any rank, to stop.
 
     Attributes:
-        is_received: a signal has come to this rank.
-        is_agreed: all ranks have learned of some rank's signal, at the same step.
+        is_received: Whether a signal has reached this process.
+        is_agreed: Whether all ranks know, since the same step, that one of them has
+            received a signal.
     """
 
     def __init__(self) -> None:
@@ -23,45 +27,64 @@ class StopRequest:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator["StopRequest"]:
-        """Note SIGINT and SIGTERM; the second one ends the process at once.
+        """Note SIGINT, SIGTERM and SIGHUP; a second one ends the process at once.
 
-        The launcher asks with SIGUSR2, since its request may follow a SIGTERM that all
-        processes have got, and is no second one.
+        The launcher asks with SIGUSR2, which does not count as a second request: it may
+        follow a SIGTERM that all processes have received.
         """
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+        numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2]
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+            numbers.remove(signal.SIGHUP)  # The job was started with nohup.
         previous = [signal.signal(number, self._receive) for number in numbers]
+        # Python calls handlers between two of its instructions only, which may never
+        # come inside of TensorFlow.  The interpreter writes the number of every signal
+        # into this pipe at once, so the second request is seen by a thread.
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        wakeup = signal.set_wakeup_fd(writing)
+        threading.Thread(target=_end_at_second, args=[reading], daemon=True).start()
         try:
             yield self
         finally:
+            signal.set_wakeup_fd(wakeup)
+            os.close(writing)
             for number, handler in zip(numbers, previous):
                 signal.signal(number, handler)
 
     def _receive(self, number: int, frame: Any) -> None:
         self.is_received = True
-        if number == signal.SIGUSR2:
-            return
-        for other in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(other, signal.SIG_DFL)
+
+
+def _end_at_second(reading: int) -> None:
+    """End the process when the pipe delivers the second request of a user."""
+    num_requests = 0
+    with open(reading, "rb", buffering=0) as pipe:
+        for (number,) in iter(lambda: pipe.read(1), b""):
+            num_requests += number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            if num_requests == 2:
+                # Only the main thread may call signal.signal.
+                ctypes.CDLL(None).signal(number, None)
+                os.kill(os.getpid(), number)
 
 
 class AgreedStop(tf.train.SessionRunHook):
-    """After every step, asks all ranks whether one of them has to stop.
+    """Asks all ranks after every step whether one of them has to stop.
 
-    The sum over ranks is a barrier, so all see the request after the same step; the
-    session ends in an orderly way, and its saving hook saves that step.
+    The sum over ranks is a barrier, so all ranks see the request after the same step.
+    The session then ends in an orderly way, and its saving hook saves that step.
     """
 
     def __init__(self, request: StopRequest, sum_over_ranks: SumOverRanks):
-        """Stop a session.
+        """Watch a session.
 
         Args:
-            request: of this process.
-            sum_over_ranks: of the runtime.
+            request: Request of this process.
+            sum_over_ranks: Sums of the runtime.
         """
         self._request, self._sum_over_ranks = request, sum_over_ranks
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
-        """End the session where any rank has been asked to stop."""
+        """End the session if any rank has been asked to stop."""
         if self._sum_over_ranks([float(self._request.is_received)])[0] > 0:
             self._request.is_agreed = True
             run_context.request_stop()

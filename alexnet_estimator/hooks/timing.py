@@ -1,4 +1,4 @@
-"""When steps ended, and what a traced step did: the raw material of ``benchmark``."""
+"""When steps ended and what a traced step did: the raw data of ``benchmark``."""
 
 import time
 from typing import Any, Callable, List, NamedTuple, Optional
@@ -8,13 +8,15 @@ from alexnet_estimator.engine.graph_mode import tf
 Clock = Callable[[], float]
 
 
-class TimingPlan(NamedTuple):
-    """How many calls of ``session.run`` are for what, in this order.
+class CallCounts(NamedTuple):
+    """How many calls of ``session.run`` serve which purpose, in this order.
 
     Attributes:
-        num_warmup: left out, at least 1: the first one compiles and fills buffers.
-        num_measured: make the window, at least 1.
-        num_traced: slowed down by tracing, and therefore behind the window.
+        num_warmup: Number of calls that are not measured, at least 1: the first one
+            compiles and fills buffers.
+        num_measured: Number of calls in the measured window, at least 1.
+        num_traced: Number of calls after the window whose operations are traced, which
+            slows them down.
     """
 
     num_warmup: int
@@ -23,7 +25,7 @@ class TimingPlan(NamedTuple):
 
     @property
     def num_calls(self) -> int:
-        """All of them."""
+        """Number of all calls."""
         return sum(self)
 
 
@@ -31,8 +33,8 @@ class Tick(NamedTuple):
     """The end of a call.
 
     Attributes:
-        wall_secs: on a clock that never goes back.
-        cpu_secs: spent by all threads of this process so far.
+        wall_secs: Seconds on a clock that never goes back.
+        cpu_secs: Seconds that all threads of this process have computed so far.
     """
 
     wall_secs: float
@@ -42,19 +44,19 @@ class Tick(NamedTuple):
 class TimingHook(tf.train.SessionRunHook):
     """Notes the end of every call, traces the last ones, then ends the session.
 
-    It has to be the last hook, so that what the others do counts as part of a step.
+    It has to be the last hook, so that the work of the others counts as part of a step.
 
     Attributes:
-        ticks: of the window: its beginning, which is the end of the warm-up, and the
-            ends of the measured calls.
+        ticks: Beginning of the window (the end of the warm-up) and the ends of the
+            measured calls.
         traces: StepStats of the traced calls.
-        traced_secs: wall time of the traced calls.
-        waiting_secs: of that, the time within ``IteratorGetNext``.
+        traced_secs: Wall time of the traced calls.
+        waiting_secs: Part of that time in which ``IteratorGetNext`` waited.
     """
 
     def __init__(
         self,
-        plan: TimingPlan,
+        counts: CallCounts,
         trace_level: int = tf.RunOptions.SOFTWARE_TRACE,
         wall_clock: Clock = time.perf_counter,
         cpu_clock: Clock = time.process_time,
@@ -62,12 +64,13 @@ class TimingHook(tf.train.SessionRunHook):
         """Time a session.
 
         Args:
-            plan: numbers of calls.
-            trace_level: of RunOptions; only FULL_TRACE sees a GPU's kernels.
-            wall_clock: seconds.
-            cpu_clock: seconds of all threads.
+            counts: Numbers of calls.
+            trace_level: Trace level of RunOptions; only FULL_TRACE sees the kernels of
+                a GPU.
+            wall_clock: Clock of wall time, in seconds.
+            cpu_clock: Clock of the time that all threads have computed, in seconds.
         """
-        self._plan, self._trace_level = plan, trace_level
+        self._counts, self._trace_level = counts, trace_level
         self._wall_clock, self._cpu_clock = wall_clock, cpu_clock
         self._ends: List[Tick] = []
         self.traces: List[Any] = []
@@ -76,16 +79,16 @@ class TimingHook(tf.train.SessionRunHook):
     @property
     def ticks(self) -> List[Tick]:
         """Return the beginning of the window and the ends of its calls."""
-        first = self._plan.num_warmup - 1
-        return self._ends[first : first + self._plan.num_measured + 1]
+        first = self._counts.num_warmup - 1
+        return self._ends[first : first + self._counts.num_measured + 1]
 
     def begin(self) -> None:
-        """Find the operators that wait for input."""
+        """Find the operations that wait for input."""
         operations = tf.get_default_graph().get_operations()
         self._waiting = {op.name for op in operations if op.type == "IteratorGetNext"}
 
     def before_run(self, run_context: Any) -> Optional[tf.train.SessionRunArgs]:
-        """Ask for a trace behind the window."""
+        """Request a trace after the window."""
         if not self._is_tracing():
             return None
         options = tf.RunOptions(trace_level=self._trace_level)
@@ -96,19 +99,17 @@ class TimingHook(tf.train.SessionRunHook):
         is_traced = self._is_tracing()
         self._ends.append(Tick(self._wall_clock(), self._cpu_clock()))
         if is_traced:
-            self._note_trace(run_values.run_metadata.step_stats)
-        if len(self._ends) == self._plan.num_calls:
+            step_stats = run_values.run_metadata.step_stats
+            self.traces.append(step_stats)
+            self.traced_secs += self._ends[-1].wall_secs - self._ends[-2].wall_secs
+            self.waiting_secs += sum(
+                node.all_end_rel_micros / 1e6
+                for device in step_stats.dev_stats
+                for node in device.node_stats
+                if node.node_name in self._waiting
+            )
+        if len(self._ends) == self._counts.num_calls:
             run_context.request_stop()
 
     def _is_tracing(self) -> bool:
-        return len(self._ends) >= self._plan.num_warmup + self._plan.num_measured
-
-    def _note_trace(self, step_stats: Any) -> None:
-        self.traces.append(step_stats)
-        self.traced_secs += self._ends[-1].wall_secs - self._ends[-2].wall_secs
-        self.waiting_secs += sum(
-            node.all_end_rel_micros / 1e6
-            for device in step_stats.dev_stats
-            for node in device.node_stats
-            if node.node_name in self._waiting
-        )
+        return len(self._ends) >= self._counts.num_warmup + self._counts.num_measured

@@ -1,8 +1,8 @@
 """From records to batches: sharded by rank, augmented, reproducible at every step.
 
-What a rank reads at a step is a function of (seed, rank, step) alone: shuffling is
-seeded by the epoch and augmentation by the position of the image, so that an
-interrupted run continues with the images that it would have seen.
+What a rank reads at a step is a function of (seed, rank, step) alone: the epoch seeds
+the shuffling, and the position of the image in the stream seeds its augmentation, so
+that an interrupted run continues with the images that it would have seen.
 
 A training batch is ``({"image": uint8 [batch, size, size, 3], RGB}, int32 [batch])``;
 with colour noise there is also ``"colour_offset"``, float32 [batch, 3].  An evaluation
@@ -11,7 +11,7 @@ batch has ``"weight"`` as well, float32 [batch]: 1 for an image, 0 for padding. 
 [batch, 10, size, size, 3]: the views of each picture.
 """
 
-from typing import Callable, Dict, Iterator, Sequence, Tuple, TypeVar
+from typing import Callable, Dict, Iterator, Sequence, Tuple
 
 import numpy as np
 
@@ -40,32 +40,25 @@ from alexnet_estimator.records.dataset import Dataset
 
 MAX_EPOCHS = 1 << 31
 Features = Dict[str, tf.Tensor]
-MakeBatches = TypeVar("MakeBatches", bound=Callable[..., tf.data.Dataset])
+# The functions below write conditions as graph operations, so AutoGraph has nothing to
+# convert; left to itself, it would read the whole pipeline for more than a second.
+_without_autograph = tf.autograph.experimental.do_not_convert
 
 
-def _as_written(function: MakeBatches) -> MakeBatches:
-    """Keep AutoGraph from what a function makes.
-
-    Conditions of the graph are written as such: it would read all functions of the
-    pipeline, for a second and more at every start, and find nothing to convert.
-    """
-    return tf.autograph.experimental.do_not_convert(function)
-
-
-@_as_written
+@_without_autograph
 def train_batches(
     dataset: Dataset, data: Config, reader: Reader, start_step: int
 ) -> tf.data.Dataset:
     """Return endless training batches from a global step on.
 
     Args:
-        dataset: what ``records`` opened, or ``synthetic_dataset``.
-        data: the configuration's ``data`` section.
-        reader: this rank.
-        start_step: the global step of the first batch.
+        dataset: Data set that ``records`` opened, or ``synthetic_dataset``.
+        data: Section ``data`` of the configuration.
+        reader: This rank and its batch size.
+        start_step: Global step of the first batch.
 
     Raises:
-        DataError: there are fewer images than ranks.
+        DataError: There are fewer images than ranks.
     """
     if data.synthetic:
         return synthetic_batches(dataset, data, reader)
@@ -81,15 +74,12 @@ def train_batches(
     epoch, position = divmod(first_image, sum(part.take for part in slices))
     seed = mix(reader.seed, reader.rank)
 
-    def read_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        return shuffled_records(slices, data, seed, epoch)
-
     def decode(index: tf.Tensor, record: tf.Tensor) -> Tuple[Features, tf.Tensor]:
         return _training_example(record, [seed, index], dataset, data)
 
     images = (
         tf.data.Dataset.range(epoch, MAX_EPOCHS)
-        .flat_map(read_epoch)
+        .flat_map(lambda epoch: shuffled_records(slices, data, seed, epoch))
         .skip(position)
         .apply(tf.data.experimental.enumerate_dataset(first_image))
         .map(decode, num_parallel_calls=_decode_threads(data))
@@ -97,14 +87,14 @@ def train_batches(
     return _batch_ahead(images, reader.batch_size, data)
 
 
-@_as_written
+@_without_autograph
 def eval_batches(
     dataset: Dataset, data: Config, reader: Reader, split_name: str = "validation"
 ) -> tf.data.Dataset:
     """Return batches that hold every image of this rank's part exactly once.
 
-    The last ones are filled up with black images of weight 0, so that shapes are static
-    and all ranks make the same number of steps.
+    Black images of weight 0 fill up the last batches, so that shapes are static and all
+    ranks make the same number of steps.
     """
     num_images = dataset.splits[split_name].num_images
     num_steps = num_eval_steps(num_images, reader)
@@ -132,18 +122,18 @@ def eval_batches(
     return _batch_ahead(images, reader.batch_size, data)
 
 
-@_as_written
+@_without_autograph
 def picture_batches(
     read_pictures: Callable[[], Iterator[bytes]], data: Config, batch_size: int
 ) -> tf.data.Dataset:
     """Return batches ``{"image"}`` of pictures without labels, as evaluation sees them.
 
-    The last batch is filled up with black ones, so that shapes are static.
+    Black images fill up the last batch, so that shapes are static.
 
     Args:
-        read_pictures: yields encoded pictures.
-        data: the configuration's ``data`` section.
-        batch_size: pictures in a batch.
+        read_pictures: Function that yields encoded pictures.
+        data: Section ``data`` of the configuration.
+        batch_size: Number of pictures in a batch.
     """
 
     def decode(encoded: tf.Tensor) -> Features:
@@ -160,14 +150,17 @@ def picture_batches(
 
 
 def normalise(features: Features, mean_rgb: Sequence[float], data: Config) -> tf.Tensor:
-    """Turn a batch's images into the model's input, on the device that computes.
+    """Turn the images of a batch into the input of the network.
 
     Returns:
         float32 [batch, size, size, 3]: mean subtracted, divided by ``pixel_scale``, in
-        ``channel_order``.  The views of a picture follow each other.
+        ``channel_order``.  With ten views of each picture, they follow each other.
     """
+    # This runs in the model function, on the device: uint8 images take a quarter of
+    # the memory and of the transfer.
     images = tf.cast(features["image"], tf.float32)
     if images.shape.ndims == 5:
+        # [batch, 10, size, size, 3] -> [batch * 10, size, size, 3]
         images = tf.reshape(images, [-1, *images.shape.as_list()[2:]])
     pixels = images - tf.constant(mean_rgb, tf.float32)
     if "colour_offset" in features:
@@ -180,12 +173,12 @@ def normalise(features: Features, mean_rgb: Sequence[float], data: Config) -> tf
 def _training_example(
     record: tf.Tensor, seed: list, dataset: Dataset, data: Config
 ) -> Tuple[Features, tf.Tensor]:
-    """Decode and augment one record; ``seed`` is this image's own (2 integers)."""
+    """Decode and augment one record; ``seed`` belongs to this image (2 integers)."""
     encoded, label = parse(record, dataset.label_offset)
     if not data.use_augmentation:
         image = decode_for_eval(encoded, data.image_size, dataset.short_side)
         return {"image": image}, label
-    # Independent numbers: where the crop is (y, x), whether to flip, the crop's size.
+    # Four independent numbers: place of the crop (y, x), flip, size of the crop.
     random = tf.random.stateless_uniform([4], seed)
     least, most = data.crop_fractions
     fraction = least if least == most else least + (most - least) * random[3]
@@ -198,17 +191,17 @@ def _training_example(
 
 
 def _colour_offset(seed: list, dataset: Dataset, data: Config) -> tf.Tensor:
-    """Return multiples of the principal components of RGB (section 4.1), float32 [3].
+    """Return a random colour along the principal components of RGB, float32 [3].
 
-    Each component is multiplied by its eigenvalue (of colours in [0, 255], as in the
-    paper's reference: the standard deviation along it) and a normal number.
+    Krizhevsky et al., 2012, section 4.1: each component is multiplied by the standard
+    deviation of the training colours along it (in [0, 255]) and by a normal number.
     """
     variances, components = np.linalg.eigh(np.array(dataset.rgb_covariance))
-    # Which of both signs a component has differs between builds of numpy.
+    # Builds of numpy differ in the sign of a component, which would change the colours.
     largest = np.abs(components).argmax(axis=0)
     components = components * np.sign(components[largest, range(3)])
     deviations = np.sqrt(np.maximum(variances, 0)) * data.colour_noise_std
-    # Not the seed of crop and flip: equal seeds give related numbers.
+    # Crop and flip have another seed, because equal seeds give related numbers.
     normal = tf.random.stateless_normal([3], [-1 - seed[0], seed[1]])
     weighted = normal * tf.constant(deviations, tf.float32)
     return tf.linalg.matvec(tf.constant(components, tf.float32), weighted)
@@ -217,10 +210,11 @@ def _colour_offset(seed: list, dataset: Dataset, data: Config) -> tf.Tensor:
 def _batch_ahead(
     images: tf.data.Dataset, batch_size: int, data: Config
 ) -> tf.data.Dataset:
-    """Return full batches, prepared ahead of the step that takes them."""
+    """Return full batches that are prepared before the step needs them."""
     options = tf.data.Options()
     threads = options.experimental_threading if engine.is_1_15() else options.threading
-    # Not those of the session: it may have one, however many cores there are.
+    # With the threads of the session, which may be one, decoding and the step would
+    # wait for each other.
     threads.private_threadpool_size = data.decode_threads or machine.num_cores()
     batches = images.batch(batch_size, drop_remainder=True)
     return batches.prefetch(data.prefetch_batches).with_options(options)

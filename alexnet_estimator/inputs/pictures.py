@@ -1,6 +1,5 @@
 """Decoding and cropping of one picture, in the graph."""
 
-import functools
 from typing import Callable, List, Union
 
 import numpy as np
@@ -10,9 +9,9 @@ from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.records.pictures import MAX_PIXELS
 from alexnet_estimator.schema import CROP_FRACTION
 
-# From a picture's height and width, int32 [2], to the side of a square.
+# Function from the height and width of a picture, int32 [2], to the side of a square.
 SideOf = Callable[[tf.Tensor], Union[int, tf.Tensor]]
-# Of crops between top and bottom, left and right: the corners and the centre.
+# Places of the corners and the centre between top and bottom, left and right.
 _CROP_POSITIONS = ((0, 0), (0, 0.9999), (0.9999, 0), (0.9999, 0.9999), (0.5, 0.5))
 _NUM_VIEWS = 10
 
@@ -30,8 +29,9 @@ def decode_views(encoded: tf.Tensor, data: Config, short_side: int = 0) -> tf.Te
     """Decode one picture's bytes for evaluation or prediction; see ``crop``.
 
     Returns:
-        uint8 of ``views_shape``: the central crop, or with ``use_ten_crop`` those of
-        the corners and the centre, and their mirror images (section 4.1).
+        uint8 of ``views_shape``: the central crop, or with ``use_ten_crop`` the crops
+        of the corners and the centre and their mirror images (Krizhevsky et al., 2012,
+        section 4.1).
     """
     if not data.use_ten_crop:
         return decode_for_eval(encoded, data.image_size, short_side)
@@ -54,10 +54,8 @@ def views_shape(data: Config) -> List[int]:
 
 
 def eval_batch_size(data: Config, batch_size: int) -> int:
-    """Return the pictures in a batch that has ``batch_size`` images, views included."""
-    if not data.use_ten_crop:
-        return batch_size
-    return max(1, batch_size // _NUM_VIEWS)
+    """Return the number of pictures whose views make a batch of this size."""
+    return max(1, batch_size // _NUM_VIEWS) if data.use_ten_crop else batch_size
 
 
 def crop(
@@ -70,25 +68,31 @@ def crop(
     """Cut a square out of an encoded picture, decoding no more than needed.
 
     Args:
-        encoded: string scalar, JPEG (or PNG, GIF, BMP in records from elsewhere).
-        position: float32 [2] in [0, 1): where between top and bottom, left and right.
-        size: of the result.
-        fraction: the square's side, of the picture's short side.
-        short_side: of the picture, where it is known to be a JPEG that ``convert`` has
-            made; 0: nothing is known.
+        encoded: File content of a JPEG (or of a PNG, GIF, BMP in records from other
+            programs), string scalar.
+        position: Place between top and bottom, left and right, float32 [2] in [0, 1).
+        size: Side of the result, in pixels.
+        fraction: Side of the square as a fraction of the picture's short side.
+        short_side: Short side of the picture if it is a JPEG that ``convert`` made;
+            0 if nothing is known.
 
     Returns:
         uint8 [size, size, 3], resized only where the square has another side.
     """
-    if _is_side(size, short_side, fraction):
-        # Neither kind nor size to find out: a tenth of the time.
+    is_known = short_side > 0 and not tf.is_tensor(fraction)
+    if is_known and round(short_side * fraction) == size:
+        # Nothing to find out and to resize: this takes a tenth of the time.
         image = _cut_jpeg(encoded, position, lambda sides: size)
     else:
-        square = functools.partial(_square, fraction=fraction)
+
+        def side_of(sides: tf.Tensor) -> tf.Tensor:
+            side = tf.cast(tf.reduce_min(sides), tf.float32) * fraction
+            return tf.cast(tf.round(side), tf.int32)
+
         image = tf.cond(
             tf.io.is_jpeg(encoded),
-            lambda: _cut_jpeg(encoded, position, square),
-            lambda: _cut_other(encoded, position, square),
+            lambda: _cut_jpeg(encoded, position, side_of),
+            lambda: _cut_other(encoded, position, side_of),
         )
         fits = tf.equal(tf.shape(image)[0], size)
         image = tf.cond(fits, lambda: image, lambda: _resize(image, size))
@@ -96,51 +100,40 @@ def crop(
     return image
 
 
-def _is_side(size: int, short_side: int, fraction: Union[float, tf.Tensor]) -> bool:
-    """Return whether squares are known to have this side without resizing."""
-    is_known = short_side > 0 and not tf.is_tensor(fraction)
-    return bool(is_known and round(short_side * fraction) == size)
-
-
 def _cut_jpeg(encoded: tf.Tensor, position: tf.Tensor, side_of: SideOf) -> tf.Tensor:
     """Cut a square out of a JPEG; ``side_of`` returns its side."""
     sides = _bounded(tf.io.extract_jpeg_shape(encoded)[:2])
     window = _window(sides, position, side_of(sides))
-    # The fast DCT differs from the exact one by a grey level or two.
+    # The fast inverse DCT differs from the exact one by one or two grey levels.
     return tf.io.decode_and_crop_jpeg(
         encoded, window, channels=3, dct_method="INTEGER_FAST"
     )
 
 
 def _cut_other(encoded: tf.Tensor, position: tf.Tensor, side_of: SideOf) -> tf.Tensor:
-    """Decode another picture, and cut a square out of it."""
+    """Cut a square out of a PNG, the first picture of a GIF, or a BMP."""
     with tf.control_dependencies([_bounded(_declared_sides(encoded))]):
-        picture = _decode_other(tf.identity(encoded))
-    sides = tf.shape(picture)[:2]
-    window = _window(sides, position, side_of(sides))
-    top, left, side, _ = tf.unstack(window)
-    return picture[top : top + side, left : left + side]
-
-
-def _decode_other(encoded: tf.Tensor) -> tf.Tensor:
-    """Decode a PNG, the first picture of a GIF, or a BMP; uint8 [height, width, 3]."""
-    # Not tf.io.decode_image: TF 2.15 makes an operator of it that 1.15 cannot load.
+        encoded = tf.identity(encoded)
+    # tf.io.decode_image of TF 2.15 makes an operation that 1.15 cannot load.
     start = tf.strings.substr(encoded, 0, 2)
-    return tf.case(
+    picture = tf.case(
         [
             (tf.equal(start, "GI"), lambda: tf.io.decode_gif(encoded)[0]),
             (tf.equal(start, "BM"), lambda: tf.io.decode_bmp(encoded, channels=3)),
         ],
         default=lambda: tf.io.decode_png(encoded, channels=3),
     )
+    sides = tf.shape(picture)[:2]
+    top, left, side, _ = tf.unstack(_window(sides, position, side_of(sides)))
+    return picture[top : top + side, left : left + side]
 
 
 def _declared_sides(encoded: tf.Tensor) -> tf.Tensor:
     """Return the sides, int64 [2], that the header of a PNG or GIF declares.
 
-    A BMP has zeros there: it cannot be larger than its file.
+    For a BMP the result means nothing, but a BMP cannot be larger than its file.
     """
-    # Not tf.strings.substr: TF 1.15 crashes where it reports that a string is short.
+    # tf.strings.substr of TF 1.15 crashes when it reports that a string is too short.
     content = tf.io.decode_raw(encoded, tf.uint8)
     header = tf.concat([content, tf.zeros([24], tf.uint8)], axis=0)[:24]
     header = tf.cast(header, tf.int64)
@@ -155,9 +148,9 @@ def _declared_sides(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _bounded(sides: tf.Tensor) -> tf.Tensor:
-    """Return a picture's sides; fail where it would not fit into memory."""
+    """Return the sides of a picture; fail if it does not fit into memory."""
     num_pixels = tf.reduce_prod(tf.cast(sides, tf.int64))
-    # Not tf.debugging: it would add a branch, as slow as all else here.
+    # tf.debugging.assert_* would add a branch, which takes as long as all the rest.
     check = tf.raw_ops.Assert(
         condition=num_pixels <= MAX_PIXELS, data=["too many pixels", num_pixels]
     )
@@ -165,23 +158,17 @@ def _bounded(sides: tf.Tensor) -> tf.Tensor:
         return tf.identity(sides)
 
 
-def _square(sides: tf.Tensor, fraction: Union[float, tf.Tensor]) -> tf.Tensor:
-    """Return the side, int32 scalar, of a square of a picture with these sides."""
-    side = tf.cast(tf.reduce_min(sides), tf.float32) * fraction
-    return tf.cast(tf.round(side), tf.int32)
-
-
 def _window(
     sides: tf.Tensor, position: tf.Tensor, side: Union[int, tf.Tensor]
 ) -> tf.Tensor:
     """Return the crop window (top, left, side, side), int32 [4]."""
     room = tf.cast(sides - (side - 1), tf.float32)
-    # Casting rounds down.
+    # The cast rounds down.
     top_left = tf.cast(position * room, tf.int32)
     return tf.concat([top_left, [side, side]], axis=0)
 
 
 def _resize(image: tf.Tensor, size: int) -> tf.Tensor:
-    """Resize to ``size``; averaging areas, which leaves no aliases when shrinking."""
+    """Resize to ``size`` by averaging areas, so that shrinking makes no aliases."""
     resized = tf.image.resize_area(image[tf.newaxis], [size, size])[0]
     return tf.cast(tf.round(resized), tf.uint8)

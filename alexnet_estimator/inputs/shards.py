@@ -1,4 +1,4 @@
-"""Which records a rank reads, and in which order."""
+"""The records that a rank reads, and their order."""
 
 import os
 from typing import List, NamedTuple, Sequence, Tuple
@@ -19,13 +19,13 @@ class Slice(NamedTuple):
 
 
 class Reader(NamedTuple):
-    """Who reads: one rank's part and how it is batched.
+    """A rank that reads its part of the data in batches.
 
     Attributes:
-        rank: from 0.
-        num_ranks: that share the split.
-        batch_size: images in a batch of this rank.
-        seed: of shuffling, augmentation and synthetic images.
+        rank: Number of the rank, from 0.
+        num_ranks: Number of ranks that share the data.
+        batch_size: Number of images in a batch of this rank.
+        seed: Seed of shuffling, augmentation and synthetic images.
     """
 
     rank: int
@@ -35,11 +35,11 @@ class Reader(NamedTuple):
 
 
 def part_edges(num_records: int, num_parts: int) -> List[int]:
-    """Return where parts begin, whose sizes differ by one at most, and the last ends.
+    """Return the edges (one more than parts) of parts whose sizes differ by at most 1.
 
     Args:
-        num_records: cut into parts.
-        num_parts: one less than there are edges.
+        num_records: Number of records that are cut into parts.
+        num_parts: Number of parts.
     """
     return [num_records * part // num_parts for part in range(num_parts + 1)]
 
@@ -49,14 +49,14 @@ def slices_of_rank(
 ) -> List[Slice]:
     """Return this rank's part of the files.
 
-    The records of all files, in order, are cut at ``part_edges``, so parts are
+    The records of all files, in order, are cut at ``part_edges``, so the parts are
     disjoint, complete and even for any number of ranks and files.  A rank opens only
-    the files that its part touches.
+    the files that contain records of its part.
 
     Args:
-        shards: (path, number of records) of every file.
-        rank: from 0.
-        num_ranks: parts.
+        shards: Path and number of records of every file.
+        rank: Number of the rank, from 0.
+        num_ranks: Number of parts.
     """
     total = sum(count for _, count in shards)
     first, end = part_edges(total, num_ranks)[rank : rank + 2]
@@ -70,7 +70,7 @@ def slices_of_rank(
 
 
 def num_eval_steps(num_images: int, reader: Reader) -> int:
-    """Return the steps in which every rank has read its part: the same on all."""
+    """Return the number of steps, equal on all ranks, in which each reads its part."""
     largest_part = -(-num_images // reader.num_ranks)
     return -(-largest_part // reader.batch_size)
 
@@ -94,13 +94,19 @@ def as_dataset(slices: Sequence[Slice]) -> tf.data.Dataset:
 
 
 def read(slices: tf.data.Dataset, data: Config) -> tf.data.Dataset:
-    """Return the records (string scalars) of slices, several files at a time."""
+    """Return the records (string scalars) of slices, several files at a time.
+
+    A file that has lost records since its manifest was written delivers empty ones
+    instead, which ``parse`` refuses.  Without them an epoch would silently be shorter,
+    and an epoch without any record would be repeated for ever.
+    """
 
     def read_slice(
         path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor
     ) -> tf.data.Dataset:
         records = tf.data.TFRecordDataset(path, buffer_size=1 << 20)
-        return records.skip(skip).take(take)
+        empty = tf.data.Dataset.from_tensors(b"").repeat()
+        return records.skip(skip).concatenate(empty).take(take)
 
     return slices.interleave(
         read_slice, cycle_length=data.interleave_files, block_length=1
@@ -110,7 +116,7 @@ def read(slices: tf.data.Dataset, data: Config) -> tf.data.Dataset:
 def shuffled_records(
     slices: Sequence[Slice], data: Config, seed: int, epoch: tf.Tensor
 ) -> tf.data.Dataset:
-    """Return one epoch's records: files shuffled, interleaved, records shuffled."""
+    """Return the records of one epoch: files shuffled, interleaved, and shuffled."""
     epoch_seed = seed + epoch
     files = as_dataset(slices).shuffle(
         max(len(slices), 1), seed=epoch_seed, reshuffle_each_iteration=False
@@ -121,7 +127,7 @@ def shuffled_records(
 
 
 def parse(record: tf.Tensor, label_offset: int) -> Tuple[tf.Tensor, tf.Tensor]:
-    """Return a record's encoded picture and its label from 0 (int32 scalar)."""
+    """Return the encoded picture of a record and its label from 0 (int32 scalar)."""
     parsed = tf.io.parse_single_example(
         record,
         {

@@ -1,4 +1,4 @@
-"""Made-up pictures with the signature of real ones."""
+"""Made-up images with the shapes and types of real ones."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ NUM_SYNTHETIC_IMAGES = 10_000
 
 
 def synthetic_dataset(data: Config) -> Dataset:
-    """Return the description of made-up data, in the form of a real one's."""
+    """Return the description of a made-up data set."""
     counts = [NUM_SYNTHETIC_IMAGES // data.synthetic_classes] * data.synthetic_classes
     counts[0] += NUM_SYNTHETIC_IMAGES - sum(counts)
     shard = Shard(file="synthetic", num_images=sum(counts), num_bytes=0, sha256="")
@@ -29,7 +29,7 @@ def synthetic_dataset(data: Config) -> Dataset:
 def synthetic_batches(
     dataset: Dataset, data: Config, reader: Reader
 ) -> tf.data.Dataset:
-    """Return one made-up batch again and again."""
+    """Return one made-up batch endlessly."""
     generator = np.random.RandomState(mix(reader.seed, reader.rank))
     shape = [reader.batch_size, data.image_size, data.image_size, 3]
     features = {"image": generator.randint(0, 256, shape).astype(np.uint8)}
@@ -40,7 +40,7 @@ def synthetic_batches(
 def with_weights(
     batches: tf.data.Dataset, num_steps: int, num_padding: int, batch_size: int
 ) -> tf.data.Dataset:
-    """Return the first batches; the last ``num_padding`` images have weight 0."""
+    """Return the first batches, whose last ``num_padding`` images have weight 0."""
     weights = np.ones([num_steps * batch_size], np.float32)
     weights[len(weights) - num_padding :] = 0
     weights = tf.data.Dataset.from_tensor_slices(weights.reshape([-1, batch_size]))

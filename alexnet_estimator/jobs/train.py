@@ -14,7 +14,7 @@ from alexnet_estimator.errors import StopRequested
 from alexnet_estimator.hooks.guard import FiniteGuard
 from alexnet_estimator.hooks.heartbeat import Heartbeat, HeartbeatHook
 from alexnet_estimator.hooks.metrics_log import MetricsLog
-from alexnet_estimator.hooks.progress import ProgressHook, ProgressPlan, StepClock
+from alexnet_estimator.hooks.progress import ProgressHook, StepClock, TrainingAmounts
 from alexnet_estimator.hooks.saving import SaveHook
 from alexnet_estimator.hooks.step_tensors import StepTensors
 from alexnet_estimator.hooks.stopping import AgreedStop, StopRequest
@@ -300,7 +300,7 @@ def watching_hooks(
         is_shown: whether people see the progress.
     """
     precision = run.config.precision
-    plan = ProgressPlan(
+    amounts = TrainingAmounts(
         run.total_steps,
         run.steps_per_epoch,
         run.global_batch_size,
@@ -310,7 +310,7 @@ def watching_hooks(
     max_skipped = max(1, precision.max_skipped_steps // run.runtime.steps_per_call)
     return [
         FiniteGuard(tensors, skips_overflow, max_skipped, run.model_dir),
-        ProgressHook(tensors, log, clock, plan, is_shown),
+        ProgressHook(tensors, log, clock, amounts, is_shown),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Loss scaling: the rule, and its form for CPUs and GPUs.
+"""Loss scaling for CPUs and GPUs.
 
 Micikevicius et al., "Mixed Precision Training", ICLR 2018, section 3.2: the loss is
 multiplied by a scale so that small float16 gradients do not become zero; a step whose
@@ -6,24 +6,24 @@ gradients overflow is skipped.  On an NPU the vendor's managers follow the same 
 (``runtime/npu``).
 """
 
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple, Optional, Tuple
 
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 
-# All other modes compute something in float16, whose small gradients become zero.
+# All other modes compute in float16, in which small gradients become zero.
 FLOAT32_MODES = ("must_keep_origin_dtype", "force_fp32")
 
 
 class ScaledOptimizer(NamedTuple):
-    """An optimizer that scales the loss, and what its scaling does.
+    """An optimizer that scales the loss.
 
     Attributes:
-        optimizer: its ``compute_gradients`` gives unscaled gradients, and its
-            ``apply_gradients`` skips a step (weights, slots, global step) that
+        optimizer: Optimizer whose ``compute_gradients`` returns unscaled gradients and
+            whose ``apply_gradients`` skips a step (weights, slots, global step) that
             overflowed, unless scaling is off.
-        scale: float32 scalar, 1 where scaling is off.
-        num_skipped: int64 scalar, steps skipped so far, restarts included.
+        scale: Factor of the loss, float32 scalar; 1 if scaling is off.
+        num_skipped: Number of steps skipped so far, restarts included, int64 scalar.
     """
 
     optimizer: tf.train.Optimizer
@@ -32,7 +32,7 @@ class ScaledOptimizer(NamedTuple):
 
 
 def resolve_loss_scale(precision: Config) -> str:
-    """Return ``dynamic``, ``none`` or a number's text, also for ``auto``."""
+    """Return ``dynamic``, ``none`` or a number as text; ``auto`` is replaced."""
     if precision.loss_scale != "auto":
         return precision.loss_scale
     return "none" if precision.mode in FLOAT32_MODES else "dynamic"
@@ -41,12 +41,12 @@ def resolve_loss_scale(precision: Config) -> str:
 def scale_loss(optimizer: tf.train.Optimizer, precision: Config) -> ScaledOptimizer:
     """Wrap ``optimizer`` (already distributed) with the configured loss scaling.
 
-    The gradients that are tested for overflow are those averaged over the ranks, so
-    every rank takes the same decision.
+    The averaged gradients are tested for overflow, so every rank takes the same
+    decision.
 
     Args:
-        optimizer: averages gradients over the ranks.
-        precision: the configuration's ``precision`` section.
+        optimizer: Optimizer that averages gradients over the ranks.
+        precision: Section ``precision`` of the configuration.
     """
     kind = resolve_loss_scale(precision)
     if kind == "none":
@@ -75,13 +75,13 @@ class SkippingLossScale(tf.train.experimental.DynamicLossScale):
         """Make the variables.
 
         Args:
-            initial_scale: the first scale, or the only one.
-            settings: the ``precision`` section of a dynamic scale; None: fixed.
+            initial_scale: First value of the scale.
+            settings: Section ``precision`` of the configuration; None: the scale is
+                fixed.
         """
-        # The parent is needed for its type, by which MixedPrecisionLossScaleOptimizer
-        # knows that steps may be skipped; its variables are not.
+        # MixedPrecisionLossScaleOptimizer knows by the type DynamicLossScale that steps
+        # may be skipped.  Its own constructor would make variables that nobody needs.
         super(tf.train.experimental.DynamicLossScale, self).__init__()
-        self._config = {"initial_scale": initial_scale, "settings": settings}
         self._settings = settings
         with tf.variable_scope("loss_scale"):
             self._scale = _state("scale", initial_scale, tf.float32)
@@ -129,10 +129,6 @@ class SkippingLossScale(tf.train.experimental.DynamicLossScale):
         scale = tf.where(grows, grown, tf.where(falls, fallen, scale))
         restart = tf.logical_or(grows, falls)
         return tf.where(restart, zero, good), tf.where(restart, zero, bad), scale
-
-    def get_config(self) -> Dict[str, Any]:
-        """Return the arguments of the constructor."""
-        return self._config
 
 
 def _state(name: str, value: float, dtype: tf.DType) -> tf.Variable:

@@ -1,4 +1,4 @@
-"""The optimizers and the steps between gradients and weights."""
+"""The optimizers, and what happens to gradients on the way to them."""
 
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
@@ -17,10 +17,11 @@ def make_optimizer(
     """Return the configured optimizer.
 
     Args:
-        optim: the configuration's ``optim`` section.
-        learning_rate: float32 scalar.
-        is_warm: tells which variables have a learning rate of their own.
-        warm_factor: what theirs is multiplied by.
+        optim: Section ``optim`` of the configuration.
+        learning_rate: Learning rate, float32 scalar.
+        is_warm: Function that tells whether a variable has a learning rate of its own;
+            None if none has.
+        warm_factor: Factor of that learning rate.
     """
     optimizer = _bare_optimizer(optim, learning_rate)
     if is_warm is not None:
@@ -32,7 +33,7 @@ def make_optimizer(
 
 
 class _WrappingOptimizer(tf.train.Optimizer):
-    """Stands around another optimizer, which computes the gradients."""
+    """Wraps another optimizer, which computes the gradients."""
 
     def __init__(self, kind: str, optimizer: tf.train.Optimizer):
         super().__init__(use_locking=False, name=kind + optimizer.get_name())
@@ -46,7 +47,7 @@ class _WrappingOptimizer(tf.train.Optimizer):
 class TwoRateOptimizer(_WrappingOptimizer):
     """Trains some variables with one optimizer and the rest with another.
 
-    Scaling gradients instead would do nothing to Adam and LARS, which divide by them.
+    Scaling gradients instead would not change Adam and LARS, which divide by them.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class TwoRateOptimizer(_WrappingOptimizer):
     def apply_gradients(
         self,
         grads_and_vars: GradientsAndVariables,
-        global_step: Optional[tf.Variable] = None,
+        global_step: tf.Variable,
         name: Optional[str] = None,
     ) -> tf.Operation:
         """Apply each part's gradients with its optimizer, then count the step."""
@@ -70,8 +71,6 @@ class TwoRateOptimizer(_WrappingOptimizer):
         cold = [pair for pair in pairs if not self._is_warm(pair[1])]
         parts = [(self._optimizer, cold), (self._warm, warm)]
         updates = [optimizer.apply_gradients(part) for optimizer, part in parts if part]
-        if global_step is None:
-            return tf.group(*updates, name=name)
         with tf.control_dependencies(updates):
             return tf.assign_add(global_step, 1, name=name).op
 
@@ -102,15 +101,15 @@ class AveragingOptimizer(_WrappingOptimizer):
 
 
 class DecayingMomentumOptimizer(tf.train.MomentumOptimizer):
-    """Momentum, to whose slots the weight decay is added in place.
+    """Momentum that adds the weight decay to its slots in place.
 
     ``m = momentum * (m + decay / momentum * w) + gradient`` is
-    ``m = momentum * m + gradient + decay * w`` without temporaries as large as the
-    weights, which take a tenth of a rank's memory.
+    ``m = momentum * m + gradient + decay * w`` without temporary tensors as large as
+    the weights, which would take a tenth of the memory of a rank.
     """
 
     def __init__(self, learning_rate: tf.Tensor, momentum: float, decay: float):
-        """Take a momentum above 0."""
+        """Make the optimizer; ``momentum`` must be above 0."""
         super().__init__(learning_rate, momentum, name="Momentum")
         self._adder = tf.train.GradientDescentOptimizer(-decay / momentum)
 
@@ -134,15 +133,22 @@ def _bare_optimizer(optim: Config, learning_rate: tf.Tensor) -> tf.train.Optimiz
         )
     if optim.optimizer == "adam":
         return tf.train.AdamOptimizer(learning_rate, beta1=optim.momentum)
-    return _lars(optim, learning_rate)
+    # Only TensorFlow 1.15 has it, which config.validate has checked.
+    from tensorflow.contrib.opt import LARSOptimizer
+
+    # You et al., "Large Batch Training of Convolutional Networks", 2017.  The gradients
+    # already contain the weight decay, see decay_weights.
+    return LARSOptimizer(
+        learning_rate, momentum=optim.momentum, weight_decay=0.0, skip_list=["bias"]
+    )
 
 
 def decay_weights(gradients: GradientsAndVariables, optim: Config) -> List[tuple]:
     """Add the gradient of ``weight_decay / 2 * sum(w ** 2)`` to that of every kernel.
 
-    Biases are left alone.  Done on the averaged gradient, which equals an L2 term in
-    the loss and saves its passes over all weights.  Where the optimizer does it in
-    place, the gradients are returned as they are.
+    Biases do not decay.  On the averaged gradient this equals an L2 term in the loss,
+    and saves the passes of that term over all weights.  If the optimizer decays the
+    weights in place, the gradients are returned as they are.
     """
     if optim.weight_decay == 0 or _decays_in_place(optim):
         return list(gradients)
@@ -176,14 +182,3 @@ def _decays_in_place(optim: Config) -> bool:
 
 def _is_kernel(variable: tf.Variable) -> bool:
     return variable.op.name.endswith("/kernel")
-
-
-def _lars(optim: Config, learning_rate: tf.Tensor) -> tf.train.Optimizer:
-    """You et al., "Large Batch Training of Convolutional Networks", 2017."""
-    # Of TensorFlow 1.15 only, as config.validate has made sure.
-    from tensorflow.contrib.opt import LARSOptimizer
-
-    # decay_weights has added the decay to the gradients.
-    return LARSOptimizer(
-        learning_rate, momentum=optim.momentum, weight_decay=0.0, skip_list=["bias"]
-    )

@@ -1,8 +1,9 @@
 """Learning-rate schedules as pure functions of the global step.
 
-The same formulas run on plain numbers (``ops=numpy``, in tests, cards and reports) and
-in the graph (``ops=tensorflow``): both modules have ``cos``, ``minimum``, ``maximum``
-and ``where``.  The rate depends on the step alone, so that a resumed run continues it.
+The same formulas compute with plain numbers (``ops=numpy``, in tests, cards and
+reports) and in the graph (``ops=tensorflow``), since both modules have ``cos``,
+``minimum``, ``maximum`` and ``where``.  The rate depends on the step alone, so that a
+resumed run continues it.
 """
 
 import dataclasses
@@ -34,10 +35,10 @@ def plan_learning_rate(
     """Turn the configuration's epochs into steps and scale the peak with the ranks.
 
     Args:
-        optim: the configuration's ``optim`` section.
-        steps_per_epoch: global steps.
-        total_steps: global steps of the whole run.
-        num_ranks: for ``learning_rate_scaling``.
+        optim: Section ``optim`` of the configuration.
+        steps_per_epoch: Global steps of an epoch.
+        total_steps: Global steps of the whole run.
+        num_ranks: Number of ranks, by which ``learning_rate_scaling`` scales.
     """
     scale = {"none": 1.0, "linear": num_ranks, "sqrt": math.sqrt(num_ranks)}
     return LearningRatePlan(
@@ -65,9 +66,9 @@ def learning_rate(step: Any, plan: LearningRatePlan, ops: Any = np) -> Any:
     During warm-up it is at most ``peak * (step + 1) / warmup_steps``.
 
     Args:
-        step: a float, or a float32 scalar tensor with ``ops=tensorflow``.
-        plan: durations in steps.
-        ops: the module that computes.
+        step: Global step: a float, or with ``ops=tensorflow`` a float32 scalar tensor.
+        plan: Schedule with durations in steps.
+        ops: Module that computes.
     """
     after_warmup = max(plan.total_steps - plan.warmup_steps, 1)
     done = ops.minimum(ops.maximum((step - plan.warmup_steps) / after_warmup, 0.0), 1.0)
@@ -86,15 +87,15 @@ def learning_rate(step: Any, plan: LearningRatePlan, ops: Any = np) -> Any:
 
 
 def plateau_factor(history: Sequence[Tuple[float, float]], optim: Config) -> float:
-    """Return what a plateau schedule multiplies the learning rate by.
+    """Return the factor by which a plateau schedule multiplies the learning rate.
 
-    The seed's rule, mended: whenever the best accuracy has not risen by
-    ``plateau_min_gain`` within ``plateau_patience_epochs``, the rate is multiplied by
-    ``decay_factor`` and the wait starts anew.
+    Whenever the best accuracy has not risen by ``plateau_min_gain`` within
+    ``plateau_patience_epochs``, the rate is multiplied by ``decay_factor`` and the wait
+    starts again.
 
     Args:
-        history: (epoch, accuracy) of every evaluation so far, in order.
-        optim: the configuration's ``optim`` section.
+        history: Epoch and accuracy of every evaluation so far, in order.
+        optim: Section ``optim`` of the configuration.
     """
     if optim.schedule != "plateau":
         return 1.0

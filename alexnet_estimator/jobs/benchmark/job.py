@@ -26,7 +26,7 @@ from alexnet_estimator.hooks.metrics_log import MetricsLog
 from alexnet_estimator.hooks.progress import StepClock
 from alexnet_estimator.hooks.step_tensors import StepTensors
 from alexnet_estimator.hooks.stopping import StopRequest
-from alexnet_estimator.hooks.timing import TimingHook, TimingPlan
+from alexnet_estimator.hooks.timing import CallCounts, TimingHook
 from alexnet_estimator.jobs.benchmark.figures import (
     Record,
     Window,
@@ -222,7 +222,7 @@ class _Session:
         loop = run.runtime.steps_per_call if mode == "train" else 1
         is_traced = run.runtime.device != "npu" and mode != "input"
         self._steps_per_call = loop
-        self._plan = TimingPlan(
+        self._plan = CallCounts(
             -(-request.num_warmup_steps // loop),
             -(-request.num_steps // loop),
             NUM_TRACED_STEPS if is_traced else 0,
