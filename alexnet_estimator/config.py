@@ -19,7 +19,7 @@ from ml_collections import ConfigDict as Config
 
 from alexnet_estimator import engine
 from alexnet_estimator.errors import ConfigError
-from alexnet_estimator.schema import MAX_NUMBER, PRECISION_ALIASES, SCHEMA
+from alexnet_estimator.schema import ACCELERATORS, MAX_NUMBER, PRECISION_ALIASES, SCHEMA
 
 # What a run records: its configuration, among other things; see load_resolved.
 RECORD_FILE = "config.json"
@@ -159,7 +159,9 @@ def validate(config: Config, verb: str = "") -> None:
     if verb == "train":
         problems.extend(_lacking_source(config))
     if verb in ("train", "benchmark"):
-        problems.extend(engine.lacking(config.runtime.device, config.optim.optimizer))
+        device = config.runtime.device
+        adapter = ACCELERATORS[device].adapter if device in ACCELERATORS else ""
+        problems.extend(engine.lacking(device, adapter, config.optim.optimizer))
     if problems:
         raise ConfigError(problems, "configuration")
     mode = config.precision.mode

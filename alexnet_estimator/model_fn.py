@@ -62,7 +62,7 @@ def build_model_fn(
             num_classes,
             config.model,
             _make_dropout(config, runtime) if is_training else None,
-            compute_dtype(config, runtime),
+            runtime.compute_dtype(config.precision),
         )
         if features["image"].shape.ndims == 5:
             logits = _average_views(logits, int(features["image"].shape[1]))
@@ -83,15 +83,6 @@ def weight_shapes(
     with tf.Graph().as_default():
         alexnet(tf.zeros([1, image_size, image_size, 3]), num_classes, settings)
         return {v.op.name: tuple(v.shape.as_list()) for v in tf.trainable_variables()}
-
-
-def compute_dtype(config: Config, runtime: Runtime) -> tf.DType:
-    """Return the dtype of products in the graph that we build.
-
-    On an NPU the graph is float32 and the compiler lowers it (``precision_mode``).
-    """
-    is_mixed = config.precision.mode == "allow_mix_precision"
-    return tf.float16 if is_mixed and runtime.device != "npu" else tf.float32
 
 
 def cross_entropy(

@@ -5,7 +5,7 @@ No TensorFlow is imported here.
 
 import dataclasses
 import math
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, NamedTuple
 
 MAX_NUMBER = 2.0**63
 # The part of a picture's short side that a crop covers: the paper's 227 of 256.
@@ -88,6 +88,11 @@ def _percentages() -> Rule:
     )
 
 
+def _device() -> Rule:
+    names = ", ".join(["auto", *sorted(ACCELERATORS)])
+    return Rule(f"one of {names}", lambda v: v == "auto" or v in ACCELERATORS)
+
+
 def _loss_scale() -> Rule:
     return Rule(
         "auto, dynamic, none or a number of at least 1",
@@ -137,6 +142,27 @@ class Field:
             else self.rule.text
         )
 
+
+class AcceleratorEntry(NamedTuple):
+    """The registration of what can train.
+
+    Attributes:
+        accelerator: Class of ``runtime.Accelerator``, as ``module:class``.
+        launch_backend: Name of the environment of its ranks, in ``launch.BACKENDS``.
+        adapter: Name of the vendor's package, where that needs TensorFlow 1.15.
+    """
+
+    accelerator: str
+    launch_backend: str
+    adapter: str = ""
+
+
+# By the value of runtime.device, in the order in which "auto" looks for them.
+ACCELERATORS = {
+    "npu": AcceleratorEntry("alexnet_estimator.runtime.npu:Npu", "npu", "npu_bridge"),
+    "gpu": AcceleratorEntry("alexnet_estimator.runtime.host:Gpu", "horovod"),
+    "cpu": AcceleratorEntry("alexnet_estimator.runtime.host:Cpu", "horovod"),
+}
 
 PRECISION_MODES = {
     # The vendor's names, and what each computes on CPUs and GPUs.
@@ -274,7 +300,7 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         "seed": Field(0, _between(0, 2**31 - 1), "of all randomness"),
     },
     "runtime": {
-        "device": Field("auto", _one_of("auto", "cpu", "gpu", "npu"), "trains on this"),
+        "device": Field("auto", _device(), "trains on this"),
         "num_threads": Field(0, _at_least(0), "CPU threads of a rank; 0: all"),
     },
     # Arguments of NPURunConfig.  "auto", "", () and 0 leave one to the installed

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
+from alexnet_estimator import engine
 from alexnet_estimator.config import Config, config_from, validate
-from alexnet_estimator.errors import ConfigError
+from alexnet_estimator.errors import ConfigError, RankError
 from alexnet_estimator.runtime import make_runtime, npu, npu_options
 from alexnet_estimator.runtime.npu_environment import read_rank
 from tests import npu_double
@@ -104,13 +105,17 @@ def train_rank(model_dir: str, changes: Dict[str, Any], max_steps: List[int]) ->
         return rows.map(lambda x: (x, tf.zeros([BATCH_SIZE])))
 
     result: Dict[str, Any] = {
-        "sums": runtime.sum_over_ranks([0.1 + runtime.rank, 2.0**53 - 1, -7])
+        "gathered": runtime.gather([0.1 + runtime.rank, 2.0**53 - 1, -7]).tolist(),
+        "of_chief": runtime.of_chief(runtime.rank + 5),
     }
-    runtime.agree_on(123456, "a number")
+    runtime.agree_on([123456, 0.1], "numbers")
+    if runtime.num_ranks > 1:
+        with pytest.raises(RankError, match="disagree on a rank"):
+            runtime.agree_on([0, runtime.rank], "a rank")
     for steps in max_steps:
         estimator = runtime.make_estimator(model_fn, model_dir, config)
         estimator.train(input_fn, max_steps=steps)
-        runtime.sum_over_ranks([0.0])
+        runtime.gather([0.0])
     evaluator = runtime.make_estimator(model_fn, model_dir, config)
     result["total"] = evaluator.evaluate(input_fn, steps=1)["total"].tolist()
     result["steps"] = [recorder.steps for recorder in recorders]
@@ -174,7 +179,8 @@ def test_ranks_train_as_one(version: str, tmp_path: pathlib.Path) -> None:
         weight, num_skipped, scale, _ = result["last"][1]
         assert weight == pytest.approx([oracle(2, [0, 1, 2, 3], first)] * 3)
         assert (num_skipped, scale) == (1, 4.0)
-        assert result["sums"] == [0.1 + 1.1, 2.0**54 - 2, -14]
+        rows = [[0.1 + rank, 2.0**53 - 1, -7] for rank in (0, 1)]
+        assert result["gathered"] == rows and result["of_chief"] == 5
         assert result["total"] == [3.0]
         assert result["gradient_split"] == [60, 19, 21]
     assert results[0]["last"] == results[1]["last"]
@@ -216,11 +222,12 @@ def test_auto_needs_devices_and_npu_bridge(monkeypatch: Any) -> None:
     found = {"devices": ["/dev/davinci0"], "npu_bridge": object()}
     monkeypatch.setattr(npu.glob, "glob", lambda pattern: found["devices"])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: found.get(name, None))
-    assert npu.is_available()
+    monkeypatch.setattr(engine, "is_1_15", lambda: True)
+    assert npu.Npu().is_present()
     found["devices"] = []
-    assert not npu.is_available()
+    assert not npu.Npu().is_present()
     found.update(devices=["/dev/davinci0"], npu_bridge=None)
-    assert not npu.is_available()
+    assert not npu.Npu().is_present()
 
 
 def test_missing_npu_bridge_says_what_to_install(monkeypatch: Any) -> None:

@@ -16,12 +16,13 @@ def is_1_15() -> bool:
     return importlib.util.find_spec("tensorflow_core") is not None
 
 
-def lacking(device: str, optimizer: str = "") -> List[str]:
+def lacking(device: str, adapter: str, optimizer: str = "") -> List[str]:
     """Return what is asked for that the installed TensorFlow lacks, and the way out.
 
     Args:
-        device: ``npu`` or another.
-        optimizer: ``lars`` or another; empty: none is needed.
+        device: Name of the accelerator.
+        adapter: Name of its vendor's package, which needs 1.15; empty: there is none.
+        optimizer: Name of the optimizer; empty: none is needed.
     """
     problems: List[str] = []
     if is_1_15():
@@ -32,12 +33,12 @@ def lacking(device: str, optimizer: str = "") -> List[str]:
             "tf.contrib): use momentum or adam, or make its environment with "
             "ALEXNET_TF=1.15"
         )
-    if device == "npu":
+    if adapter:
         problems.append(
-            "runtime.device is npu, also by auto where there are NPUs, but npu_bridge, "
-            "the vendor's adapter, is made for TensorFlow 1.15, and another one is "
+            f"runtime.device is {device}, also by auto where there is one, but its "
+            f"vendor's adapter, {adapter}, is made for TensorFlow 1.15, and another is "
             "installed here: set PYTHON to a Python 3.7 with TensorFlow 1.15 and "
-            "npu_bridge, or use --device=cpu"
+            f"{adapter}, or use --device=cpu"
         )
     return problems
 

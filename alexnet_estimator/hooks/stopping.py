@@ -5,11 +5,13 @@ import ctypes
 import os
 import signal
 import threading
-from typing import Any, Callable, Iterator, List, Sequence
+from typing import Any, Callable, Iterator, Sequence
+
+import numpy as np
 
 from alexnet_estimator.engine.graph_mode import tf
 
-SumOverRanks = Callable[[Sequence[float]], List[float]]
+Gather = Callable[[Sequence[float]], np.ndarray]
 
 
 class StopRequest:
@@ -70,21 +72,21 @@ def _end_at_second(reading: int) -> None:
 class AgreedStop(tf.train.SessionRunHook):
     """Asks all ranks after every step whether one of them has to stop.
 
-    The sum over ranks is a barrier, so all ranks see the request after the same step.
-    The session then ends in an orderly way, and its saving hook saves that step.
+    Gathering is a barrier, so all ranks see the request after the same step.  The
+    session then ends in an orderly way, and its saving hook saves that step.
     """
 
-    def __init__(self, request: StopRequest, sum_over_ranks: SumOverRanks):
+    def __init__(self, request: StopRequest, gather: Gather):
         """Watch a session.
 
         Args:
             request: Request of this process.
-            sum_over_ranks: Sums of the runtime.
+            gather: Function ``gather`` of the runtime.
         """
-        self._request, self._sum_over_ranks = request, sum_over_ranks
+        self._request, self._gather = request, gather
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
         """End the session if any rank has been asked to stop."""
-        if self._sum_over_ranks([float(self._request.is_received)])[0] > 0:
+        if self._gather([float(self._request.is_received)]).any():
             self._request.is_agreed = True
             run_context.request_stop()

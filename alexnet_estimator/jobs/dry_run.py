@@ -8,17 +8,18 @@ from alexnet_estimator.jobs import cards
 from alexnet_estimator.jobs.first_weights import plan_first_weights
 from alexnet_estimator.jobs.run import open_run
 from alexnet_estimator.rank_table import Topology, is_own_address
-from alexnet_estimator.runtime import settle_device, settle_precision
+from alexnet_estimator.runtime import find_accelerator, settle_device, settle_precision
 from alexnet_estimator.runtime.local import LocalRuntime
 
 
 class _PlannedRank(LocalRuntime):
     """Rank 0 of a group that is not started."""
 
-    def __init__(self, device: str, num_ranks: int, steps_per_call: int):
+    def __init__(self, config: Config, device: str, num_ranks: int):
         super().__init__(device)
         self.num_ranks = num_ranks
-        self.steps_per_call = steps_per_call
+        if device != "auto":
+            self.steps_per_call = find_accelerator(device).steps_per_call(config)
 
 
 def dry_run(config: Config, model_dir: str, topology: Optional[Topology]) -> str:
@@ -44,8 +45,7 @@ def dry_run(config: Config, model_dir: str, topology: Optional[Topology]) -> str
     if device != "auto":
         settle_precision(config, device)
     num_ranks = topology.num_ranks if topology else 1
-    loop = config.npu.iterations_per_loop if device == "npu" else 1
-    run = open_run(config, model_dir, _PlannedRank(device, num_ranks, loop))
+    run = open_run(config, model_dir, _PlannedRank(config, device, num_ranks))
     warm = plan_first_weights(run, is_needed=has_one_server)
     newest = checkpoints.latest(run.model_dir)
     step = checkpoints.step_of(newest) if newest else None

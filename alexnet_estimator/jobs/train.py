@@ -93,9 +93,9 @@ def agree_on_run(run: Run) -> None:
         "the program's version": code_digest(),
     }
     for what, digest in digests.items():
-        # 20 bits: squares of sums stay exact in a float64.
-        for part in (digest[:5], digest[5:10]):
-            run.runtime.agree_on(int(part, 16), what)
+        # Pieces of 48 bits, which a float64 holds exactly.
+        parts = [int(digest[start : start + 12], 16) for start in range(0, 60, 12)]
+        run.runtime.agree_on(parts, what)
 
 
 class _Trainer:
@@ -111,7 +111,7 @@ class _Trainer:
         self._run, self._log, self._request, self._plan = run, log, request, plan
         # Rank 0's: its plan is the only one.
         num_layers = len(plan.restored) if plan else 0
-        self._num_warm_layers = int(run.runtime.sum_over_ranks([num_layers])[0])
+        self._num_warm_layers = int(run.runtime.of_chief(num_layers))
         self._start_secs = time.monotonic()
         self._heartbeat = Heartbeat(run.runtime.heartbeat)
         self._history: List[Tuple[float, float]] = []
@@ -178,7 +178,7 @@ class _Trainer:
                 else checkpoints.newest_valid(model_dir, self._note_damage)
             )
             step = -1 if newest is None else checkpoints.step_of(newest) or 0
-        agreed = int(self._run.runtime.sum_over_ranks([step])[0])
+        agreed = int(self._run.runtime.of_chief(step))
         return None if agreed < 0 else agreed
 
     def _note_damage(self, checkpoint: str, problem: str) -> None:
@@ -195,8 +195,7 @@ class _Trainer:
         """Return rank 0's answer: other servers may not see its evaluations."""
         runtime, target = self._run.runtime, self._run.config.train.target_accuracy
         last = self._history[-1][1] if self._history else 0.0
-        is_good = runtime.is_chief and 0 < target <= last
-        return runtime.sum_over_ranks([float(is_good)])[0] > 0
+        return runtime.of_chief(0 < target <= last) > 0
 
     def _train_until(self, step: int, target: int) -> None:
         """Train from ``step`` to ``target``, or until a stop is agreed on."""
@@ -320,7 +319,7 @@ def group_hooks(
     """Return the hooks that keep the ranks together, in training and evaluation."""
     return [
         HeartbeatHook(heartbeat, phase),
-        AgreedStop(request, run.runtime.sum_over_ranks),
+        AgreedStop(request, run.runtime.gather),
     ]
 
 
@@ -342,4 +341,4 @@ def _read_history(run: Run, last_step: int) -> List[Tuple[float, float]]:
 def _agreed_plateau_factor(run: Run, history: List[Tuple[float, float]]) -> float:
     """Return rank 0's factor: other servers may not see its evaluations."""
     factor = schedules.plateau_factor(history, run.config.optim)
-    return run.runtime.sum_over_ranks([factor if run.runtime.is_chief else 0.0])[0]
+    return run.runtime.of_chief(factor)

@@ -9,6 +9,8 @@ import contextlib
 import os
 from typing import Callable, Iterator, List, Optional, Sequence
 
+import numpy as np
+
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import RankError
@@ -22,11 +24,13 @@ class Runtime(abc.ABC):
     """One rank's view of the group it trains in.
 
     Attributes:
-        device: ``cpu``, ``gpu`` or ``npu``.
-        rank: this process, from 0.
-        num_ranks: processes that train together.
+        device: Name of the accelerator, for people and for the run record.
+        rank: Number of this process, from 0.
+        num_ranks: Number of processes that train together.
         heartbeat: Descriptor into which this rank beats; None: nobody listens.
-        steps_per_call: training steps in one ``session.run``; hooks see the last only.
+        steps_per_call: Training steps in one ``session.run``; hooks see the last only.
+        trace_level: Level of ``tf.RunOptions`` that shows all of a step's operators;
+            NO_TRACE where there is none.
     """
 
     device: str = "cpu"
@@ -34,6 +38,7 @@ class Runtime(abc.ABC):
     num_ranks: int = 1
     heartbeat: Optional[int] = None
     steps_per_call: int = 1
+    trace_level: int = tf.RunOptions.SOFTWARE_TRACE
 
     @property
     def is_chief(self) -> bool:
@@ -57,11 +62,25 @@ class Runtime(abc.ABC):
         """Return the sum of a float32 tensor over all ranks, in the graph."""
 
     @abc.abstractmethod
-    def sum_over_ranks(self, values: Sequence[float]) -> List[float]:
-        """Return element-wise sums over all ranks, outside of any graph.
+    def gather(self, values: Sequence[float]) -> np.ndarray:
+        """Return the values of all ranks, float64 [num_ranks, len(values)].
 
-        Every rank must call it the same number of times: it is a barrier as well.
+        It works outside of any graph.  Every rank must call it the same number of
+        times with as many values: it is a barrier as well.
         """
+
+    def of_chief(self, value: float) -> float:
+        """Return the value that rank 0 has given, on all ranks; see ``gather``."""
+        return float(self.gather([value])[0, 0])
+
+    def compute_dtype(self, precision: Config) -> tf.DType:
+        """Return the dtype of products in the graph that we build.
+
+        Args:
+            precision: Section ``precision`` of the configuration.
+        """
+        is_mixed = precision.mode == "allow_mix_precision"
+        return tf.float16 if is_mixed else tf.float32
 
     def dropout(self, x: tf.Tensor, keep_prob: float, seed: tf.Tensor) -> tf.Tensor:
         """Keep each element with ``keep_prob`` and divide it by that.
@@ -85,16 +104,18 @@ class Runtime(abc.ABC):
         """Raise RankError where an error only means that another rank has ended."""
         yield
 
-    def agree_on(self, value: int, what: str) -> None:
-        """Check that all ranks hold the same number, from 0 to 2 ** 20.
+    def agree_on(self, values: Sequence[float], what: str) -> None:
+        """Check that all ranks hold the same numbers.
+
+        Args:
+            values: Numbers of this rank; whole ones are exact up to 2 ** 53.
+            what: Name for people of what the numbers stand for.
 
         Raises:
-            RankError: they do not.
+            RankError: They do not.
         """
-        # Of equal values the sum of squares is the square of the mean; whole numbers
-        # below 2 ** 20 keep that exact for 64 ranks.
-        total, squares = self.sum_over_ranks([value, value * value])
-        if squares * self.num_ranks != total * total:
+        rows = self.gather(values)
+        if (rows != rows[0]).any():
             raise RankError(
                 f"ranks disagree on {what}: give all of them the same files and flags"
             )
@@ -105,7 +126,7 @@ def session_config(num_threads: int, device: str = "cpu") -> tf.ConfigProto:
 
     Args:
         num_threads: CPU threads; 0: as the launcher says, or all.
-        device: ``cpu``, ``gpu`` or ``npu``; only ``gpu`` shows GPUs to the session.
+        device: Name of the accelerator; only ``gpu`` shows GPUs to the session.
     """
     # Not a part of the configuration: shares of the cores may differ between ranks.
     num_threads = num_threads or read_num_threads(os.environ)
@@ -122,3 +143,9 @@ def session_config(num_threads: int, device: str = "cpu") -> tf.ConfigProto:
         rewrite = session.graph_options.rewrite_options
         rewrite.constant_folding = rewrite.OFF
     return session
+
+
+def trace_level_of(device: str) -> int:
+    """Return the level of ``tf.RunOptions`` that shows a device's kernels."""
+    is_gpu = device == "gpu"
+    return tf.RunOptions.FULL_TRACE if is_gpu else tf.RunOptions.SOFTWARE_TRACE

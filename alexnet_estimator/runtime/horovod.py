@@ -10,12 +10,18 @@ import tempfile
 from typing import Iterator, List, Sequence
 
 import horovod.tensorflow as hvd
+import numpy as np
 
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import RankError
 from alexnet_estimator.optim.loss_scale import ScaledOptimizer, scale_loss
-from alexnet_estimator.runtime.base import ModelFn, Runtime, session_config
+from alexnet_estimator.runtime.base import (
+    ModelFn,
+    Runtime,
+    session_config,
+    trace_level_of,
+)
 from alexnet_estimator.runtime.local import host_estimator
 
 
@@ -30,13 +36,14 @@ class HorovodRuntime(Runtime):
         """
         hvd.init()
         self.device = device
+        self.trace_level = trace_level_of(device)
         self.rank = hvd.rank()
         self.num_ranks = hvd.size()
         self._scratch = tempfile.TemporaryDirectory(prefix="alexnet-rank-")
         # Called after every step, so that graph and session are kept.
         with tf.Graph().as_default() as graph:
-            self._values = tf.placeholder(tf.float64, [None])
-            self._totals = hvd.allreduce(self._values, op=hvd.Sum, name="host_sum")
+            self._own = tf.placeholder(tf.float64, [1, None])
+            self._all = hvd.allgather(self._own, name="host_gather")
         self._session = tf.Session(graph=graph, config=session_config(1))
 
     def make_estimator(
@@ -59,11 +66,10 @@ class HorovodRuntime(Runtime):
         """Return the sum of a float32 tensor over all ranks, in the graph."""
         return hvd.allreduce(tensor, op=hvd.Sum)
 
-    def sum_over_ranks(self, values: Sequence[float]) -> List[float]:
-        """Return element-wise sums over all ranks (float64)."""
+    def gather(self, values: Sequence[float]) -> np.ndarray:
+        """Return the values of all ranks, float64 [num_ranks, len(values)]."""
         with self.noticing_lost_ranks():
-            totals = self._session.run(self._totals, {self._values: values})
-        return [float(total) for total in totals]
+            return self._session.run(self._all, {self._own: [values]})
 
     @contextlib.contextmanager
     def noticing_lost_ranks(self) -> Iterator[None]:

@@ -1,11 +1,18 @@
 """One process on this machine's CPU or GPU."""
 
-from typing import List, Sequence
+from typing import Sequence
+
+import numpy as np
 
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.optim.loss_scale import ScaledOptimizer, scale_loss
-from alexnet_estimator.runtime.base import ModelFn, Runtime, session_config
+from alexnet_estimator.runtime.base import (
+    ModelFn,
+    Runtime,
+    session_config,
+    trace_level_of,
+)
 
 
 class LocalRuntime(Runtime):
@@ -18,6 +25,7 @@ class LocalRuntime(Runtime):
             device: ``cpu`` or ``gpu``.
         """
         self.device = device
+        self.trace_level = trace_level_of(device)
 
     def make_estimator(
         self, model_fn: ModelFn, model_dir: str, config: Config
@@ -36,9 +44,9 @@ class LocalRuntime(Runtime):
         """Return the tensor: one rank's sum is its own value."""
         return tensor
 
-    def sum_over_ranks(self, values: Sequence[float]) -> List[float]:
-        """Return the values: one rank's sums are its own."""
-        return [float(value) for value in values]
+    def gather(self, values: Sequence[float]) -> np.ndarray:
+        """Return the values of the only rank, float64 [1, len(values)]."""
+        return np.array([values], np.float64)
 
 
 def host_estimator(

@@ -14,19 +14,23 @@ log act up to N - 1 steps late.
 import atexit
 import glob
 import importlib.util
+import json
 import os
 import tempfile
-from typing import Any, List, Mapping, Optional, Sequence
+from typing import Any, Mapping, Optional, Sequence
 
 import numpy as np
 
+from alexnet_estimator import engine
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.optim.loss_scale import ScaledOptimizer, resolve_loss_scale
+from alexnet_estimator.runtime.accelerator import Accelerator
 from alexnet_estimator.runtime.base import ModelFn, Runtime, session_config
 from alexnet_estimator.runtime.npu_environment import read_rank
 from alexnet_estimator.runtime.npu_options import accepted_options, find_problems
+from alexnet_estimator.schema import PRECISION_MODES
 
 INSTALL_HINT = (
     "use an Ascend Hub image for training with TensorFlow 1.15, or install CANN "
@@ -42,15 +46,47 @@ def has_devices() -> bool:
     return bool(glob.glob("/dev/davinci[0-9]*"))
 
 
-def is_available() -> bool:
-    """Return whether ``--device=auto`` takes the NPU, without importing anything."""
-    return has_devices() and importlib.util.find_spec("npu_bridge") is not None
+class Npu(Accelerator):
+    """Ascend NPUs."""
+
+    precision_modes = (
+        "allow_mix_precision",
+        *(
+            mode
+            for mode in PRECISION_MODES
+            if mode not in ("auto", "allow_mix_precision")
+        ),
+    )
+
+    def is_present(self) -> bool:
+        """Return whether there are NPUs that could train, without importing anything.
+
+        Where TensorFlow is not 1.15, they are present and cannot be used: somebody who
+        has NPUs would wait for weeks for a CPU that was taken without a word.
+        """
+        has_adapter = importlib.util.find_spec("npu_bridge") is not None
+        return has_devices() and (has_adapter or not engine.is_1_15())
+
+    def make_runtime(self, config: Config, environ: Mapping[str, str]) -> Runtime:
+        """Return the runtime of one NPU."""
+        return NpuRuntime(config, environ)
+
+    def steps_per_call(self, config: Config) -> int:
+        """Return the number of steps in one loop on the device."""
+        return config.npu.iterations_per_loop
+
+    def prepare_profile(self, config: Config, folder: str) -> None:
+        """Ask for the vendor's profile, unless the user has chosen one."""
+        if not config.npu.profiling_options:
+            options = {"output": folder, "training_trace": "on", "task_trace": "on"}
+            config.npu.profiling_options = json.dumps(options)
 
 
 class NpuRuntime(Runtime):
     """One NPU; with a rank table, one of several that train together."""
 
     device = "npu"
+    trace_level = tf.RunOptions.NO_TRACE
 
     def __init__(self, config: Config, environ: Mapping[str, str] = os.environ):
         """Find out who this process is; neither devices nor HCCL are touched yet.
@@ -131,16 +167,15 @@ class NpuRuntime(Runtime):
         # Unfused: the default would mix it into the groups of gradients.
         return hccl_ops.allreduce(tensor, "sum", fusion=0)
 
-    def sum_over_ranks(self, values: Sequence[float]) -> List[float]:
-        """Return element-wise float64 sums over all ranks, the same on every rank."""
+    def compute_dtype(self, precision: Config) -> tf.DType:
+        """Return float32: the compiler lowers the graph (``precision_mode``)."""
+        return tf.float32
+
+    def gather(self, values: Sequence[float]) -> np.ndarray:
+        """Return the values of all ranks, float64 [num_ranks, len(values)]."""
         if self.num_ranks == 1:
-            return [float(value) for value in values]
-        group = self._open_group()
-        sums: List[float] = []
-        for start in range(0, len(values), VALUES_PER_GATHER):
-            part = values[start : start + VALUES_PER_GATHER]
-            sums.extend(group.gather(part).sum(axis=0).tolist())
-        return sums
+            return np.array([values], np.float64)
+        return self._open_group().gather(values)
 
     def dropout(self, x: tf.Tensor, keep_prob: float, seed: tf.Tensor) -> tf.Tensor:
         """Drop with the device's generator, whose sequence of masks is its own.
@@ -239,7 +274,7 @@ class _Group:
         self.gather([])
 
     def gather(self, values: Sequence[float]) -> np.ndarray:
-        """Return all ranks' values, float64 [num_ranks, len(values)]."""
+        """Return all ranks' values, float64 [num_ranks, len(values)], at most 64."""
         own = np.zeros([VALUES_PER_GATHER], np.float64)
         own[: len(values)] = values
         words = self._session.run(

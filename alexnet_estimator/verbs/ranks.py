@@ -8,6 +8,7 @@ from alexnet_estimator import rank_table as tables
 from alexnet_estimator.command_line import Command
 from alexnet_estimator.config import Config
 from alexnet_estimator.rank_table import Topology
+from alexnet_estimator.schema import ACCELERATORS
 
 FLAGS = "rank_table server_id rendezvous_port hang_timeout_secs start_timeout_secs"
 # HCCL itself waits this long for a table that the cluster's controller still fills.
@@ -51,7 +52,7 @@ def launch_ranks(
     from alexnet_estimator.runtime import settle_device
 
     server_id = tables.local_server(topology, command.flags.server_id)
-    backend = "npu" if settle_device(config.runtime.device) == "npu" else "horovod"
+    backend = ACCELERATORS[settle_device(config.runtime.device)].launch_backend
     open_data(config, model_dir)
     options = launch.Options(
         max_restarts=command.number("max_restarts", 0),

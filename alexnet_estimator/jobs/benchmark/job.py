@@ -9,7 +9,6 @@ next ones make the window that is measured, and behind that, a few are traced.
 
 import contextlib
 import dataclasses
-import json
 import os
 import resource
 import tempfile
@@ -45,7 +44,7 @@ from alexnet_estimator.jobs.run import (
 )
 from alexnet_estimator.jobs.train import group_hooks, run_steps, watching_hooks
 from alexnet_estimator.model_fn import Training
-from alexnet_estimator.runtime import make_runtime, settle_device
+from alexnet_estimator.runtime import find_accelerator, make_runtime, settle_device
 from alexnet_estimator.runtime.base import session_config
 
 MODES = ("train", "evaluate", "input")
@@ -194,15 +193,13 @@ def _open_runs(
 
 
 def _prepare_profile(config: Config, folder: str) -> None:
-    """Make the folder; on an NPU, ask for the vendor's profiling, too."""
+    """Make the folder; ask for the profile that the accelerator's vendor offers."""
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot be made: {error.strerror}", folder) from error
-    if settle_device(config.runtime.device) != "npu" or config.npu.profiling_options:
-        return
-    options = {"output": folder, "training_trace": "on", "task_trace": "on"}
-    config.npu.profiling_options = json.dumps(options)
+    device = settle_device(config.runtime.device)
+    find_accelerator(device).prepare_profile(config, folder)
 
 
 class _Session:
@@ -220,15 +217,14 @@ class _Session:
         self._stop, self._heartbeat = stop, heartbeat
         # Only training loops on the device.
         loop = run.runtime.steps_per_call if mode == "train" else 1
-        is_traced = run.runtime.device != "npu" and mode != "input"
+        level = run.runtime.trace_level
+        is_traced = level != tf.RunOptions.NO_TRACE and mode != "input"
         self._steps_per_call = loop
         self._plan = CallCounts(
             -(-request.num_warmup_steps // loop),
             -(-request.num_steps // loop),
             NUM_TRACED_STEPS if is_traced else 0,
         )
-        is_gpu = run.runtime.device == "gpu"
-        level = tf.RunOptions.FULL_TRACE if is_gpu else tf.RunOptions.SOFTWARE_TRACE
         self._timing = TimingHook(self._plan, level)
         self._source = "synthetic" if run.config.data.synthetic else "real"
 
@@ -290,7 +286,7 @@ class _Session:
         window = Window(ticks, self._num_images(), self._steps_per_call)
         figures = speed_figures(window)
         cpu_secs = ticks[-1].cpu_secs - ticks[0].cpu_secs
-        (all_cpu_secs,) = run.runtime.sum_over_ranks([cpu_secs])
+        all_cpu_secs = float(run.runtime.gather([cpu_secs]).sum())
         has_traces = bool(timing.traces)
         share = timing.waiting_secs / timing.traced_secs if has_traces else None
         peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

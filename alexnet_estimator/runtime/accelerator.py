@@ -1,0 +1,129 @@
+"""What is known of an accelerator before a runtime is made for it."""
+
+import abc
+import importlib
+import os
+from typing import List, Mapping, MutableMapping, Tuple
+
+from alexnet_estimator import engine, rank_environment
+from alexnet_estimator.config import Config
+from alexnet_estimator.errors import ConfigError
+from alexnet_estimator.runtime.base import Runtime
+from alexnet_estimator.schema import ACCELERATORS
+
+
+class Accelerator(abc.ABC):
+    """A kind of hardware that trains: NPUs, GPUs or the CPU itself.
+
+    A new one is a class like this in a module of ``runtime/``, a launch environment in
+    ``launch.BACKENDS`` (unless it uses one that is there) and a line of
+    ``schema.ACCELERATORS``.
+
+    Attributes:
+        precision_modes: Values of ``precision.mode`` that it can do; the first one is
+            what ``auto`` stands for.
+    """
+
+    precision_modes: Tuple[str, ...] = (
+        "must_keep_origin_dtype",
+        "allow_mix_precision",
+    )
+
+    @abc.abstractmethod
+    def is_present(self) -> bool:
+        """Return whether this machine has it, so that ``--device=auto`` takes it."""
+
+    def find_problems(self) -> List[str]:
+        """Return what keeps this machine from using it, and the remedies."""
+        return []
+
+    @abc.abstractmethod
+    def make_runtime(self, config: Config, environ: Mapping[str, str]) -> Runtime:
+        """Return the runtime of this process.
+
+        Args:
+            config: Configuration, with the precision mode settled.
+            environ: Variables by which a launcher tells this process its rank.
+
+        Raises:
+            ConfigError: The accelerator cannot be used.
+        """
+
+    def steps_per_call(self, config: Config) -> int:
+        """Return the number of training steps in one ``session.run``."""
+        return 1
+
+    def prepare_profile(self, config: Config, folder: str) -> None:
+        """Ask for the profile that the vendor's tools write, if there is one.
+
+        Args:
+            config: Configuration, changed in place.
+            folder: Existing folder for the profile.
+        """
+
+
+def find_accelerator(name: str) -> Accelerator:
+    """Return the accelerator that is registered under a name."""
+    module, _, attribute = ACCELERATORS[name].accelerator.partition(":")
+    return getattr(importlib.import_module(module), attribute)()
+
+
+def settle_device(device: str) -> str:
+    """Return the name of the accelerator for ``runtime.device``, also for ``auto``.
+
+    Raises:
+        ConfigError: This machine or its TensorFlow has no such device.
+    """
+    if device == "auto":
+        # In the order of registration; the last one, the CPU, is always present.
+        device = next(
+            name for name in ACCELERATORS if find_accelerator(name).is_present()
+        )
+    problems = engine.lacking(device, ACCELERATORS[device].adapter)
+    problems = problems or find_accelerator(device).find_problems()
+    if problems:
+        raise ConfigError(problems)
+    return device
+
+
+def settle_precision(config: Config, device: str) -> None:
+    """Replace ``precision.mode`` of ``auto`` by the accelerator's own.
+
+    Args:
+        config: Configuration, changed in place.
+        device: Name of the accelerator.
+
+    Raises:
+        ConfigError: The accelerator cannot do the mode.
+    """
+    known, mode = find_accelerator(device).precision_modes, config.precision.mode
+    if mode == "auto":
+        config.precision.mode = known[0]
+    elif mode not in known:
+        able = [n for n in ACCELERATORS if mode in find_accelerator(n).precision_modes]
+        raise ConfigError(
+            f"precision.mode is {mode!r}, which a {device} does not have "
+            f"(--device={' or '.join(able)} does); use " + " or ".join(known)
+        )
+
+
+def make_runtime(
+    config: Config, environ: MutableMapping[str, str] = os.environ
+) -> Runtime:
+    """Return the runtime of this process and settle ``precision.mode`` for it.
+
+    Args:
+        config: Configuration, whose ``precision.mode`` of ``auto`` is replaced.
+        environ: Variables by which a launcher tells this process its rank; loses
+            ``TF_CONFIG``.
+
+    Raises:
+        ConfigError: The device is not there, or cannot do the precision mode; or what
+            a launcher has set contradicts itself.
+    """
+    rank_environment.ignore_tf_config(environ)
+    device = settle_device(config.runtime.device)
+    settle_precision(config, device)
+    runtime = find_accelerator(device).make_runtime(config, environ)
+    runtime.heartbeat = rank_environment.read_heartbeat(environ)
+    return runtime

@@ -1,0 +1,55 @@
+"""CPUs and GPUs: what TensorFlow itself trains on."""
+
+from typing import List, Mapping
+
+from alexnet_estimator import rank_environment
+from alexnet_estimator.config import Config
+from alexnet_estimator.engine.graph_mode import tf
+from alexnet_estimator.runtime.accelerator import Accelerator
+from alexnet_estimator.runtime.base import Runtime
+from alexnet_estimator.runtime.memory import keep_freed_memory
+
+
+class Cpu(Accelerator):
+    """The CPU, which every machine has."""
+
+    def is_present(self) -> bool:
+        """Return True."""
+        return True
+
+    def make_runtime(self, config: Config, environ: Mapping[str, str]) -> Runtime:
+        """Return a runtime that keeps the memory of one step for the next."""
+        keep_freed_memory()
+        return _make_runtime("cpu", environ)
+
+
+class Gpu(Accelerator):
+    """NVIDIA's GPUs."""
+
+    def is_present(self) -> bool:
+        """Return whether TensorFlow sees a GPU."""
+        return bool(tf.config.experimental.list_physical_devices("GPU"))
+
+    def find_problems(self) -> List[str]:
+        """Return what to do where TensorFlow sees no GPU."""
+        if self.is_present():
+            return []
+        return [
+            "runtime.device is gpu, but TensorFlow sees no GPU: install a TensorFlow "
+            "1.15 with CUDA support, or use --device=cpu"
+        ]
+
+    def make_runtime(self, config: Config, environ: Mapping[str, str]) -> Runtime:
+        """Return a runtime on one GPU."""
+        return _make_runtime("gpu", environ)
+
+
+def _make_runtime(device: str, environ: Mapping[str, str]) -> Runtime:
+    if rank_environment.is_horovod_rank(environ):
+        rank_environment.check_horovod(environ)
+        from alexnet_estimator.runtime.horovod import HorovodRuntime
+
+        return HorovodRuntime(device)
+    from alexnet_estimator.runtime.local import LocalRuntime
+
+    return LocalRuntime(device)

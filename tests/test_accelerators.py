@@ -1,0 +1,91 @@
+"""The job asks what an accelerator can do, and never for its name."""
+
+import ast
+import json
+import pathlib
+import re
+from typing import Any, Iterator, List
+
+import pytest
+
+import alexnet_estimator
+from alexnet_estimator import __main__ as cli
+from alexnet_estimator import runtime, schema
+from alexnet_estimator.config import config_from
+from alexnet_estimator.errors import ConfigError
+from tests import pictures
+from tests.toy_accelerator import ToyRuntime
+
+PACKAGE = pathlib.Path(alexnet_estimator.__file__).parent
+# Names are known to the runtimes, the launcher's environments and the registration.
+KNOWERS = re.compile(r"runtime/.*|launch/.*|rank_environment\.py|schema\.py")
+
+
+@pytest.fixture
+def toy(monkeypatch: Any) -> Iterator[str]:
+    """Register the made-up accelerator, which ``auto`` finds first; return its name."""
+    entry = schema.AcceleratorEntry("tests.toy_accelerator:Toy", "horovod")
+    monkeypatch.setattr(ToyRuntime, "num_made", 0)
+    entries = {"toy": entry, **schema.ACCELERATORS}
+    schema.ACCELERATORS.clear()
+    schema.ACCELERATORS.update(entries)
+    yield "toy"
+    del schema.ACCELERATORS["toy"]
+
+
+@pytest.mark.parametrize("device", ["auto", "toy"])
+def test_the_next_accelerator_trains(
+    device: str, toy: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
+) -> None:
+    source = pictures.make_folder(tmp_path / "pictures")
+    words = ["train", "--config=configs/tiny.py", f"--data_path={source}"]
+    words += [f"--model_dir={tmp_path}/run", f"--device={device}", "--train_steps=3"]
+    assert cli.main([*words, "--dry_run"]) == 0
+    card = capsys.readouterr().out
+    assert re.search(r"device +toy", card) and re.search("precision +force_fp32", card)
+    assert ToyRuntime.num_made == 0
+    assert cli.main(words) == 0
+    assert ToyRuntime.num_made == 1
+    record = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert record["device"] == "toy"
+    assert record["config"]["precision"]["mode"] == "force_fp32"
+    assert (tmp_path / "run" / "model.ckpt-3.index").exists()
+
+
+def test_a_mode_that_another_accelerator_has_is_refused(toy: str) -> None:
+    config = config_from({"precision": {"mode": "allow_mix_precision"}})
+    with pytest.raises(
+        ConfigError, match="toy.*--device=npu or gpu or cpu.*force_fp32"
+    ):
+        runtime.settle_precision(config, "toy")
+
+
+def compared_names(tree: ast.AST) -> List[str]:
+    """Return the names of accelerators in comparisons and subscripts of a module."""
+    operands: List[ast.AST] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            operands += [node.left, *node.comparators]
+        elif isinstance(node, ast.Subscript):
+            operands.append(node.slice)
+    constants = [part for operand in operands for part in ast.walk(operand)]
+    return [
+        c.s
+        for c in constants
+        if isinstance(c, ast.Str) and c.s in ("npu", "gpu", "cpu")
+    ]
+
+
+def test_nobody_else_compares_an_accelerators_name() -> None:
+    found = {}
+    for file in sorted(PACKAGE.rglob("*.py")):
+        names = compared_names(ast.parse(file.read_text(encoding="utf-8")))
+        if names:
+            found[file.relative_to(PACKAGE).as_posix()] = names
+    assert [name for name in found if not KNOWERS.fullmatch(name)] == []
+    assert found, "the walk finds nothing at all"
+
+
+def test_the_walk_sees_comparisons() -> None:
+    source = 'x = a == "npu" or d in ("cpu", "x") or TABLE["gpu"] or f("npu")'
+    assert sorted(compared_names(ast.parse(source))) == ["cpu", "gpu", "npu"]
