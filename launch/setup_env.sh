@@ -4,7 +4,8 @@
 #   python="$(bash launch/setup_env.sh [--with-tests] [--with-horovod] [--with-onnx])"
 #
 # stdout is the interpreter's path, stderr the rest. $PYTHON chooses the Python to
-# build on, $ALEXNET_TF the engine: 1.15, 1.15-intel or 2.15. Exit code 2: cannot.
+# build on, $ALEXNET_TF the engine: 1.15, 1.15-intel, 2.15 or 2.15-cuda. Exit code 2
+# means that it is not possible.
 set -euo pipefail
 exec 3>&1 1>&2
 
@@ -63,19 +64,37 @@ find_python() { # SUITS VERSION...: set version, machine, tensorflow and base
   return 1
 }
 
-has_1_15() { [[ $version == 3.7.* && $tensorflow != - && $wish != 1.15-intel ]]; }
+has_gpu() { nvidia-smi -L 2>/dev/null | grep -q "^GPU "; }
+
+# NVIDIA's containers since 2021 have TensorFlow 1.15 on Python 3.8.
+has_1_15() { [[ $version == 3.[78].* && $tensorflow == *-1.15.* && $wish != 1.15-intel ]]; }
+has_1_15_for_gpus() { has_1_15 && [[ $tensorflow =~ ^(nvidia_tensorflow|tensorflow_gpu)- ]]; }
 suits_1_15() { has_1_15 || [[ "$version $machine" == 3.7.*" x86_64" ]]; }
 suits_2_15() { [[ $version =~ ^3\.(9|10|11)\. ]]; }
+suits_2_15_cuda() { suits_2_15 && [[ $machine == x86_64 ]]; }
 
 choose_engine() { # Set engine and reason, and what find_python sets
-  [[ "||1.15|1.15-intel|2.15|" == *"|$wish|"* ]] ||
-    fail "ALEXNET_TF is '$wish'; set it to 1.15, 1.15-intel or 2.15, or not at all"
+  [[ "||1.15|1.15-intel|2.15|2.15-cuda|" == *"|$wish|"* ]] ||
+    fail "ALEXNET_TF is '$wish'; set it to 1.15, 1.15-intel, 2.15 or 2.15-cuda, or not \
+at all"
   reason="ALEXNET_TF chooses it"
-  if [[ $wish != 2.15 ]] && find_python suits_1_15 3.7; then
+  if [[ -z $wish ]] && has_gpu; then
+    if find_python has_1_15_for_gpus 3.8 3.7; then
+      engine=1.15-found reason="$tensorflow is installed there"
+      return
+    elif find_python suits_2_15_cuda 3.11 3.10 3.9; then
+      engine=2.15-cuda reason="nvidia-smi lists a GPU"
+      return
+    fi
+  fi
+  if [[ $wish != 2.15* ]] && find_python suits_1_15 3.7 3.8; then
     engine="${wish:-1.15-intel}"
     [[ -n $wish ]] || reason="the faster TensorFlow 1.15 on x86-64"
     if has_1_15; then engine=1.15-found reason="$tensorflow is installed there"; fi
-  elif [[ $wish != 1.15* ]] && find_python suits_2_15 3.11 3.10 3.9; then
+  elif [[ $wish == 2.15-cuda ]] && find_python suits_2_15_cuda 3.11 3.10 3.9; then
+    engine=2.15-cuda
+  elif [[ $wish != 1.15* && $wish != 2.15-cuda ]] &&
+    find_python suits_2_15 3.11 3.10 3.9; then
     engine=2.15
     [[ -n $wish ]] || reason="no Python 3.7 for 1.15 found${PYTHON:+ in \$PYTHON}"
   else
@@ -83,6 +102,7 @@ choose_engine() { # Set engine and reason, and what find_python sets
 Install one of these, or set PYTHON to its path:
   - Python 3.7 for TensorFlow 1.15: 'pyenv install 3.7', 'uv python install 3.7' or
     'conda create -n py37 python=3.7'; on aarch64 it must have TensorFlow 1.15 in it
+  - Python 3.8 with NVIDIA's TensorFlow 1.15 in it, as NVIDIA's containers have
   - Python 3.9, 3.10 or 3.11 for TensorFlow 2.15: 'apt install python3 python3-venv'
 Looked at:${seen:- nothing, as no Python was found}"
   fi
@@ -136,11 +156,29 @@ install_tests() { run "installing the test tools" install_package test; }
 install_onnx() { run "installing ONNX" install_package onnx; }
 
 install_horovod() {
+  # NVIDIA's containers have a Horovod with NCCL that was built for their TensorFlow.
+  if [[ $engine == 1.15-found ]] &&
+    "$python" -c "import horovod.tensorflow" >"$log" 2>&1; then return; fi
   # Each wheel is linked to one TensorFlow build. Pip's own cache would mix them up.
   read -r version machine tensorflow _ <<<"$("$python" -E -c "$probe")"
   wheels="${XDG_CACHE_HOME:-$home/.cache}/alexnet_estimator/wheels"
   mkdir -p "$wheels" 2>/dev/null && [[ -w $wheels ]] || wheels="$root/.venv/wheels"
   wheels+="/$tensorflow-python${version%.*}-$machine"
+  # With NCCL, gradients go from GPU to GPU. That takes CUDA's compiler to build.
+  if [[ $engine == 2.15-cuda || $tensorflow =~ ^(nvidia_|tensorflow_gpu) ]]; then
+    nvcc="$(type -P nvcc "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" | head -n 1)" || true
+  fi
+  if [[ -n ${nvcc:-} ]]; then
+    export HOROVOD_GPU_OPERATIONS=NCCL HOROVOD_CUDA_HOME="${nvcc%/bin/nvcc}"
+    if (provide_horovod_wheel "$wheels-nccl"); then return; fi
+    unset HOROVOD_GPU_OPERATIONS
+    say "Horovod with NCCL cannot be built here; gradients will pass through host memory"
+  fi
+  provide_horovod_wheel "$wheels"
+}
+
+provide_horovod_wheel() { # FOLDER
+  local wheels="$1"
   mkdir -p "$wheels"
   if ! use_horovod_wheel >"$log" 2>&1; then build_horovod_wheel; fi
 }

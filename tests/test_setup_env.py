@@ -20,9 +20,10 @@ STUB = """#!/bin/bash
 case "$*" in
   *"import ensurepip"*) echo "{version} {machine} {tensorflow} $0"; exit ;;
   *find_spec*) [[ {npu_bridge} == there ]]; exit ;;
+  *"import horovod"*) [[ {horovod} == there || -e ${{0%/bin/*}}/horovod ]]; exit ;;
   "-c ") exit 0 ;;
 esac
-echo "$PWD|$PYTHONPATH|$*" >> "$STUB_LOG"
+echo "$PWD|$PYTHONPATH|$*|$HOROVOD_GPU_OPERATIONS" >> "$STUB_LOG"
 [[ -z $STUB_FAILS || "$*" != *"$STUB_FAILS"* ]] || {{ echo "$STUB_SAYS"; exit 1; }}
 case "$*" in
   *addsitedir*) echo "import site" ;;
@@ -33,7 +34,7 @@ case "$*" in
     cp "$0" "$4/bin/python" ;;
   *"--find-links "*)
     folder="$(sed 's/.*--find-links \\(.*\\) --force.*/\\1/' <<<"$*")"
-    [[ -e $folder/horovod.whl ]] ;;
+    [[ -e $folder/horovod.whl ]] && echo > "${{0%/bin/*}}/horovod" ;;
   *" wheel "*)
     folder="$(sed 's/.*--wheel-dir \\(.*\\) horovod/\\1/' <<<"$*")"
     echo > "$folder/horovod.whl" ;;
@@ -49,6 +50,7 @@ class Python(NamedTuple):
     machine: str = "x86_64"
     tensorflow: str = "-"
     npu_bridge: str = "missing"
+    horovod: str = "missing"
 
 
 class Machine:
@@ -77,6 +79,10 @@ class Machine:
         file.write_text(STUB.format(**python._asdict()))
         file.chmod(0o755)
         return file
+
+    def add_program(self, name: str, text: str) -> None:
+        (self.path / name).write_text("#!/bin/bash\n" + text)
+        (self.path / name).chmod(0o755)
 
     def start(
         self,
@@ -125,6 +131,8 @@ BROKEN_37 = Python("bin/python3.7", "broken")
 PYENV_37 = Python("home/.pyenv/versions/3.7.16/bin/python3.7", "3.7.16")
 PYTHON_311 = Python("bin/python3.11", "3.11.4")
 PYTHON_312 = Python("bin/python", "3.12.1")
+NVIDIA_38 = Python("bin/python3", "3.8.10", tensorflow="nvidia_tensorflow-1.15.5")
+GPU = 'echo "GPU 0: NVIDIA A100-SXM4-80GB (UUID: GPU-0)"'
 
 
 @pytest.mark.parametrize(
@@ -153,14 +161,58 @@ def test_choose_engine(
     assert done.stdout == f"{machine.clone}/.venv/{engine}/bin/python\n"
     assert f"engine {engine} on Python 3." in done.stderr.splitlines()[0]
     (install,) = machine.calls("--editable")
-    assert install.endswith(f"--editable {extra}")
+    assert f"--editable {extra}|" in install
+
+
+@pytest.mark.parametrize(
+    "pythons, wish, nvidia_smi, engine",
+    [
+        ([PYTHON_37, PYTHON_311], "", GPU, "2.15-cuda"),
+        (
+            [PYTHON_37, PYTHON_311],
+            "",
+            "echo No devices were found; exit 6",
+            "1.15-intel",
+        ),
+        ([PYTHON_37, PYTHON_311], "1.15-intel", GPU, "1.15-intel"),
+        ([PYTHON_37, PYTHON_311], "2.15", GPU, "2.15"),
+        ([PYTHON_37, PYTHON_311], "2.15-cuda", "exit 9", "2.15-cuda"),
+        ([PYTHON_37], "", GPU, "1.15-intel"),
+        ([PYTHON_311._replace(machine="aarch64")], "", GPU, "2.15"),
+        ([NVIDIA_38, PYTHON_311], "", GPU, "1.15-found"),
+        ([NVIDIA_38], "", "exit 9", "1.15-found"),
+        ([WITH_TF, PYTHON_311], "", GPU, "2.15-cuda"),
+        ([WITH_TF], "", GPU, "1.15-found"),
+    ],
+)
+def test_gpus_choose_an_engine_that_uses_them(
+    machine: Machine, pythons: List[Python], wish: str, nvidia_smi: str, engine: str
+) -> None:
+    machine.add_program("nvidia-smi", nvidia_smi)
+    for python in pythons:
+        machine.add_python(python)
+    done = machine.run("setup_env.sh", ALEXNET_TF=wish)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{machine.clone}/.venv/{engine}/bin/python\n"
+    (install,) = machine.calls("--editable")
+    assert (".[tf215cuda]" in install) == (engine == "2.15-cuda")
+
+
+def test_python_38_is_no_base_without_tensorflow(machine: Machine) -> None:
+    machine.add_python(NVIDIA_38._replace(tensorflow="-"))
+    done = machine.run("setup_env.sh")
+    assert done.returncode == 2
+    assert "3.8.10 on x86_64" in done.stderr
 
 
 def test_onnx_is_an_extra(machine: Machine) -> None:
     machine.add_python(PYTHON_37)
     assert machine.run("setup_env.sh", "--with-onnx").returncode == 0
     installs = machine.calls("--editable")
-    assert [call.split()[-1] for call in installs] == [".[tf115intel]", ".[onnx]"]
+    assert [call.split("|")[2].split()[-1] for call in installs] == [
+        ".[tf115intel]",
+        ".[onnx]",
+    ]
 
 
 def test_conda_environments_are_looked_at(machine: Machine) -> None:
@@ -374,6 +426,27 @@ def test_horovod_is_built_once_for_each_tensorflow(machine: Machine) -> None:
     assert len(machine.calls(" wheel --no-build-isolation")) == 1
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_horovod_gets_nccl_where_cuda_has_a_compiler(
+    machine: Machine, fails: bool
+) -> None:
+    machine.add_program("nvidia-smi", GPU)
+    machine.add_program("nvcc", "")
+    machine.add_python(PYTHON_311)
+    fault = {"STUB_FAILS": "-nccl --force"} if fails else {}
+    done = machine.run("setup_env.sh", "--with-horovod", **fault)
+    assert done.returncode == 0, done.stderr
+    builds = [call.split("|")[-1] for call in machine.calls(" wheel --no-build-iso")]
+    assert builds == (["NCCL", ""] if fails else ["NCCL"])
+    assert ("cannot be built here" in done.stderr) == fails
+
+
+def test_the_horovod_of_a_container_is_kept(machine: Machine) -> None:
+    machine.add_python(NVIDIA_38._replace(horovod="there"))
+    assert machine.run("setup_env.sh", "--with-horovod").returncode == 0
+    assert machine.calls("--find-links") == []
+
+
 def test_a_failed_horovod_build_says_what_to_install(machine: Machine) -> None:
     machine.add_python(PYTHON_37)
     done = machine.run("setup_env.sh", "--with-horovod", STUB_FAILS=" wheel --no-b")
@@ -390,7 +463,7 @@ def test_run_1p_passes_everything_on(machine: Machine) -> None:
     assert done.returncode == 0, done.stderr
     calls = machine.calls()
     assert calls[-1] == (
-        f"{user}|/mine|-m alexnet_estimator train --data_path=my data --epoch 2"
+        f"{user}|/mine|-m alexnet_estimator train --data_path=my data --epoch 2|"
     )
     assert not any("--find-links" in call for call in calls)
 
@@ -437,4 +510,4 @@ def test_run_8p_takes_a_rank_table(
     machine.run("run_8p.sh", *arguments, cwd=machine.folder)
     last = machine.calls()[-1].replace("/launch/..", "")
     expected = train_flags.format(clone=machine.clone)
-    assert last == f"{machine.folder}||-m alexnet_estimator train {expected}"
+    assert last == f"{machine.folder}||-m alexnet_estimator train {expected}|"
