@@ -15,6 +15,7 @@ from alexnet_estimator.errors import ConfigError
 
 # Of our launcher alone.
 NUM_THREADS = "ALEXNET_NUM_THREADS"  # Threads of TensorFlow: a rank's share of cores.
+GPU = "ALEXNET_GPU"  # Number of the rank's GPU: its device_id in the rank table.
 HEARTBEAT = "ALEXNET_HEARTBEAT"  # An open descriptor, into which a rank beats.
 
 # Of Ascend's HCCL and npu_bridge.
@@ -110,6 +111,22 @@ def read_num_threads(environ: Mapping[str, str]) -> int:
     num_threads = read_number(environ, NUM_THREADS, problems, default=0)
     _raise(problems)
     return num_threads
+
+
+def read_gpu(environ: Mapping[str, str], local_rank: int) -> int:
+    """Return the number of this rank's GPU among those that CUDA shows.
+
+    Args:
+        environ: Variables of the process.
+        local_rank: Number of the rank on its server, which other launchers count on.
+
+    Raises:
+        ConfigError: The value is no number.
+    """
+    problems: List[str] = []
+    gpu = read_number(environ, GPU, problems, default=local_rank)
+    _raise(problems)
+    return gpu
 
 
 def read_heartbeat(environ: Mapping[str, str]) -> Optional[int]:

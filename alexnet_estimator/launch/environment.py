@@ -6,7 +6,7 @@ import re
 from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from alexnet_estimator.errors import ConfigError
-from alexnet_estimator.rank_environment import NUM_THREADS
+from alexnet_estimator.rank_environment import GPU, NUM_THREADS
 from alexnet_estimator.rank_table.local import interface_of
 from alexnet_estimator.rank_table.topology import Device, Topology
 
@@ -151,11 +151,11 @@ def _horovod_variables(
     topology: Topology, server_id: str, port: int, base: Mapping[str, str]
 ) -> List[Dict[str, str]]:
     """Return what Horovod's own launcher would set, for each rank of a server."""
-    servers, ranks = topology.servers, topology.ranks_of(server_id)
+    servers, devices = topology.servers, topology.devices_of(server_id)
     address = rendezvous_address(topology)
     shared = {
         "HOROVOD_SIZE": str(topology.num_ranks),
-        "HOROVOD_LOCAL_SIZE": str(len(ranks)),
+        "HOROVOD_LOCAL_SIZE": str(len(devices)),
         "HOROVOD_CROSS_RANK": str(servers.index(server_id)),
         "HOROVOD_CROSS_SIZE": str(len(servers)),
         "HOROVOD_HOSTNAME": server_id,
@@ -171,8 +171,13 @@ def _horovod_variables(
     if interface:
         shared["HOROVOD_GLOO_IFACE"] = interface
     return [
-        {**shared, "HOROVOD_RANK": str(rank), "HOROVOD_LOCAL_RANK": str(local_rank)}
-        for local_rank, rank in enumerate(ranks)
+        {
+            **shared,
+            "HOROVOD_RANK": str(device.rank),
+            "HOROVOD_LOCAL_RANK": str(local_rank),
+            GPU: str(device.device_id),
+        }
+        for local_rank, device in enumerate(devices)
     ]
 
 

@@ -137,6 +137,9 @@ def session_config(num_threads: int, device: str = "cpu") -> tf.ConfigProto:
         allow_soft_placement=True,
         device_count={} if device == "gpu" else {"GPU": 0},
     )
+    if device == "gpu":
+        # TensorFlow would take all memory of the GPU at once, also from other jobs.
+        session.gpu_options.allow_growth = True
     if device == "cpu":
         # Grappler would make constants of the zeros that large slots start from, and
         # keep them with the session: nearly as much memory as all weights.

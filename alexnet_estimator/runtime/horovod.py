@@ -6,6 +6,7 @@ averages, loss scale and global step.
 """
 
 import contextlib
+import os
 import tempfile
 from typing import Iterator, List, Sequence
 
@@ -14,8 +15,9 @@ import numpy as np
 
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
-from alexnet_estimator.errors import RankError
+from alexnet_estimator.errors import ConfigError, RankError
 from alexnet_estimator.optim.loss_scale import ScaledOptimizer, scale_loss
+from alexnet_estimator.rank_environment import read_gpu
 from alexnet_estimator.runtime.base import (
     ModelFn,
     Runtime,
@@ -52,7 +54,14 @@ class HorovodRuntime(Runtime):
         """Return a stock Estimator on this rank's own GPU or share of the CPU."""
         session = session_config(config.runtime.num_threads, self.device)
         if self.device == "gpu":
-            session.gpu_options.visible_device_list = str(hvd.local_rank())
+            gpu = read_gpu(os.environ, hvd.local_rank())
+            num_gpus = len(tf.config.experimental.list_physical_devices("GPU"))
+            if gpu >= num_gpus:
+                raise ConfigError(
+                    f"rank {self.rank} is to use GPU {gpu}, but TensorFlow sees "
+                    f"{num_gpus} on this server: correct device_id in the rank table"
+                )
+            session.gpu_options.visible_device_list = str(gpu)
         own_dir = model_dir if self.is_chief else self._scratch.name
         return host_estimator(model_fn, own_dir, config.train.seed, session)
 

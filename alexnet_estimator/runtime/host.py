@@ -35,8 +35,8 @@ class Gpu(Accelerator):
         if self.is_present():
             return []
         return [
-            "runtime.device is gpu, but TensorFlow sees no GPU: install a TensorFlow "
-            "1.15 with CUDA support, or use --device=cpu"
+            "runtime.device is gpu, but TensorFlow sees no GPU: make its environment "
+            "with ALEXNET_TF=2.15-cuda (docs/gpu.md), or use --device=cpu"
         ]
 
     def make_runtime(self, config: Config, environ: Mapping[str, str]) -> Runtime:
