@@ -18,7 +18,8 @@ What the command line does, for programs and notebooks::
 | a run | ``open_run``, ``train``, ``evaluate``, ``export``, ``write_report`` |
 | its speed | ``benchmark``, ``BenchmarkRequest`` |
 | its model | ``open_classifier``, ``predict``; ``find_sources``, ``classify`` |
-| parts | ``Reader``, ``train_batches``, ``eval_batches``, ``normalise``, ``alexnet`` |
+| parts | ``Reader``, ``train_batches``, ``eval_batches``, ``normalise`` |
+| networks | ``alexnet``, ``build_logits``; ``Network``, ``find_network`` |
 | output | ``be_quiet`` |
 
 ``tf`` is the TensorFlow 1 interface that the job itself uses, on every engine.
@@ -46,7 +47,9 @@ _ROOMS = {
     "jobs.predict.job": ("classify", "find_sources", "predict"),
     "jobs.run": ("open_run",),
     "jobs.train": ("train",),
-    "model": ("alexnet",),
+    "networks": ("Network", "find_network"),
+    "networks.alexnet_graph": ("alexnet",),
+    "networks.graphs": ("build_logits",),
     "records": ("open_dataset",),
     "records.convert": ("convert",),
     "records.verify": ("verify",),

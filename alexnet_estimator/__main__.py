@@ -86,7 +86,7 @@ def _run(words: List[str]) -> int:
         return EXIT_DONE
     if any(word in HELP for word in words):
         is_full = "--helpfull" in words
-        console.show(describe_verb(name, VERBS[name], is_full))
+        console.show(describe_verb(words, VERBS[name], is_full))
         return EXIT_DONE
     command = parse(words, VERBS[name])
     console.be_quiet(bool(command.flags.quiet))

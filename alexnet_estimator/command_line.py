@@ -13,6 +13,7 @@ from absl import flags
 
 from alexnet_estimator.config import describe_fields
 from alexnet_estimator.errors import ConfigError
+from alexnet_estimator.networks import DEFAULT
 from alexnet_estimator.schema import SCHEMA
 
 PROGRAM = "python -m alexnet_estimator"
@@ -288,8 +289,16 @@ def list_verbs(verbs: Mapping[str, Verb]) -> str:
     return "\n".join(lines)
 
 
-def describe_verb(name: str, verb: Verb, is_full: bool = False) -> str:
-    """Return the help of a subcommand; ``is_full`` adds its configuration fields."""
+def describe_verb(words: Sequence[str], verb: Verb, is_full: bool = False) -> str:
+    """Return the help of a subcommand; ``is_full`` adds its configuration fields.
+
+    Args:
+        words: The command line: the subcommand, and perhaps another network, whose
+            settings are then among the fields.
+        verb: The subcommand.
+        is_full: Whether the fields of the configuration are listed.
+    """
+    name = words[0]
     usage = " ".join(filter(None, [PROGRAM, name, verb.usage, "[flags]"]))
     lines = [f"usage: {usage}", "", verb.summary, "", "examples:"]
     for example in verb.examples:
@@ -305,8 +314,12 @@ def describe_verb(name: str, verb: Verb, is_full: bool = False) -> str:
             lines.append(f"  --{flag_name:<20}" + ("\n" + " " * 24).join(text))
     if verb.sections:
         lines += ["", "fields of the configuration, as --config.SECTION.FIELD=VALUE:"]
-        fields = describe_fields(verb.sections)
-        lines.append(fields if is_full else f"  {name} --helpfull lists them all")
+        network = dict(_read_overrides(words)).get("model.network", DEFAULT)
+        lines.append(
+            describe_fields(verb.sections, network)
+            if is_full
+            else f"  {name} --helpfull lists them all"
+        )
     return "\n".join(lines)
 
 

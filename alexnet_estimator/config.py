@@ -5,32 +5,66 @@
 ``--config.section.field=value``, and ``validate`` refuses what cannot work, all
 problems in one message, before anything expensive starts.
 
+The section ``model`` consists of ``network`` and of the settings of that network.
+Choosing another network replaces the section by the defaults of that one.
+
 No TensorFlow is imported here.
 """
 
 import ast
+import dataclasses
 import difflib
 import importlib.util
 import json
 import pathlib
-from typing import Any, Iterable, List, Mapping, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from ml_collections import ConfigDict as Config
 
 from alexnet_estimator import engine
 from alexnet_estimator.errors import ConfigError
-from alexnet_estimator.schema import ACCELERATORS, MAX_NUMBER, PRECISION_ALIASES, SCHEMA
+from alexnet_estimator.networks import DEFAULT, Network, find_network
+from alexnet_estimator.schema import (
+    ACCELERATORS,
+    MAX_NUMBER,
+    PRECISION_ALIASES,
+    SCHEMA,
+    Field,
+    one_of,
+)
 
 # What a run records: its configuration, among other things; see load_resolved.
 RECORD_FILE = "config.json"
 
 
-def default_config() -> Config:
-    """Return the default configuration, locked: fields can change, not appear."""
+def fields_of(network: Network) -> Dict[str, Dict[str, Field]]:
+    """Return the fields of a configuration with this network, by section and name."""
+    frozen_until = dataclasses.replace(
+        SCHEMA["warm_start"]["frozen_until"],
+        rule=one_of("", *network.layer_names[:-1]),
+    )
+    return {
+        **SCHEMA,
+        "model": {**SCHEMA["model"], **network.settings},
+        "warm_start": {**SCHEMA["warm_start"], "frozen_until": frozen_until},
+    }
+
+
+def default_config(network: str = DEFAULT) -> Config:
+    """Return the default configuration, locked: fields can change, not appear.
+
+    Args:
+        network: Name of the network, see ``networks.find_network``.
+
+    Raises:
+        ConfigError: There is no such network.
+    """
+    chosen = find_network(network)
     sections = {
         section: {name: field.default for name, field in fields.items()}
-        for section, fields in SCHEMA.items()
+        for section, fields in fields_of(chosen).items()
     }
+    sections["model"]["network"] = chosen.source
     return Config(sections).lock()
 
 
@@ -44,23 +78,35 @@ def config_from(changes: Mapping[str, Mapping[str, Any]]) -> Config:
         ConfigError: unknown names or wrong types, all of them.
     """
     config, problems = default_config(), []
+    pairs = []
     for section, fields in changes.items():
         if not isinstance(fields, Mapping):
             problems.append(f"{section} is {fields!r}; it must be a group of fields")
             continue
-        for name, value in fields.items():
-            problems.extend(_assign(config, f"{section}.{name}", value))
+        pairs += [(f"{section}.{name}", value) for name, value in fields.items()]
+    for name, value in sorted(pairs, key=_is_setting):
+        problems.extend(_assign(config, name, value))
     if problems:
         raise ConfigError(problems, "configuration")
     return config
 
 
-def load_config_file(path: str) -> Config:
+def _is_setting(pair: Tuple[str, Any]) -> bool:
+    """Sort the choice of the network before its settings."""
+    return pair[0] != "model.network"
+
+
+def load_config_file(path: str, network: str = "") -> Config:
     """Run a configuration file and return what its ``get_config()`` returns.
 
     A configuration file is Python code and runs with your rights: read files from
     elsewhere before you use them.  A ``.json`` file (a run's ``config.json``) is only
     read.  The ready-made ones, ``configs/X.py``, are found from any folder.
+
+    Args:
+        path: Path of the file.
+        network: Network in place of the one that a run has recorded, whose file may
+            have moved; empty: the recorded one.
 
     Raises:
         ConfigError: no such file, no ``get_config``, or not made by this schema.
@@ -72,7 +118,7 @@ def load_config_file(path: str) -> Config:
         names = [f"configs/{found.name}" for found in sorted(ready_made.glob("*.py"))]
         raise ConfigError(f"{path} is not a file; there are {', '.join(names)}")
     if file.suffix == ".json":
-        return load_resolved(path)
+        return load_resolved(path, network)
     spec = importlib.util.spec_from_file_location(f"_config_{file.stem}", str(file))
     if spec is None or spec.loader is None:
         raise ConfigError(f"{path} is neither a .py nor a .json file")
@@ -100,8 +146,8 @@ def ready_made_folder() -> pathlib.Path:
     return inside if inside.is_dir() else package.parent / "configs"
 
 
-def load_resolved(path: str) -> Config:
-    """Read the ``config.json`` that a run recorded.
+def load_resolved(path: str, network: str = "") -> Config:
+    """Read the ``config.json`` that a run recorded; see ``load_config_file``.
 
     Raises:
         ConfigError: not JSON, too large, or fields that this version does not know.
@@ -115,6 +161,8 @@ def load_resolved(path: str) -> Config:
         raise ConfigError(f"not JSON: {error}", path) from error
     if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
         raise ConfigError('no {"config": {...}} in it', path)
+    if network and isinstance(record["config"].get("model"), dict):
+        record["config"]["model"]["network"] = network
     return config_from(record["config"])
 
 
@@ -129,7 +177,7 @@ def apply_overrides(config: Config, overrides: Iterable[Tuple[str, str]]) -> Non
         ConfigError: unknown names and values of the wrong type, all of them.
     """
     problems: List[str] = []
-    for name, text in overrides:
+    for name, text in sorted(overrides, key=_is_setting):
         problems.extend(_assign_text(config, name, text))
     if problems:
         raise ConfigError(problems, "command line")
@@ -147,14 +195,21 @@ def validate(config: Config, verb: str = "") -> None:
     Raises:
         ConfigError: all problems, each with the value seen and the rule.
     """
-    problems = []
-    for section, fields in SCHEMA.items():
-        for name, field in fields.items():
-            value = config[section][name]
-            if not field.rule.accepts(value):
-                problems.append(
-                    f"{section}.{name} is {value!r}: must be {field.rule.text}"
-                )
+    network = find_network(config.model.network)
+    fields = fields_of(network)
+    if set(config.model) != set(fields["model"]):
+        raise ConfigError(
+            f"the section model has the fields of another network than {network.name}: "
+            f'choose it with config_from({{"model": {{"network": ...}}}})'
+        )
+    problems = [
+        f"{section}.{name} is {config[section][name]!r}: must be {field.rule.text}"
+        for section, members in fields.items()
+        for name, field in members.items()
+        if not field.rule.accepts(config[section][name])
+    ]
+    if not problems:
+        problems.extend(network.check(config.model, config.data.image_size))
     problems.extend(_bad_combinations(config))
     if verb == "train":
         problems.extend(_lacking_source(config))
@@ -173,13 +228,21 @@ def to_json(config: Config) -> str:
     return json.dumps(config.to_dict(), indent=2, sort_keys=True)
 
 
-def describe_fields(sections: Iterable[str] = tuple(SCHEMA)) -> str:
-    """Return two lines for each field: its default, its meaning, and what it may be."""
+def describe_fields(
+    sections: Iterable[str] = tuple(SCHEMA), network: str = DEFAULT
+) -> str:
+    """Return two lines for each field: its default, its meaning, and what it may be.
+
+    Args:
+        sections: Sections whose fields are described.
+        network: Name of the network, see ``networks.find_network``.
+    """
+    fields = fields_of(find_network(network))
     return "\n".join(
         f"  --config.{section}.{name}={field.default}\n"
         f"      {field.doc} ({field.describe_values()})"
         for section in sections
-        for name, field in SCHEMA[section].items()
+        for name, field in fields[section].items()
     )
 
 
@@ -231,33 +294,52 @@ def _lacking_source(config: Config) -> List[str]:
 
 def _assign_text(config: Config, name: str, text: str) -> List[str]:
     """Parse ``text`` by the type of the field and assign it; return problems."""
-    section, _, field_name = name.partition(".")
-    if field_name not in SCHEMA.get(section, {}):
-        return [_unknown_field(name)]
-    default = SCHEMA[section][field_name].default
+    field = _find_field(config, name)
+    if field is None:
+        return [_unknown_field(config, name)]
     try:
-        value = _parse(text, type(default))
+        value = _parse(text, type(field.default))
     except (ValueError, SyntaxError):
-        kind = type(default).__name__
-        return [f"{name}={text}: not of type {kind}; the default is {default!r}"]
+        kind = type(field.default).__name__
+        return [f"{name}={text}: not of type {kind}; the default is {field.default!r}"]
     return _assign(config, name, value)
 
 
 def _assign(config: Config, name: str, value: Any) -> List[str]:
-    section, _, field_name = name.partition(".")
-    if field_name not in SCHEMA.get(section, {}):
-        return [_unknown_field(name)]
-    expected = type(SCHEMA[section][field_name].default)
+    field = _find_field(config, name)
+    if field is None:
+        return [_unknown_field(config, name)]
+    expected = type(field.default)
     if expected is float and type(value) is int and abs(value) < MAX_NUMBER:
         value = float(value)
     if type(value) is not expected:
         return [f"{name} is {value!r}: must be of type {expected.__name__}"]
+    if name == "model.network":
+        _choose_network(config, value)
+        return []
+    section, _, field_name = name.partition(".")
     config[section][field_name] = value
     return []
 
 
-def _unknown_field(name: str) -> str:
-    known = [f"{section}.{field}" for section in SCHEMA for field in SCHEMA[section]]
+def _choose_network(config: Config, name: str) -> None:
+    """Put the defaults of another network into the section ``model``."""
+    network = find_network(name)
+    if network.source != config.model.network:
+        with config.unlocked():
+            config.model = default_config(network.source).model
+
+
+def _find_field(config: Config, name: str) -> Optional[Field]:
+    section, _, field_name = name.partition(".")
+    fields = fields_of(find_network(config.model.network))
+    return fields.get(section, {}).get(field_name)
+
+
+def _unknown_field(config: Config, name: str) -> str:
+    network = find_network(config.model.network)
+    fields = fields_of(network)
+    known = [f"{section}.{field}" for section in fields for field in fields[section]]
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}?" if near else "see --helpfull for all fields"
     return f"no field {name}; {hint}"

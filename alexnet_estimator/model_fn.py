@@ -1,17 +1,18 @@
 """The model function: logits -> predictions, metrics, or one training step."""
 
-from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Callable, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from alexnet_estimator import checkpoints, inputs, warm_start
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
+from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.hooks.step_tensors import StepTensors
-from alexnet_estimator.model import alexnet, layer_of
+from alexnet_estimator.networks import find_network
+from alexnet_estimator.networks.graphs import Dropout, build_logits, layer_of
 from alexnet_estimator.optim import optimizers, schedules
 from alexnet_estimator.runtime.base import ModelFn, Runtime
-from alexnet_estimator.schema import LAYER_NAMES
 
 MakeHooks = Callable[[StepTensors], List[tf.train.SessionRunHook]]
 
@@ -57,7 +58,7 @@ def build_model_fn(
     ) -> tf.estimator.EstimatorSpec:
         is_training = mode == tf.estimator.ModeKeys.TRAIN
         images = inputs.normalise(features, config.data.mean_rgb, config.data)
-        logits = alexnet(
+        logits = build_logits(
             images,
             num_classes,
             config.model,
@@ -74,15 +75,6 @@ def build_model_fn(
         return _training_spec(logits, labels, config, runtime, training)
 
     return model_fn
-
-
-def weight_shapes(
-    num_classes: int, image_size: int, settings: Config
-) -> Dict[str, Tuple[int, ...]]:
-    """Return the shapes of all weights by name, e.g. ``alexnet/conv1/kernel``."""
-    with tf.Graph().as_default():
-        alexnet(tf.zeros([1, image_size, image_size, 3]), num_classes, settings)
-        return {v.op.name: tuple(v.shape.as_list()) for v in tf.trainable_variables()}
 
 
 def cross_entropy(
@@ -116,12 +108,20 @@ def _average_views(logits: tf.Tensor, num_views: int) -> tf.Tensor:
     return tf.reduce_logsumexp(log_probabilities, axis=1)
 
 
-def _make_dropout(config: Config, runtime: Runtime) -> Callable[..., tf.Tensor]:
+def _make_dropout(config: Config, runtime: Runtime) -> Dropout:
     """Return dropout whose masks depend on (seed, rank, layer, step) alone."""
     step = tf.cast(tf.train.get_or_create_global_step(), tf.int32)
+    layers = find_network(config.model.network).layer_names
 
     def dropout(x: tf.Tensor, keep_prob: float, layer_name: str) -> tf.Tensor:
-        stream = len(LAYER_NAMES) * runtime.rank + LAYER_NAMES.index(layer_name)
+        if layer_name not in layers:
+            raise ConfigError(
+                f"dropout is called for the layer {layer_name!r}: must be one of "
+                f"{', '.join(layers)}",
+                config.model.network,
+            )
+        # A rank has a stream for each layer; those of all ranks are different.
+        stream = len(layers) * runtime.rank + layers.index(layer_name)
         seed = tf.stack([tf.constant((config.train.seed + stream) % 2**31), step])
         return runtime.dropout(x, keep_prob, seed)
 
@@ -227,7 +227,9 @@ def _training_spec(
         gradients, config.optim.gradient_clip_norm
     )
     gradients = optimizers.decay_weights(gradients, config.optim)
-    train_op = scaled.optimizer.apply_gradients(gradients, global_step=step)
+    # Such as the statistics of batch normalisation; most networks have none.
+    with tf.control_dependencies(_unfrozen_updates(config)):
+        train_op = scaled.optimizer.apply_gradients(gradients, global_step=step)
     tensors = StepTensors(
         step, loss, learning_rate, norm, scaled.scale, scaled.num_skipped
     )
@@ -247,7 +249,8 @@ def _make_optimizer(
 ) -> tf.train.Optimizer:
     if training.num_warm_layers == 0:
         return optimizers.make_optimizer(config.optim, learning_rate)
-    warm_layers = LAYER_NAMES[: training.num_warm_layers]
+    layers = find_network(config.model.network).layer_names
+    warm_layers = layers[: training.num_warm_layers]
     return optimizers.make_optimizer(
         config.optim,
         learning_rate,
@@ -256,12 +259,22 @@ def _make_optimizer(
     )
 
 
+def _frozen_layers(config: Config) -> Tuple[str, ...]:
+    network = find_network(config.model.network)
+    return network.layers_until(config.warm_start.frozen_until)
+
+
 def _trained_variables(config: Config) -> List[tf.Variable]:
     """Return the weights above the frozen ones, which get no gradients or averages."""
-    last_frozen = config.warm_start.frozen_until
-    num_frozen = LAYER_NAMES.index(last_frozen) + 1 if last_frozen else 0
-    frozen = LAYER_NAMES[:num_frozen]
+    frozen = _frozen_layers(config)
     return [v for v in tf.trainable_variables() if layer_of(v) not in frozen]
+
+
+def _unfrozen_updates(config: Config) -> List[tf.Operation]:
+    """Return the operations by which layers update variables without gradients."""
+    frozen = _frozen_layers(config)
+    updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
+    return [op for op in updates if op.name.split("/")[1] not in frozen]
 
 
 def _first_scaffold(training: Training) -> Optional[tf.train.Scaffold]:

@@ -10,8 +10,6 @@ from typing import Any, Callable, Dict, NamedTuple
 MAX_NUMBER = 2.0**63
 # The part of a picture's short side that a crop covers: the paper's 227 of 256.
 CROP_FRACTION = 227 / 256
-# From the pictures up; the order of seeds, of freezing and of taking weights over.
-LAYER_NAMES = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,28 +20,34 @@ class Rule:
     accepts: Callable[[Any], bool]
 
 
-def _any() -> Rule:
+def anything() -> Rule:
+    """Return a rule that every value follows."""
     return Rule("any value", lambda value: True)
 
 
-def _one_of(*choices: Any) -> Rule:
+def one_of(*choices: Any) -> Rule:
+    """Return a rule for a choice."""
     names = [str(choice) or "''" for choice in choices]
     return Rule("one of " + ", ".join(names), lambda v: v in choices)
 
 
-def _at_least(low: float) -> Rule:
+def at_least(low: float) -> Rule:
+    """Return a rule for numbers that are ``low`` or more."""
     return Rule(f"at least {low}", lambda v: _is_number(v) and v >= low)
 
 
-def _above(low: float) -> Rule:
+def above(low: float) -> Rule:
+    """Return a rule for numbers that are more than ``low``."""
     return Rule(f"above {low}", lambda v: _is_number(v) and v > low)
 
 
-def _between(low: float, high: float) -> Rule:
+def between(low: float, high: float) -> Rule:
+    """Return a rule for numbers from ``low`` to ``high``, both included."""
     return Rule(f"from {low} to {high}", lambda v: low <= v <= high)
 
 
-def _from_to_below(low: float, high: float) -> Rule:
+def from_to_below(low: float, high: float) -> Rule:
+    """Return a rule for numbers from ``low``, included, to ``high``, excluded."""
     return Rule(f"at least {low} and below {high}", lambda v: low <= v < high)
 
 
@@ -59,14 +63,6 @@ def _rgb_or_empty() -> Rule:
     return Rule(
         "three numbers from 0 to 255, or () to take them from dataset.json",
         lambda v: len(v) in (0, 3) and all(_is_number(x) and 0 <= x <= 255 for x in v),
-    )
-
-
-def _channels() -> Rule:
-    return Rule(
-        "five positive even numbers, e.g. (64, 192, 384, 384, 256)",
-        lambda v: len(v) == 5
-        and all(isinstance(x, int) and x > 0 and x % 2 == 0 for x in v),
     )
 
 
@@ -116,11 +112,20 @@ def _parse_number(text: str) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """One field: its default (which fixes the type), its rule and its meaning."""
+    """One field of the configuration.
+
+    Attributes:
+        default: Default value, which also fixes the type.
+        rule: What a value must be.
+        doc: Meaning, in a few words.
+        is_fixed: Whether a run keeps its value for good, because the shapes of its
+            variables depend on it.
+    """
 
     default: Any
     rule: Rule
     doc: str
+    is_fixed: bool = False
 
     def describe_values(self) -> str:
         """Return what the field may be: its type, and its rule where it has one."""
@@ -132,7 +137,7 @@ class Field:
             tuple: "a list",
         }
         kind = kinds[type(self.default)]
-        if self.rule.text == _any().text:
+        if self.rule.text == anything().text:
             return kind
         is_number = type(self.default) in (int, float)
         is_choice = self.rule.text.startswith("one of ")
@@ -179,152 +184,147 @@ PRECISION_ALIASES = {
     "float32": "must_keep_origin_dtype",
 }
 
-_SWITCH = _one_of("auto", "on", "off")
+_SWITCH = one_of("auto", "on", "off")
 
 SCHEMA: Dict[str, Dict[str, Field]] = {
     "data": {
-        "path": Field("", _any(), "converted data, a picture folder or a zip of one"),
-        "synthetic": Field(False, _any(), "made-up pictures instead of data.path"),
-        "synthetic_classes": Field(1000, _at_least(2), "classes of the synthetic data"),
-        "label_offset": Field(0, _any(), "subtracted from labels; 1 for ImageNet's"),
-        "image_size": Field(227, _at_least(63), "height and width of the crop, pixels"),
-        "use_augmentation": Field(True, _any(), "random crop and flip (paper, 4.1)"),
+        "path": Field(
+            "", anything(), "converted data, a picture folder or a zip of one"
+        ),
+        "synthetic": Field(False, anything(), "made-up pictures instead of data.path"),
+        "synthetic_classes": Field(1000, at_least(2), "classes of the synthetic data"),
+        "label_offset": Field(
+            0, anything(), "subtracted from labels; 1 for ImageNet's"
+        ),
+        "image_size": Field(227, at_least(1), "height and width of the crop, pixels"),
+        "use_augmentation": Field(
+            True, anything(), "random crop and flip (paper, 4.1)"
+        ),
         "crop_fractions": Field(
             (CROP_FRACTION, CROP_FRACTION),
             _fractions(),
             "least and most of the short side that a training crop has",
         ),
         "colour_noise_std": Field(
-            0.0, _at_least(0), "PCA colour noise (paper 4.1 uses 0.1); 0: off"
+            0.0, at_least(0), "PCA colour noise (paper 4.1 uses 0.1); 0: off"
         ),
         "use_ten_crop": Field(
-            False, _any(), "evaluate, predict: average 10 views (paper, 4.1)"
+            False, anything(), "evaluate, predict: average 10 views (paper, 4.1)"
         ),
         "max_bad_records": Field(
-            0, _at_least(0), "damaged ones to leave out; 0: the first ends training"
+            0, at_least(0), "damaged ones to leave out; 0: the first ends training"
         ),
         "mean_rgb": Field((), _rgb_or_empty(), "subtracted from R, G, B; (): measured"),
-        "pixel_scale": Field(58.0, _above(0), "divides pixels after the mean"),
-        "channel_order": Field("rgb", _one_of("rgb", "bgr"), "as the model sees them"),
-        "shuffle_images": Field(4096, _at_least(1), "records held for shuffling"),
-        "interleave_files": Field(8, _at_least(1), "files a rank reads at a time"),
-        "decode_threads": Field(0, _at_least(0), "parallel decoders; 0: all cores"),
-        "prefetch_batches": Field(2, _at_least(1), "batches made ahead"),
+        "pixel_scale": Field(58.0, above(0), "divides pixels after the mean"),
+        "channel_order": Field("rgb", one_of("rgb", "bgr"), "as the model sees them"),
+        "shuffle_images": Field(4096, at_least(1), "records held for shuffling"),
+        "interleave_files": Field(8, at_least(1), "files a rank reads at a time"),
+        "decode_threads": Field(0, at_least(0), "parallel decoders; 0: all cores"),
+        "prefetch_batches": Field(2, at_least(1), "batches made ahead"),
     },
     "convert": {
-        "short_side": Field(256, _at_least(0), "resize to this, pixels; 0: keep"),
-        "jpeg_quality": Field(90, _between(50, 100), "quality of re-encoded pictures"),
-        "images_per_shard": Field(0, _at_least(0), "at most, in a file; 0: chosen"),
-        "eval_fraction": Field(0.2, _from_to_below(0, 1), "held out, of each class"),
-        "eval_images": Field(0, _at_least(0), "held out in all; 0: by fraction"),
-        "split_seed": Field(0, _at_least(0), "decides which pictures are held out"),
-        "num_workers": Field(0, _at_least(0), "processes; 0: one for each core"),
+        "short_side": Field(256, at_least(0), "resize to this, pixels; 0: keep"),
+        "jpeg_quality": Field(90, between(50, 100), "quality of re-encoded pictures"),
+        "images_per_shard": Field(0, at_least(0), "at most, in a file; 0: chosen"),
+        "eval_fraction": Field(0.2, from_to_below(0, 1), "held out, of each class"),
+        "eval_images": Field(0, at_least(0), "held out in all; 0: by fraction"),
+        "split_seed": Field(0, at_least(0), "decides which pictures are held out"),
+        "num_workers": Field(0, at_least(0), "processes; 0: one for each core"),
     },
+    # The other fields of this section are the settings of the network.
     "model": {
-        "conv_channels": Field(
-            (96, 256, 384, 384, 256), _channels(), "of conv1 to conv5"
-        ),
-        "groups": Field(2, _one_of(1, 2), "towers of conv2, conv4, conv5 (paper: 2)"),
-        "width_multiplier": Field(1.0, _above(0), "scales all channels; 1.0: AlexNet"),
-        "fc6_units": Field(4096, _at_least(1), "before the multiplier"),
-        "fc7_units": Field(4096, _at_least(1), "before the multiplier"),
-        "keep_prob": Field(0.5, _between(0.01, 1), "kept by dropout after fc6, fc7"),
-        "lrn_radius": Field(2, _at_least(0), "n = 2 radius + 1 (paper 3.3: n = 5)"),
-        "lrn_bias": Field(2.0, _above(0), "k of the paper"),
-        "lrn_alpha": Field(1e-4, _at_least(0), "alpha of the paper; 0: no LRN"),
-        "lrn_beta": Field(0.75, _above(0), "beta of the paper"),
-        "initializer": Field("he_normal", _one_of("he_normal", "paper"), "of weights"),
+        "network": Field("alexnet", anything(), "alexnet, a .py file or package.module")
     },
     "optim": {
-        "optimizer": Field("momentum", _one_of("momentum", "adam", "lars"), "rule"),
-        "learning_rate": Field(0.01, _above(0), "peak, for one rank"),
+        "optimizer": Field("momentum", one_of("momentum", "adam", "lars"), "rule"),
+        "learning_rate": Field(0.01, above(0), "peak, for one rank"),
         "learning_rate_scaling": Field(
-            "none", _one_of("none", "linear", "sqrt"), "with the number of ranks"
+            "none", one_of("none", "linear", "sqrt"), "with the number of ranks"
         ),
-        "momentum": Field(0.9, _from_to_below(0, 1), "beta1 of adam"),
-        "use_nesterov": Field(False, _any(), "Nesterov momentum"),
-        "weight_decay": Field(5e-4, _at_least(0), "L2 on weights, not on biases"),
-        "label_smoothing": Field(0.0, _from_to_below(0, 1), "of the targets"),
+        "momentum": Field(0.9, from_to_below(0, 1), "beta1 of adam"),
+        "use_nesterov": Field(False, anything(), "Nesterov momentum"),
+        "weight_decay": Field(5e-4, at_least(0), "L2 on weights, not on biases"),
+        "label_smoothing": Field(0.0, from_to_below(0, 1), "of the targets"),
         "schedule": Field(
             "cosine",
-            _one_of("constant", "step", "cosine", "polynomial", "plateau"),
+            one_of("constant", "step", "cosine", "polynomial", "plateau"),
             "of the learning rate",
         ),
-        "warmup_epochs": Field(0.0, _at_least(0), "linear warm-up from 0"),
+        "warmup_epochs": Field(0.0, at_least(0), "linear warm-up from 0"),
         "decay_epochs": Field((), _increasing_epochs(), "step: where the rate falls"),
-        "decay_factor": Field(0.1, _between(1e-6, 1), "step, plateau: multiplies"),
-        "end_learning_rate": Field(0.0, _at_least(0), "cosine, polynomial: the last"),
-        "polynomial_power": Field(1.0, _above(0), "polynomial: 1 is linear"),
-        "plateau_patience_epochs": Field(10.0, _above(0), "plateau: looks this far"),
-        "plateau_min_gain": Field(0.02, _at_least(0), "plateau: accuracy to gain"),
-        "ema_decay": Field(0.0, _from_to_below(0, 1), "average of weights; 0: off"),
-        "gradient_clip_norm": Field(0.0, _at_least(0), "global norm; 0: no clipping"),
+        "decay_factor": Field(0.1, between(1e-6, 1), "step, plateau: multiplies"),
+        "end_learning_rate": Field(0.0, at_least(0), "cosine, polynomial: the last"),
+        "polynomial_power": Field(1.0, above(0), "polynomial: 1 is linear"),
+        "plateau_patience_epochs": Field(10.0, above(0), "plateau: looks this far"),
+        "plateau_min_gain": Field(0.02, at_least(0), "plateau: accuracy to gain"),
+        "ema_decay": Field(0.0, from_to_below(0, 1), "average of weights; 0: off"),
+        "gradient_clip_norm": Field(0.0, at_least(0), "global norm; 0: no clipping"),
     },
     "warm_start": {
-        "path": Field("", _any(), "a run, a checkpoint or bvlc_alexnet.npy"),
+        "path": Field("", anything(), "a run, a checkpoint or bvlc_alexnet.npy"),
         "frozen_until": Field(
             "",
-            _one_of("", *LAYER_NAMES[:-1]),
+            anything(),  # One of the layers below the head of the network.
             "the last layer that keeps its weights, as do those before it",
         ),
-        "learning_rate_factor": Field(1.0, _above(0), "for the restored layers"),
+        "learning_rate_factor": Field(1.0, above(0), "for the restored layers"),
     },
     "precision": {
         "mode": Field(
             "auto",
-            _one_of(*PRECISION_MODES, *PRECISION_ALIASES),
+            one_of(*PRECISION_MODES, *PRECISION_ALIASES),
             "number formats",
         ),
         "loss_scale": Field("auto", _loss_scale(), "auto: dynamic if mixed, else none"),
-        "initial_loss_scale": Field(32768.0, _at_least(1), "dynamic: the first scale"),
-        "growth_steps": Field(2000, _at_least(1), "dynamic: finite steps to grow"),
-        "growth_factor": Field(
-            2.0, _above(1), "dynamic: multiplies after growth_steps"
-        ),
-        "decrease_after_overflows": Field(1, _at_least(1), "dynamic: skips to shrink"),
-        "decrease_factor": Field(0.5, _between(0.01, 0.99), "dynamic: then multiplies"),
-        "min_loss_scale": Field(1.0, _at_least(1), "dynamic: never below"),
-        "max_loss_scale": Field(2.0**24, _at_least(1), "dynamic: never above"),
-        "max_skipped_steps": Field(50, _at_least(1), "overflows in a row, then exit 4"),
+        "initial_loss_scale": Field(32768.0, at_least(1), "dynamic: the first scale"),
+        "growth_steps": Field(2000, at_least(1), "dynamic: finite steps to grow"),
+        "growth_factor": Field(2.0, above(1), "dynamic: multiplies after growth_steps"),
+        "decrease_after_overflows": Field(1, at_least(1), "dynamic: skips to shrink"),
+        "decrease_factor": Field(0.5, between(0.01, 0.99), "dynamic: then multiplies"),
+        "min_loss_scale": Field(1.0, at_least(1), "dynamic: never below"),
+        "max_loss_scale": Field(2.0**24, at_least(1), "dynamic: never above"),
+        "max_skipped_steps": Field(50, at_least(1), "overflows in a row, then exit 4"),
     },
     "train": {
-        "batch_size_per_rank": Field(100, _at_least(1), "images in a rank's step"),
-        "epochs": Field(90.0, _at_least(0), "used where steps is 0"),
-        "steps": Field(0, _at_least(0), "global steps in all; 0: by epochs"),
-        "eval_every_epochs": Field(1.0, _at_least(0), "0: at the end only"),
-        "save_every_steps": Field(0, _at_least(0), "0: at evaluations"),
-        "save_every_secs": Field(600, _at_least(0), "also by the clock; 0: not"),
-        "keep_checkpoints": Field(3, _at_least(1), "the last ones; the best is kept"),
-        "log_every_steps": Field(10, _at_least(1), "progress and metrics.jsonl"),
-        "target_accuracy": Field(0.0, _between(0, 1), "ends the run early; 0: not"),
-        "seed": Field(0, _between(0, 2**31 - 1), "of all randomness"),
+        "batch_size_per_rank": Field(100, at_least(1), "images in a rank's step"),
+        "epochs": Field(90.0, at_least(0), "used where steps is 0"),
+        "steps": Field(0, at_least(0), "global steps in all; 0: by epochs"),
+        "eval_every_epochs": Field(1.0, at_least(0), "0: at the end only"),
+        "save_every_steps": Field(0, at_least(0), "0: at evaluations"),
+        "save_every_secs": Field(600, at_least(0), "also by the clock; 0: not"),
+        "keep_checkpoints": Field(3, at_least(1), "the last ones; the best is kept"),
+        "log_every_steps": Field(10, at_least(1), "progress and metrics.jsonl"),
+        "target_accuracy": Field(0.0, between(0, 1), "ends the run early; 0: not"),
+        "seed": Field(0, between(0, 2**31 - 1), "of all randomness"),
     },
     "runtime": {
         "device": Field("auto", _device(), "trains on this"),
-        "num_threads": Field(0, _at_least(0), "CPU threads of a rank; 0: all"),
+        "num_threads": Field(0, at_least(0), "CPU threads of a rank; 0: all"),
     },
     # Arguments of NPURunConfig.  "auto", "", () and 0 leave one to the installed
     # release of npu_bridge.
     "npu": {
-        "iterations_per_loop": Field(1, _at_least(1), "steps between two hook calls"),
+        "iterations_per_loop": Field(1, at_least(1), "steps between two hook calls"),
         "hcom_parallel": Field("auto", _SWITCH, "send gradients while computing more"),
         "gradient_split": Field(
             (), _percentages(), "parts in which gradients are sent, e.g. (60, 19, 21)"
         ),
-        "hccl_timeout_secs": Field(0, _between(0, 17340), "wait for the other ranks"),
-        "op_execute_timeout_secs": Field(0, _at_least(0), "limit for one operator"),
-        "modify_mixlist": Field("", _any(), "JSON file: which operators use float16"),
-        "high_precision_ops": Field((), _any(), "operator types, e.g. ('LRN',)"),
+        "hccl_timeout_secs": Field(0, between(0, 17340), "wait for the other ranks"),
+        "op_execute_timeout_secs": Field(0, at_least(0), "limit for one operator"),
+        "modify_mixlist": Field(
+            "", anything(), "JSON file: which operators use float16"
+        ),
+        "high_precision_ops": Field((), anything(), "operator types, e.g. ('LRN',)"),
         "deterministic": Field("auto", _SWITCH, "same order of sums in every run"),
         "enable_data_pre_proc": Field("auto", _SWITCH, "GetNext runs on the device"),
         "variable_format_optimize": Field("auto", _SWITCH, "weights in device format"),
-        "aoe_mode": Field("auto", _one_of("auto", "1", "2", "4"), "tune, from 2022 on"),
-        "auto_tune_mode": Field("", _any(), "tune, up to 2022, e.g. RL,GA"),
-        "profiling_options": Field("", _any(), "JSON text; switches profiling on"),
-        "dump_path": Field("", _any(), "existing folder; switches tensor dump on"),
-        "dump_steps": Field("", _any(), "e.g. 0|5|10-20; all of them"),
+        "aoe_mode": Field("auto", one_of("auto", "1", "2", "4"), "tune, from 2022 on"),
+        "auto_tune_mode": Field("", anything(), "tune, up to 2022, e.g. RL,GA"),
+        "profiling_options": Field("", anything(), "JSON text; switches profiling on"),
+        "dump_path": Field("", anything(), "existing folder; switches tensor dump on"),
+        "dump_steps": Field("", anything(), "e.g. 0|5|10-20; all of them"),
         "dump_mode": Field(
-            "output", _one_of("input", "output", "all", "overflow"), "what is dumped"
+            "output", one_of("input", "output", "all", "overflow"), "what is dumped"
         ),
     },
 }

@@ -13,8 +13,8 @@ from typing import Dict, Sequence, Tuple
 import numpy as np
 
 from alexnet_estimator.config import Config, default_config
-from alexnet_estimator.model import CONV_LAYERS
-from alexnet_estimator.model_fn import weight_shapes
+from alexnet_estimator.networks.alexnet_graph import CONV_LAYERS
+from alexnet_estimator.networks.graphs import variable_shapes
 from benchmarks import harness
 from benchmarks.harness import Engine
 
@@ -39,7 +39,7 @@ def needed_bytes(config: Config, num_classes: int) -> Dict[str, int]:
     activations, batches that the input has ready, and the copy of a layer's output
     before its rectifier, because a rectifier may work in place.
     """
-    shapes = weight_shapes(num_classes, config.data.image_size, config.model)
+    shapes, _ = variable_shapes(num_classes, config.data.image_size, config.model)
     weights = sum(int(np.prod(shape)) for shape in shapes.values())
     images = config.train.batch_size_per_rank
     activations = images * activations_per_image(config, shapes)

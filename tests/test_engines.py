@@ -21,7 +21,7 @@ from alexnet_estimator.jobs import evaluate
 from alexnet_estimator.jobs.benchmark import job as benchmark
 from alexnet_estimator.jobs.export import graphs
 from alexnet_estimator.jobs.export import job as export
-from alexnet_estimator.model import alexnet
+from alexnet_estimator.networks.alexnet_graph import alexnet
 from alexnet_estimator.report import write_report
 from alexnet_estimator.runtime import npu
 from alexnet_estimator.runtime.local import LocalRuntime

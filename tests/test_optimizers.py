@@ -7,7 +7,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from alexnet_estimator import engine
-from alexnet_estimator.model import alexnet
+from alexnet_estimator.networks.alexnet_graph import alexnet
 from alexnet_estimator.optim.loss_scale import scale_loss
 from alexnet_estimator.optim.optimizers import (
     clip_gradients,

@@ -9,7 +9,7 @@ import pickle
 import re
 import shutil
 import struct
-from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 import pytest
@@ -19,11 +19,15 @@ from alexnet_estimator import __main__ as cli
 from alexnet_estimator import checkpoints, rank_table, warm_start
 from alexnet_estimator.config import Config, config_from, default_config
 from alexnet_estimator.errors import ConfigError, DataError
-from alexnet_estimator.jobs.first_weights import plan_first_weights, read_first_weights
-from alexnet_estimator.model_fn import build_model_fn, weight_shapes
+from alexnet_estimator.jobs.first_weights import (
+    choose_first_weights,
+    read_first_weights,
+)
+from alexnet_estimator.model_fn import build_model_fn
+from alexnet_estimator.networks import find_network
+from alexnet_estimator.networks.graphs import variable_shapes
 from alexnet_estimator.runtime.local import LocalRuntime
-from alexnet_estimator.schema import LAYER_NAMES
-from alexnet_estimator.warm_start import Source
+from alexnet_estimator.warm_start import Source, takeover
 from tests import pictures, tiny
 from tests.ranks import read_weights, run_ranks
 from tests.training import open_job, train, variables
@@ -32,20 +36,23 @@ TINY = str(pathlib.Path(__file__).resolve().parents[1] / "configs" / "tiny.py")
 CLASSES = ("apple", "ocean", "tree")  # Those of `data_dir`.
 CAFFE_LRN = {"lrn_radius": 2, "lrn_bias": 1.0, "lrn_alpha": 2e-5, "lrn_beta": 0.75}
 AVERAGE = "/ExponentialMovingAverage"
+ALEXNET = find_network("alexnet")
+LAYER_NAMES = ALEXNET.layer_names
 
-Layers = Dict[str, Tuple[np.ndarray, np.ndarray]]
+Layers = Dict[str, Dict[str, np.ndarray]]
 
 
 def make_layers(config: Config, num_classes: int = 3) -> Layers:
     """Return random weights of the size that keeps activations as they are."""
     random = np.random.default_rng(len(LAYER_NAMES))
-    shapes = weight_shapes(num_classes, config.data.image_size, config.model)
+    shapes, _ = variable_shapes(num_classes, config.data.image_size, config.model)
     layers = {}
     for layer in LAYER_NAMES:
         shape = shapes[f"alexnet/{layer}/kernel"]
         kernel = random.standard_normal(shape, np.float32)
         kernel *= np.float32(np.sqrt(2 / np.prod(shape[:-1])))
-        layers[layer] = (kernel, random.standard_normal(shape[-1], np.float32))
+        bias = random.standard_normal(shape[-1], np.float32)
+        layers[layer] = {"kernel": kernel, "bias": bias}
     return layers
 
 
@@ -81,8 +88,16 @@ def write_npy(
     return str(file)
 
 
+def assert_same(found: Mapping[str, Any], expected: Layers) -> None:
+    assert set(found) == set(expected)
+    for layer, values in expected.items():
+        assert set(found[layer]) == set(values)
+        for name, value in values.items():
+            np.testing.assert_array_equal(found[layer][name], value)
+
+
 def as_lists(layers: Layers) -> Dict[str, List[np.ndarray]]:
-    return {name: list(weights) for name, weights in layers.items()}
+    return {name: [layer["kernel"], layer["bias"]] for name, layer in layers.items()}
 
 
 def caffe_logits(pixels: np.ndarray, layers: Layers) -> np.ndarray:
@@ -93,8 +108,9 @@ def caffe_logits(pixels: np.ndarray, layers: Layers) -> np.ndarray:
         feeds: Dict[Any, Any] = {x: bgr}
 
         def weights(layer: str) -> List[tf.Tensor]:
-            placeholders = [tf.placeholder(tf.float32, w.shape) for w in layers[layer]]
-            feeds.update(zip(placeholders, layers[layer]))
+            values = [layers[layer]["kernel"], layers[layer]["bias"]]
+            placeholders = [tf.placeholder(tf.float32, w.shape) for w in values]
+            feeds.update(zip(placeholders, values))
             return placeholders
 
         for number, groups in enumerate((1, 2, 1, 2, 2), 1):
@@ -121,15 +137,15 @@ def logits_of(
     source: Source, config: Config, num_classes: int, pixels: np.ndarray
 ) -> np.ndarray:
     """Compute the answers of a new network that starts with all of a source."""
-    shapes = weight_shapes(num_classes, config.data.image_size, config.model)
-    plan = warm_start.plan_warm_start(source, shapes, source.class_names, config)
-    assert plan.restored == list(LAYER_NAMES) and plan.new == {}
+    shapes, _ = variable_shapes(num_classes, config.data.image_size, config.model)
+    chosen = warm_start.choose_layers(source, shapes, source.class_names, config)
+    assert chosen.restored == list(LAYER_NAMES) and chosen.new == {}
     model_fn = build_model_fn(config, num_classes, LocalRuntime("cpu"))
     with tf.Graph().as_default(), tiny.session() as session:
         images = tf.placeholder(tf.uint8, pixels.shape)
         spec = model_fn({"image": images}, None, tf.estimator.ModeKeys.PREDICT)
         scaffold = warm_start.initializing_scaffold(
-            lambda: warm_start.weights_to_assign(source, plan, config.data)
+            lambda: warm_start.weights_to_assign(source, chosen, config)
         )
         scaffold.init_fn(session)  # Nothing else gives values to any variable.
         return session.run(spec.predictions["logits"], {images: pixels})
@@ -138,14 +154,12 @@ def logits_of(
 def test_bvlc_alexnet_computes_what_it_did_in_caffe(tmp_path: pathlib.Path) -> None:
     """Full size, from the file that Python 2 wrote, for both orders of channels."""
     layers = make_layers(default_config(), 1000)
-    layers["conv1"][0][:] /= 58  # Caffe's pixels are not scaled.
-    assert layers["conv2"][0].shape == (5, 5, 48, 256)
-    assert layers["fc6"][0].shape == (9216, 4096)
+    layers["conv1"]["kernel"][:] /= 58  # Caffe's pixels are not scaled.
+    assert layers["conv2"]["kernel"].shape == (5, 5, 48, 256)
+    assert layers["fc6"]["kernel"].shape == (9216, 4096)
     file = write_npy(tmp_path / "bvlc.npy", as_lists(layers), Python2Pickler, 2)
-    source = warm_start.open_source(file)
-    for name, (kernel, bias) in layers.items():
-        np.testing.assert_array_equal(source.layers[name][0], kernel)
-        np.testing.assert_array_equal(source.layers[name][1], bias)
+    source = warm_start.read_source(file, ALEXNET)
+    assert_same(source.layers, layers)
     pixels = np.stack([tiny.noise(seed, 227, 227) for seed in (1, 2)])
     expected = caffe_logits(pixels, layers)
     assert np.std(expected) > 1 and np.abs(expected[0] - expected[1]).max() > 0.1
@@ -164,10 +178,7 @@ def test_python_3_writes_bytes_in_several_ways(
     file = write_npy(tmp_path / "a.npy", as_lists(layers), protocol=protocol)
     if protocol == 2:
         assert b"_codecs" in pathlib.Path(file).read_bytes()
-    found = warm_start.open_source(file).layers
-    for name, weights in layers.items():
-        for expected, value in zip(weights, found[name]):
-            np.testing.assert_array_equal(value, expected)
+    assert_same(warm_start.read_source(file, ALEXNET).layers, layers)
 
 
 @pytest.mark.parametrize("theirs", ["rgb", "bgr"])
@@ -176,39 +187,40 @@ def test_pixels_are_folded_into_conv1(theirs: str, ours: str) -> None:
     data = {"mean_rgb": (10.0, 120.0, 200.0), "pixel_scale": 40.0}
     first = tiny.config(data={**data, "channel_order": theirs})
     second = tiny.config(data={"channel_order": ours})
-    source = Source(__file__, make_layers(first), first)
+    source = Source(__file__, make_layers(first), first.data, first.model)
     pixels = np.stack([tiny.noise(seed, 63, 63) for seed in range(3)])
     expected = logits_of(source, first, 3, pixels)
     found = logits_of(source, second, 3, pixels)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
     if ours == theirs:  # Else nothing is computed, and nothing may be rounded.
         assert np.abs(found - expected).max() > 0
-        unchanged = warm_start.plan.fold_pixels(
-            source.layers["conv1"], first.data, first.data
-        )
-        for before, after in zip(source.layers["conv1"], unchanged):
-            assert before.tobytes() == after.tobytes()
+        before = source.layers["conv1"]
+        unchanged = takeover.fold_pixels(before, first.data, first.data)
+        for name, value in before.items():
+            assert unchanged[name].tobytes() == value.tobytes()
 
 
 # What is taken over.
 
 
-def plan(
+def choose(
     source: Source, class_names: Sequence[str] = CLASSES, **changes: Any
 ) -> warm_start.WarmStart:
     config = tiny.config(**changes)
-    shapes = weight_shapes(len(class_names), config.data.image_size, config.model)
-    return warm_start.plan_warm_start(source, shapes, class_names, config)
+    shapes, _ = variable_shapes(len(class_names), config.data.image_size, config.model)
+    return warm_start.choose_layers(source, shapes, class_names, config)
 
 
 @pytest.fixture
 def known() -> Source:
     """Return a small network that knows its classes."""
-    return Source(__file__, make_layers(tiny.config()), tiny.config(), CLASSES)
+    config = tiny.config()
+    layers = make_layers(config)
+    return Source(__file__, layers, config.data, config.model, CLASSES)
 
 
 def test_the_head_is_new_for_other_classes(known: Source) -> None:
-    assert plan(known).new == {}
+    assert choose(known).new == {}
     for names, reason in (
         (("cat", "dog"), "has 2 classes, 3 in the source"),
         (
@@ -216,39 +228,39 @@ def test_the_head_is_new_for_other_classes(known: Source) -> None:
             "is for apple, tree, ocean and not apple, ocean, tree",
         ),
     ):
-        found = plan(known, names)
+        found = choose(known, names)
         assert found.restored == list(LAYER_NAMES[:-1])
         assert found.left_out == ["fc8"]
         assert found.new["fc8"].startswith(reason)
     unnamed = known._replace(class_names=())
-    found = plan(unnamed, ("a", "b", "c"))
+    found = choose(unnamed, ("a", "b", "c"))
     assert found.new == {} and "does not name its classes" in found.notes[0]
 
 
 def test_nothing_stands_on_a_new_layer(known: Source) -> None:
-    found = plan(known, data={"image_size": 95})
+    found = choose(known, data={"image_size": 95})
     assert found.restored == list(LAYER_NAMES[:5])
     assert found.new["fc6"] == "has the shape (64, 256), (16, 256) in the source"
     assert found.new["fc7"] == found.new["fc8"] == "stands on fc6, which is new"
     layers = {name: known.layers[name] for name in LAYER_NAMES if name != "conv3"}
-    found = plan(known._replace(layers=layers))
+    found = choose(known._replace(layers=layers))
     assert found.restored == ["conv1", "conv2"]
     assert found.new["conv3"] == "is not in the source"
     assert found.left_out == ["conv4", "conv5", "fc6", "fc7", "fc8"]
     with pytest.raises(DataError, match="nothing of it fits: conv1 has the shape"):
-        plan(known, model={"width_multiplier": 0.125})
+        choose(known, model={"width_multiplier": 0.125})
 
 
 def test_only_what_is_taken_over_can_be_frozen(known: Source) -> None:
     frozen = {"path": "x", "frozen_until": "fc6"}
-    assert plan(known, warm_start=frozen).new == {}
+    assert choose(known, warm_start=frozen).new == {}
     with pytest.raises(ConfigError, match="'fc6', but fc6 is new: .*is conv5"):
-        plan(known, data={"image_size": 95}, warm_start=frozen)
+        choose(known, data={"image_size": 95}, warm_start=frozen)
 
 
 def test_another_normalisation_is_noted(known: Source) -> None:
-    assert plan(known).notes == []
-    (note,) = plan(known, model={"lrn_bias": 1.0, "lrn_alpha": 2e-5}).notes
+    assert choose(known).notes == []
+    (note,) = choose(known, model={"lrn_bias": 1.0, "lrn_alpha": 2e-5}).notes
     assert "model.lrn_bias is 1, 2 in the source" in note
     assert "model.lrn_alpha is 2e-05, 0.0001 in the source" in note
 
@@ -307,12 +319,12 @@ def story(
     model_dir = folder / "run"
     before = files_of(source_run)
     job = warm_job(data, model_dir, source_run, 4)
-    source = warm_start.open_source(source_run)
-    made = warm_start.read_record
+    source = warm_start.read_source(warm_start.locate(source_run), ALEXNET)
     train(job)
     assert files_of(source_run) == before
     early = variables(model_dir)
-    taken = warm_start.weights_to_assign(source, made(str(model_dir)), job.config.data)
+    made = warm_start.read_record(str(model_dir), ALEXNET)
+    taken = warm_start.weights_to_assign(source, made, job.config)
     shutil.move(source_run, source_run + ".away")
     output = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
@@ -395,7 +407,7 @@ def test_training_from_python_needs_a_source(
 
 def first_step(source: Source, config: Config) -> List[Dict[str, np.ndarray]]:
     """Return all variables before and after one step with two other classes."""
-    weights = warm_start.weights_to_assign(source, plan(source, "ab"), config.data)
+    weights = warm_start.weights_to_assign(source, choose(source, "ab"), config)
     assert len(weights) == 14
     training = tiny.make_training(config)._replace(
         num_warm_layers=7, read_weights=lambda: weights
@@ -457,13 +469,13 @@ def test_a_source_must_stay_until_it_is_read(
     layers = make_layers(tiny.config())
     file = write_npy(tmp_path / "a.npy", as_lists(layers))
     job = open_job(data_dir, tmp_path / "run", warm_start={"path": file})
-    planned = plan_first_weights(job)
+    planned = choose_first_weights(job)
     assert planned is not None
     assert set(read_first_weights(job, planned)) > {"alexnet/conv1/kernel"}
     if is_gone:
         os.remove(file)
     else:
-        layers["conv1"][0][0, 0, 0, 0] += 1
+        layers["conv1"]["kernel"][0, 0, 0, 0] += 1
         write_npy(tmp_path / "a.npy", as_lists(layers))
     with pytest.raises(DataError, match="a.npy: .*restore it"):
         read_first_weights(job, planned)
@@ -605,6 +617,5 @@ def test_two_ranks_start_with_what_rank_0_reads(
     assert set(first) == set(other) and first["global_step"] == 2
     for name, value in first.items():
         assert other[name].tobytes() == value.tobytes(), name
-    kernel, bias = make_layers(tiny.config())["conv2"]
-    np.testing.assert_array_equal(other["alexnet/conv2/kernel"], kernel)
-    np.testing.assert_array_equal(other["alexnet/conv2/bias"], bias)
+    for name, value in make_layers(tiny.config())["conv2"].items():
+        np.testing.assert_array_equal(other[f"alexnet/conv2/{name}"], value)

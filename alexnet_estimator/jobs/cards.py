@@ -2,15 +2,14 @@
 
 from typing import Any, List, Optional, Sequence, Tuple
 
-import numpy as np
-
 from alexnet_estimator import checkpoints
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.hooks.progress import format_secs
 from alexnet_estimator.inputs import slices_of_rank
 from alexnet_estimator.jobs.evaluate import Evaluation, majority_share
 from alexnet_estimator.jobs.run import Run
-from alexnet_estimator.model_fn import weight_shapes
+from alexnet_estimator.networks import find_network
+from alexnet_estimator.networks.graphs import count_parameters
 from alexnet_estimator.optim.loss_scale import resolve_loss_scale
 from alexnet_estimator.optim.schedules import learning_rate
 from alexnet_estimator.warm_start import WarmStart
@@ -31,6 +30,10 @@ def start_card(
         warm: what it takes or took over from another network.
     """
     config, plan = run.config, run.learning_rate_plan
+    network = find_network(config.model.network)
+    num_parameters = count_parameters(
+        run.dataset.num_classes, config.data.image_size, config.model
+    )
     batch = config.train.batch_size_per_rank
     rates = [float(learning_rate(float(s), plan)) for s in (0, plan.total_steps - 1)]
     peak = f"{rates[0]:g} at first, at most {plan.peak:g}, {rates[1]:g} at last"
@@ -42,7 +45,7 @@ def start_card(
         ("ranks", f"{run.runtime.num_ranks}"),
         ("batch", f"{batch} a rank, {run.global_batch_size} in all"),
         ("precision", f"{config.precision.mode}, loss scale {_loss_scale(run)}"),
-        ("model", f"AlexNet, {count_parameters(run):,} parameters"),
+        ("model", f"{network.title}, {num_parameters:,} parameters"),
         ("data", describe_data(run)),
         *shards_rows(run),
         ("steps", f"{run.total_steps}, {run.steps_per_epoch} an epoch"),
@@ -52,7 +55,7 @@ def start_card(
         *(("changed", change) for change in changes),
         ("model_dir", run.model_dir),
     ]
-    return format_card("AlexNet", rows)
+    return format_card(network.title, rows)
 
 
 def warm_start_rows(run: Run, warm: WarmStart, is_new: bool) -> List[Tuple[str, str]]:
@@ -122,14 +125,6 @@ def shards_rows(run: Run) -> List[Tuple[str, str]]:
         files = f"{len(slices)} of {len(shards)} files"
         rows.append((f"rank {rank} reads", f"{files}, {images} images"))
     return rows
-
-
-def count_parameters(run: Run) -> int:
-    """Return the number of trainable numbers, from the graph itself."""
-    shapes = weight_shapes(
-        run.dataset.num_classes, run.config.data.image_size, run.config.model
-    )
-    return int(sum(np.prod(shape) for shape in shapes.values()))
 
 
 def format_card(title: str, rows: List[Tuple[str, Any]]) -> str:

@@ -5,7 +5,7 @@ from typing import Optional
 from alexnet_estimator import checkpoints, rank_table
 from alexnet_estimator.config import Config
 from alexnet_estimator.jobs import cards
-from alexnet_estimator.jobs.first_weights import plan_first_weights
+from alexnet_estimator.jobs.first_weights import choose_first_weights
 from alexnet_estimator.jobs.run import open_run
 from alexnet_estimator.rank_table import Topology, is_own_address
 from alexnet_estimator.runtime import find_accelerator, settle_device, settle_precision
@@ -46,7 +46,7 @@ def dry_run(config: Config, model_dir: str, topology: Optional[Topology]) -> str
         settle_precision(config, device)
     num_ranks = topology.num_ranks if topology else 1
     run = open_run(config, model_dir, _PlannedRank(config, device, num_ranks))
-    warm = plan_first_weights(run, is_needed=has_one_server)
+    warm = choose_first_weights(run, is_needed=has_one_server)
     newest = checkpoints.latest(run.model_dir)
     step = checkpoints.step_of(newest) if newest else None
     card = cards.start_card(run, step, warm=warm)

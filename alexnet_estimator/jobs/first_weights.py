@@ -8,7 +8,8 @@ from alexnet_estimator import checkpoints, warm_start
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.jobs.run import Run, fitting_record
-from alexnet_estimator.model_fn import weight_shapes
+from alexnet_estimator.networks import find_network
+from alexnet_estimator.networks.graphs import variable_shapes
 from alexnet_estimator.warm_start import WarmStart
 
 
@@ -22,7 +23,7 @@ def check_source(config: Config, model_dir: str) -> None:
         warm_start.locate(config.warm_start.path)
 
 
-def plan_first_weights(run: Run, is_needed: bool = True) -> Optional[WarmStart]:
+def choose_first_weights(run: Run, is_needed: bool = True) -> Optional[WarmStart]:
     """Return what the run takes or took over from another network; None: nothing.
 
     A run that has a checkpoint does not need the source any more.
@@ -38,35 +39,40 @@ def plan_first_weights(run: Run, is_needed: bool = True) -> Optional[WarmStart]:
     path = run.config.warm_start.path
     if not path:
         return None
+    network = find_network(run.config.model.network)
     if checkpoints.latest(run.model_dir) is not None:
-        return warm_start.read_record(run.model_dir)
+        return warm_start.read_record(run.model_dir, network)
     if not is_needed and not warm_start.is_there(path):
         return None
-    data = run.config.data
-    return warm_start.plan_warm_start(
-        warm_start.open_source(path),
-        weight_shapes(run.dataset.num_classes, data.image_size, run.config.model),
+    weights, others = variable_shapes(
+        run.dataset.num_classes, run.config.data.image_size, run.config.model
+    )
+    return warm_start.choose_layers(
+        warm_start.read_source(warm_start.locate(path), network),
+        {**weights, **others},
         run.dataset.class_names,
         run.config,
     )
 
 
-def read_first_weights(run: Run, plan: WarmStart) -> Dict[str, np.ndarray]:
-    """Return the weights that a plan takes over, by the names of their variables.
+def read_first_weights(run: Run, chosen: WarmStart) -> Dict[str, np.ndarray]:
+    """Return the weights that are taken over, by the names of their variables.
 
     Raises:
         DataError: the source has changed or gone meanwhile.
     """
     try:
-        is_same = warm_start.digest_of(plan.source) == plan.sha256
+        is_same = warm_start.digest_of(chosen.source) == chosen.sha256
     except OSError as error:
-        raise DataError(f"{error.strerror}: restore it", plan.source) from error
+        raise DataError(f"{error.strerror}: restore it", chosen.source) from error
     if not is_same:
         raise DataError(
             "changed or gone since the run began: restore it, or run the same command "
             "again to start from what is there",
-            plan.source,
+            chosen.source,
         )
-    # Found valid when it was planned, and the same since then.
-    source = warm_start.read_source(plan.source)
-    return warm_start.weights_to_assign(source, plan, run.config.data)
+    # Found valid when the layers were chosen, and the same since then.
+    source = warm_start.read_source(
+        chosen.source, find_network(run.config.model.network)
+    )
+    return warm_start.weights_to_assign(source, chosen, run.config)

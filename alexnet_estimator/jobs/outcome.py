@@ -13,9 +13,10 @@ from alexnet_estimator import checkpoints, files, inputs, report
 from alexnet_estimator.console import warn
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.jobs.pictures import draw_conv1_kernels
+from alexnet_estimator.jobs.pictures import draw_kernels
 from alexnet_estimator.jobs.predict.classifier import trained
 from alexnet_estimator.jobs.run import Run
+from alexnet_estimator.networks import find_network
 from alexnet_estimator.records import examples, pictures, tfrecord
 
 # Looked at for the most confident mistakes, in equal parts from all files.
@@ -34,7 +35,7 @@ class _Picture(NamedTuple):
 
 
 def write_outcome(run: Run, step: int) -> Optional[str]:
-    """Write ``conv1_kernels.png``, ``samples.json`` and ``report.html`` into the run.
+    """Write drawn kernels, ``samples.json`` and ``report.html`` into the run.
 
     Args:
         run: a trained run; of several ranks, only rank 0 calls this.
@@ -47,8 +48,9 @@ def write_outcome(run: Run, step: int) -> Optional[str]:
         checkpoint = checkpoints.path_of(run.model_dir, step)
         if checkpoint is None:
             raise DataError(f"no checkpoint of step {step}")
-        kernels = draw_conv1_kernels(checkpoint)
-        files.write_bytes(os.path.join(run.model_dir, "conv1_kernels.png"), kernels)
+        network = find_network(run.config.model.network)
+        for name, drawing in draw_kernels(network, checkpoint).items():
+            files.write_bytes(os.path.join(run.model_dir, f"{name}.png"), drawing)
         if not run.config.data.synthetic:
             samples = {"global_step": step, **find_samples(run, checkpoint)}
             text = json.dumps(samples, ensure_ascii=False)

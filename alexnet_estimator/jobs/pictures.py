@@ -2,7 +2,7 @@
 
 import io
 import math
-from typing import Optional
+from typing import Dict, Optional
 
 import numpy as np
 from PIL import Image
@@ -11,24 +11,45 @@ from alexnet_estimator import inputs, report
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.jobs.evaluate import Evaluation
 from alexnet_estimator.jobs.run import Run
+from alexnet_estimator.networks import Network
 from alexnet_estimator.runtime.base import session_config
 
 
-def draw_conv1_kernels(checkpoint: Optional[str], zoom: int = 4) -> bytes:
-    """Draw the first layer's kernels in a grid, as figure 3 of the paper does.
+def draw_kernels(
+    network: Network, checkpoint: Optional[str], zoom: int = 4
+) -> Dict[str, bytes]:
+    """Draw the kernels of the layer that the network names, in a grid.
 
     Args:
-        checkpoint: path prefix.
-        zoom: pixels for each weight.
+        network: Trained network.
+        checkpoint: Path prefix of a checkpoint.
+        zoom: Pixels for each weight.
 
     Returns:
-        A PNG's bytes; every kernel is stretched to the full range of colours.
+        A name, e.g. ``conv1_kernels``, and the bytes of a PNG, in which every kernel is
+        stretched to the full range of colours.  Empty where the layer has no kernel of
+        the shape [height, width, 3, outputs].
     """
-    kernels = tf.train.load_variable(checkpoint, "alexnet/conv1/kernel")
+    if not network.drawn_kernels:
+        return {}
+    scope = f"{network.name}/{network.drawn_kernels}/"
+    names = sorted(
+        (
+            name
+            for name, shape in tf.train.list_variables(checkpoint)
+            if name.startswith(scope) and len(shape) == 4 and shape[2] == 3
+        ),
+        key=len,  # The optimizer's slots have longer names than the kernel.
+    )
+    if not names:
+        return {}
+    kernels = tf.train.load_variable(checkpoint, names[0])
     low = kernels.min(axis=(0, 1, 2), keepdims=True)
     span = np.maximum(kernels.max(axis=(0, 1, 2), keepdims=True) - low, 1e-12)
+    # [height, width, 3, outputs] -> [outputs, height, width, 3]
     tiles = np.transpose((kernels - low) / span * 255, [3, 0, 1, 2]).astype(np.uint8)
-    return _draw_grid(tiles.repeat(zoom, axis=1).repeat(zoom, axis=2), gap=zoom)
+    drawing = _draw_grid(tiles.repeat(zoom, axis=1).repeat(zoom, axis=2), gap=zoom)
+    return {f"{network.drawn_kernels}_kernels": drawing}
 
 
 def draw_confusion(result: Evaluation) -> Optional[bytes]:
@@ -61,16 +82,16 @@ def draw_input_samples(run: Run, step: int, num_images: int = 32) -> bytes:
 
 
 def _draw_grid(tiles: np.ndarray, gap: int) -> bytes:
-    """Draw uint8 ``[n, side, side, 3]``, about twice as wide as high; return a PNG."""
+    """Draw uint8 [n, height, width, 3], about twice as wide as high; return a PNG."""
     columns = math.ceil(math.sqrt(len(tiles) * 2))
     rows = math.ceil(len(tiles) / columns)
-    side = tiles.shape[1]
-    shape = (rows * (side + gap) + gap, columns * (side + gap) + gap, 3)
+    height, width = tiles.shape[1:3]
+    shape = (rows * (height + gap) + gap, columns * (width + gap) + gap, 3)
     canvas = np.full(shape, 255, np.uint8)
     for index, tile in enumerate(tiles):
-        top = gap + index // columns * (side + gap)
-        left = gap + index % columns * (side + gap)
-        canvas[top : top + side, left : left + side] = tile
+        top = gap + index // columns * (height + gap)
+        left = gap + index % columns * (width + gap)
+        canvas[top : top + height, left : left + width] = tile
     buffer = io.BytesIO()
     Image.fromarray(canvas).save(buffer, format="PNG")
     return buffer.getvalue()

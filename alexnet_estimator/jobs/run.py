@@ -21,6 +21,7 @@ from alexnet_estimator.console import STDOUT_NAME
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.files import encode_json, write_bytes
+from alexnet_estimator.networks import DEFAULT, find_network
 from alexnet_estimator.optim import schedules
 from alexnet_estimator.records.dataset import Dataset, Shard
 from alexnet_estimator.records.verify import check_shards
@@ -188,6 +189,7 @@ def record_run(run: Run) -> List[str]:
         "conversion": run.dataset.conversion,
         "num_ranks": run.runtime.num_ranks,
         "device": run.runtime.device,
+        "network": describe_network(run.config),
         "versions": versions(),
     }
     stored = fitting_record(run, is_training=True)
@@ -223,8 +225,8 @@ def fitting_record(run: Run, is_training: bool) -> Dict[str, Any]:
         return {}
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-        record["config"] = _with_defaults(record["config"])
-        problems = _find_misfits(record["config"], _as_stored(run.config), is_training)
+        record["config"] = _with_defaults(record["config"], run.config)
+        problems = _find_misfits(record, run.config, is_training)
         names = list(record["class_names"])
     except (
         AttributeError,
@@ -255,18 +257,30 @@ def _as_stored(config: Config) -> Dict[str, Any]:
     return json.loads(json.dumps(config.to_dict()))
 
 
-def _with_defaults(stored: Dict[str, Any]) -> Dict[str, Any]:
+def _with_defaults(stored: Dict[str, Any], config: Config) -> Dict[str, Any]:
     """Return a stored configuration with the fields that its version did not have."""
-    defaults = _as_stored(default_config())
+    defaults = _as_stored(default_config(config.model.network))
     return {name: {**defaults[name], **stored.get(name, {})} for name in defaults}
 
 
+def describe_network(config: Config) -> Dict[str, str]:
+    """Return what a record says of the network, for readers without its file."""
+    network = find_network(config.model.network)
+    return {"name": network.name, "title": network.title, "sha256": network.sha256}
+
+
 def _find_misfits(
-    old: Dict[str, Any], new: Dict[str, Any], is_training: bool
+    record: Dict[str, Any], config: Config, is_training: bool
 ) -> List[str]:
     """Return the fields by which variables differ in number or shape."""
-    model = ("conv_channels", "groups", "width_multiplier", "fc6_units", "fc7_units")
-    names = [("data", "image_size")] + [("model", name) for name in model]
+    old, new = record["config"], _as_stored(config)
+    network = find_network(config.model.network)
+    # Runs of the first versions do not name their network.
+    old_name = record.get("network", {}).get("name", DEFAULT)
+    if old_name != network.name:
+        return [f"the network is {network.name}, in the stored run {old_name}"]
+    names = [("data", "image_size")]
+    names += [("model", name) for name, f in network.settings.items() if f.is_fixed]
     if is_training:
         names += [("optim", "optimizer"), ("warm_start", "path")]
         names += [("warm_start", "frozen_until")]

@@ -26,7 +26,10 @@ from alexnet_estimator.jobs.evaluate import (
     summarise,
     write_evaluation,
 )
-from alexnet_estimator.jobs.first_weights import plan_first_weights, read_first_weights
+from alexnet_estimator.jobs.first_weights import (
+    choose_first_weights,
+    read_first_weights,
+)
 from alexnet_estimator.jobs.outcome import write_outcome
 from alexnet_estimator.jobs.run import (
     Run,
@@ -38,6 +41,7 @@ from alexnet_estimator.jobs.run import (
 )
 from alexnet_estimator.launch.lock import locked
 from alexnet_estimator.model_fn import Training, build_model_fn
+from alexnet_estimator.networks import find_network
 from alexnet_estimator.optim import schedules
 from alexnet_estimator.optim.loss_scale import resolve_loss_scale
 from alexnet_estimator.warm_start import WarmStart
@@ -70,7 +74,7 @@ def train(run: Run) -> Evaluation:
         plan: Optional[WarmStart] = None
         if run.runtime.is_chief:
             stack.enter_context(locked(run.model_dir))
-            plan = plan_first_weights(run)
+            plan = choose_first_weights(run)
             changes = record_run(run)
         agree_on_run(run)
         log = MetricsLog(run.model_dir, run.runtime.is_chief)
@@ -87,10 +91,13 @@ def agree_on_run(run: Run) -> None:
     config = run.config.copy_and_resolve_references()
     # Servers may keep the same data in different places; a source, only the first has.
     config.data.path = config.warm_start.path = ""
+    network = find_network(config.model.network)
+    config.model.network = network.name
     digests = {
         "the configuration": hashlib.sha256(to_json(config).encode()).hexdigest(),
         "the data": hashlib.sha256(run.dataset.digest.encode()).hexdigest(),
         "the program's version": code_digest(),
+        **({"the file of the network": network.sha256} if network.sha256 else {}),
     }
     for what, digest in digests.items():
         # Pieces of 48 bits, which a float64 holds exactly.
@@ -248,8 +255,9 @@ class _Trainer:
         if run.runtime.is_chief:
             write_evaluation(run.model_dir, result)
             checkpoints.note_best(run.model_dir, step, accuracy)
-            kernels = pictures.draw_conv1_kernels(checkpoint)
-            self._log.write_image("conv1_kernels", step, kernels)
+            network = find_network(run.config.model.network)
+            for name, drawing in pictures.draw_kernels(network, checkpoint).items():
+                self._log.write_image(name, step, drawing)
             confusion = pictures.draw_confusion(result)
             self._log.write_image("confusion_matrix", step, confusion)
         self._say(

@@ -19,7 +19,10 @@ def configure(command: Command, file: Optional[str]) -> Config:
     Raises:
         ConfigError: The file or a value is wrong.
     """
-    config = config_lib.load_config_file(file) if file else config_lib.default_config()
+    network = dict(command.fields()).get("model.network", "")
+    config = config_lib.default_config()
+    if file:
+        config = config_lib.load_config_file(file, network)
     config_lib.apply_overrides(config, command.fields())
     # Ranks and later commands may be started from another folder.
     if config.data.path and not config.data.path.startswith("sample:"):

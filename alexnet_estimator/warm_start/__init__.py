@@ -1,33 +1,31 @@
 """Transfer learning: what a new run takes over from another network, and how."""
 
-from alexnet_estimator.warm_start.plan import (
-    RECORD_FILE,
-    WarmStart,
-    initializing_scaffold,
-    plan_warm_start,
-    read_record,
-    weights_to_assign,
-    write_record,
-)
 from alexnet_estimator.warm_start.sources import (
     Source,
     digest_of,
     is_there,
     locate,
-    open_source,
     read_source,
+)
+from alexnet_estimator.warm_start.takeover import (
+    RECORD_FILE,
+    WarmStart,
+    choose_layers,
+    initializing_scaffold,
+    read_record,
+    weights_to_assign,
+    write_record,
 )
 
 __all__ = [
     "RECORD_FILE",
     "Source",
     "WarmStart",
+    "choose_layers",
     "digest_of",
     "initializing_scaffold",
     "is_there",
     "locate",
-    "open_source",
-    "plan_warm_start",
     "read_record",
     "read_source",
     "weights_to_assign",

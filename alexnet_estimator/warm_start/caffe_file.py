@@ -6,37 +6,39 @@ a file needs leads to a stand-in of ours, and any other name to an error.
 
 import os
 import pickle
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.schema import LAYER_NAMES
 
-Weights = Tuple[np.ndarray, np.ndarray]
+Weights = Dict[str, np.ndarray]
 # Four times the size of the full network.
 _MAX_BYTES = 1 << 30
 _NUMBERS = ("f2", "f4", "f8")
 _EXPECTED = "expected a pickled dictionary of layer -> [weights, biases]"
 
 
-def read_caffe_file(path: str) -> Tuple[Dict[str, Weights], List[str]]:
+def read_caffe_file(
+    path: str, layer_names: Sequence[str]
+) -> Tuple[Dict[str, Weights], List[str]]:
     """Read the weights of a file laid out like ``bvlc_alexnet.npy``.
 
     Args:
-        path: of a NumPy file that holds one pickled dictionary, layer name ->
+        path: Path of a NumPy file that holds one pickled dictionary, layer name ->
             [kernel, bias]; kernels are [height, width, inputs of a group, outputs] or
             [inputs, outputs].
+        layer_names: Names of the layers to read.
 
     Returns:
-        Kernel and bias, float32, of each layer that AlexNet has; and the names of the
-        other entries.
+        ``kernel`` and ``bias``, float32, of each of these layers that is there; and the
+        names of the other entries.
 
     Raises:
-        DataError: it is something else, or numbers are not finite.
+        DataError: It is something else, or numbers are not finite.
     """
     if os.path.getsize(path) > _MAX_BYTES:
-        raise DataError(f"larger than {_MAX_BYTES >> 20} MiB: not an AlexNet", path)
+        raise DataError(f"larger than {_MAX_BYTES >> 20} MiB: no such file", path)
     try:
         content = _unpickle(path)
         entries = {str(name): content[name] for name in content}
@@ -44,7 +46,7 @@ def read_caffe_file(path: str) -> Tuple[Dict[str, Weights], List[str]]:
         problem = str(error) or type(error).__name__
         raise DataError(f"{problem}; {_EXPECTED}", path) from error
     layers, problems = {}, []
-    for name in sorted(set(entries) & set(LAYER_NAMES)):
+    for name in sorted(set(entries) & set(layer_names)):
         try:
             layers[name] = _as_weights(entries[name])
         except ValueError as error:
@@ -68,7 +70,7 @@ def _as_weights(entry: Any) -> Weights:
     if not all(np.isfinite(array).all() for array in arrays):
         raise ValueError("has values that are not finite")
     kernel, bias = (np.asarray(array, np.float32) for array in arrays)
-    return kernel, bias
+    return {"kernel": kernel, "bias": bias}
 
 
 def _unpickle(path: str) -> Any:

@@ -2,50 +2,42 @@
 
 import json
 import os
-from typing import Any, Dict, NamedTuple, Tuple
+from typing import Any, Dict, Mapping, NamedTuple, Tuple
+
+import numpy as np
 
 from alexnet_estimator import checkpoints
-from alexnet_estimator.config import RECORD_FILE, Config, config_from, load_resolved
+from alexnet_estimator.config import RECORD_FILE
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.files import sha256_of
-from alexnet_estimator.schema import LAYER_NAMES
-from alexnet_estimator.warm_start.caffe_file import Weights, read_caffe_file
+from alexnet_estimator.networks import Network
+from alexnet_estimator.warm_start.caffe_file import read_caffe_file
 
 # What TensorFlow appends to the name of a variable's moving average.
 AVERAGE = "/ExponentialMovingAverage"
-# Of Caffe's bvlc_alexnet: pixels from 0 to 255 minus these, blue first; its alpha of
-# 1e-4 is divided by the 5 channels of a sum, TensorFlow's is not.
-_CAFFE: Dict[str, Dict[str, Any]] = {
-    "data": {
-        "mean_rgb": (123.0, 117.0, 104.0),
-        "pixel_scale": 1.0,
-        "channel_order": "bgr",
-    },
-    "model": {
-        "lrn_radius": 2,
-        "lrn_bias": 1.0,
-        "lrn_alpha": 2e-5,
-        "lrn_beta": 0.75,
-    },
-}
+# Variables of a layer by name, e.g. "kernel" and "bias".
+Variables = Mapping[str, np.ndarray]
 
 
 class Source(NamedTuple):
     """A trained network.
 
     Attributes:
-        path: of the file or of the checkpoint (prefix) that was read.
-        layers: float32 kernel and bias by layer; not all need be there.
-        config: its sections ``data`` and ``model`` belong to these weights.
-        class_names: of fc8's outputs; empty: not known.
-        is_averaged: the weights are moving averages.
-        unused: what else it holds.
+        path: Path of the file or of the checkpoint (prefix) that was read.
+        layers: Variables by layer; not all layers need be there.
+        data: Fields of the section ``data`` by which the pixels were prepared:
+            ``mean_rgb``, ``pixel_scale`` and ``channel_order``.
+        settings: Fields of the section ``model``; not all need be there.
+        class_names: Names of the outputs of the head; empty: not known.
+        is_averaged: Whether the weights are moving averages.
+        unused: Names of what else it holds.
     """
 
     path: str
-    layers: Dict[str, Weights]
-    config: Config
+    layers: Mapping[str, Variables]
+    data: Mapping[str, Any]
+    settings: Mapping[str, Any]
     class_names: Tuple[str, ...] = ()
     is_averaged: bool = False
     unused: Tuple[str, ...] = ()
@@ -55,12 +47,12 @@ def locate(path: str) -> str:
     """Return the file or the checkpoint's path prefix that a user means.
 
     Args:
-        path: of a run (its best checkpoint is taken, or else its newest valid one), of
-            a checkpoint, or of a ``.npy`` file.
+        path: Path of a run (its best checkpoint is taken, or else its newest valid
+            one), of a checkpoint, or of a ``.npy`` file.
 
     Raises:
-        ConfigError: it is none of these.
-        DataError: the run has no valid checkpoint.
+        ConfigError: It is none of these.
+        DataError: The run has no valid checkpoint.
     """
     if os.path.isdir(path):
         best = checkpoints.best_of(path)
@@ -82,48 +74,49 @@ def locate(path: str) -> str:
     )
 
 
-def open_source(path: str) -> Source:
+def read_source(path: str, network: Network) -> Source:
     """Read a trained network whole.
 
     Args:
-        path: see ``locate``.
+        path: Path that ``locate`` has returned.
+        network: Network that the weights are for.
 
     Raises:
-        ConfigError: see ``locate``.
-        DataError: it is damaged, or something else than an AlexNet.
+        DataError: The source is damaged, or has weights of another network.
     """
-    return read_source(locate(path))
-
-
-def read_source(path: str) -> Source:
-    """Read a network from what ``locate`` has returned.
-
-    Raises:
-        DataError: it is damaged, or something else than an AlexNet.
-    """
-    source = _open_caffe(path) if path.endswith(".npy") else _open_checkpoint(path)
+    is_file = path.endswith(".npy")
+    source = (_read_caffe if is_file else _read_checkpoint)(path, network)
     if not source.layers:
-        raise DataError(f"has no layer of {', '.join(LAYER_NAMES)}", path)
+        raise DataError(f"has no layer of {', '.join(network.layer_names)}", path)
     return source
 
 
 def digest_of(path: str) -> str:
     """Return SHA-256 (hex) of a file, or of all files of a checkpoint."""
-    is_one = path.endswith(".npy")
-    return sha256_of(*([path] if is_one else checkpoints.files_of(path)))
+    is_file = path.endswith(".npy")
+    return sha256_of(*([path] if is_file else checkpoints.files_of(path)))
 
 
 def is_there(path: str) -> bool:
-    """Return whether a path is of a file, a folder or a checkpoint."""
+    """Return whether a path is that of a file, a folder or a checkpoint."""
     return os.path.exists(path) or bool(checkpoints.files_of(path))
 
 
-def _open_caffe(path: str) -> Source:
-    layers, unused = read_caffe_file(path)
-    return Source(path, layers, config_from(_CAFFE), unused=tuple(unused))
+def _read_caffe(path: str, network: Network) -> Source:
+    trained_with = network.caffe_settings
+    if trained_with is None:
+        raise DataError(
+            f"{network.title} has no weights in Caffe's layout: give a run or a "
+            "checkpoint",
+            path,
+        )
+    layers, unused = read_caffe_file(path, network.layer_names)
+    data, settings = trained_with["data"], trained_with["model"]
+    return Source(path, layers, data, settings, unused=tuple(unused))
 
 
-def _open_checkpoint(prefix: str) -> Source:
+def _read_checkpoint(prefix: str, network: Network) -> Source:
+    """Read what the layers of a network are called in a checkpoint."""
     file = os.path.join(os.path.dirname(os.path.abspath(prefix)), RECORD_FILE)
     if not os.path.isfile(file):
         raise DataError(
@@ -131,26 +124,42 @@ def _open_checkpoint(prefix: str) -> Source:
             "that as well",
             prefix,
         )
-    config = load_resolved(file)
-    if len(config.data.mean_rgb) != 3:
-        raise DataError("has no data.mean_rgb, which every run records", file)
     reader = tf.train.load_checkpoint(prefix)
-    stored = reader.get_variable_to_shape_map()
-    layers, is_averaged = {}, False
-    for layer in LAYER_NAMES:
-        names = [f"alexnet/{layer}/{part}" for part in ("kernel", "bias")]
-        if not all(name in stored for name in names):
-            continue
-        if all(name + AVERAGE in stored for name in names):
-            names, is_averaged = [name + AVERAGE for name in names], True
-        layers[layer] = (reader.get_tensor(names[0]), reader.get_tensor(names[1]))
+    stored = set(reader.get_variable_to_shape_map())
+    # The optimizer's slots are called after their variable, VARIABLE/Momentum.
+    variables = {name for name in stored if os.path.dirname(name) not in stored}
+    layers: Dict[str, Dict[str, np.ndarray]] = {}
+    is_averaged = False
+    for name in sorted(variables):
+        scope, _, rest = name.partition("/")
+        layer, _, part = rest.partition("/")
+        if scope == network.name and layer in network.layer_names and part:
+            has_average = name + AVERAGE in stored
+            is_averaged = is_averaged or has_average
+            value = reader.get_tensor(name + AVERAGE if has_average else name)
+            layers.setdefault(layer, {})[part] = value
+    data, settings, class_names = _read_run_record(file)
     unused = ("global step and optimizer state",)
-    return Source(prefix, layers, config, _class_names(file), is_averaged, unused)
+    return Source(prefix, layers, data, settings, class_names, is_averaged, unused)
 
 
-def _class_names(file: str) -> Tuple[str, ...]:
+def _read_run_record(
+    file: str,
+) -> Tuple[Dict[str, Any], Dict[str, Any], Tuple[str, ...]]:
+    """Return the sections ``data`` and ``model`` and the classes of a run.
+
+    The file of its network, which may be elsewhere now, is not needed for that.
+
+    Raises:
+        DataError: The record is damaged.
+    """
     try:
         with open(file, encoding="utf-8") as stream:
-            return tuple(map(str, json.load(stream)["class_names"]))
-    except (KeyError, TypeError) as error:
+            record = json.load(stream)
+        data, settings = record["config"]["data"], dict(record["config"]["model"])
+        values = data["mean_rgb"], data["pixel_scale"], data["channel_order"]
+        if len(values[0]) != 3 or not all(map(np.isfinite, (*values[0], values[1]))):
+            raise ValueError(f"data.mean_rgb is {values[0]}")
+        return dict(data), settings, tuple(map(str, record["class_names"]))
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise DataError(f"damaged ({error!r}): restore it", file) from error

@@ -105,14 +105,14 @@ def freeze(model: Model) -> tf.GraphDef:
         )
 
 
-def to_onnx(frozen: tf.GraphDef) -> bytes:
-    """Return the frozen graph as an ONNX model; names end in ``:0``."""
+def to_onnx(frozen: tf.GraphDef, name: str) -> bytes:
+    """Return the frozen graph as an ONNX model of this name; tensors end in ``:0``."""
     import tf2onnx
 
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     model, _ = tf2onnx.convert.from_graph_def(
         frozen,
-        name="alexnet",
+        name=name,
         input_names=[f"{IMAGES}:0"],
         output_names=[f"{PROBABILITIES}:0"],
         opset=_ONNX_OPSET,

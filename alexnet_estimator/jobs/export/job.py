@@ -25,6 +25,7 @@ from alexnet_estimator.jobs.predict.classifier import (
     trained,
 )
 from alexnet_estimator.jobs.run import open_data
+from alexnet_estimator.networks import find_network
 from alexnet_estimator.records import examples, tfrecord
 from alexnet_estimator.records.dataset import TRAIN, VALIDATION
 from alexnet_estimator.runtime.base import session_config
@@ -215,7 +216,8 @@ def _export_frozen(model: graphs.Model, folder: str, trial: _Trial) -> float:
 def _export_onnx(model: graphs.Model, folder: str, trial: _Trial) -> float:
     path = os.path.join(folder, ONNX_FILE)
     with open(path, "wb") as file:
-        file.write(graphs.to_onnx(graphs.freeze(model)))
+        name = find_network(model.config.model.network).name
+        file.write(graphs.to_onnx(graphs.freeze(model), name))
     return _compare(ONNX_FILE, _run(graphs.run_onnx, path, model, trial), trial)
 
 

@@ -7,9 +7,12 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from alexnet_estimator.config import Config, default_config
-from alexnet_estimator.model import alexnet, local_response_normalization
-from alexnet_estimator.model_fn import weight_shapes
-from alexnet_estimator.schema import LAYER_NAMES
+from alexnet_estimator.networks import find_network
+from alexnet_estimator.networks.alexnet_graph import (
+    alexnet,
+    local_response_normalization,
+)
+from alexnet_estimator.networks.graphs import count_parameters, variable_shapes
 from tests import tiny
 
 Weights = Dict[str, np.ndarray]
@@ -123,7 +126,7 @@ def test_lrn_equals_its_formula() -> None:
         assert np.abs(value / x - 1).max() > 0.1  # It is no identity.
 
 
-def count_parameters(groups: int, num_classes: int) -> int:
+def parameters_of_the_paper(groups: int, num_classes: int) -> int:
     convolutions = [(11, 3, 96, 1), (5, 96, 256, groups), (3, 256, 384, 1)]
     convolutions += [(3, 384, 384, groups), (3, 384, 256, groups)]
     dense = [(6 * 6 * 256, 4096), (4096, 4096), (4096, num_classes)]
@@ -136,18 +139,20 @@ def count_parameters(groups: int, num_classes: int) -> int:
 def test_number_of_parameters(groups: int, num_classes: int) -> None:
     settings = default_config()
     settings.model.groups = groups
-    with tf.Graph().as_default():
-        alexnet(tf.zeros([1, 227, 227, 3]), num_classes, settings.model)
-        found = sum(int(np.prod(shape)) for shape in shapes().values())
-    assert found == count_parameters(groups, num_classes)
+    found = count_parameters(num_classes, 227, settings.model)
+    assert found == parameters_of_the_paper(groups, num_classes)
     if (groups, num_classes) == (2, 1000):
         assert found == 60_965_224
 
 
-def test_layers_have_the_names_of_the_schema() -> None:
-    names = weight_shapes(2, 63, tiny.config().model)
-    layers = [name.split("/")[1] for name in names if name.endswith("/kernel")]
-    assert layers == list(LAYER_NAMES)
+def test_variables_have_the_names_of_the_layers() -> None:
+    weights, others = variable_shapes(2, 63, tiny.config().model)
+    assert list(weights) == [
+        f"alexnet/{layer}/{part}"
+        for layer in find_network("alexnet").layer_names
+        for part in ("kernel", "bias")
+    ]
+    assert others == {}
 
 
 def test_every_size_builds() -> None:

@@ -7,7 +7,8 @@ Convolutional Neural Networks", NIPS 2012; the section numbers below are the pap
 import zlib
 from typing import Callable, List, NamedTuple, Optional, Tuple
 
-from alexnet_estimator.config import Config
+from ml_collections import ConfigDict
+
 from alexnet_estimator.engine.graph_mode import tf
 
 _FUSED_WIDTH = 16  # Channels of a block in MKL's layout.
@@ -39,44 +40,51 @@ CONV_LAYERS: Tuple[Conv, ...] = (
 def alexnet(
     images: tf.Tensor,
     num_classes: int,
-    settings: Config,
+    settings: ConfigDict,
     dropout: Optional[Dropout] = None,
     compute_dtype: tf.DType = tf.float32,
 ) -> tf.Tensor:
-    """Build AlexNet.
+    """Build AlexNet for a graph of your own; see ``build``."""
+    with tf.variable_scope("alexnet"):
+        return build(images, num_classes, settings, dropout, compute_dtype)
+
+
+def build(
+    images: tf.Tensor,
+    num_classes: int,
+    settings: ConfigDict,
+    dropout: Optional[Dropout],
+    compute_dtype: tf.DType,
+) -> tf.Tensor:
+    """Build AlexNet in the variable scope that is open.
 
     Args:
         images: float32 [batch, height, width, 3], normalised, sides of 63 or more.
-        num_classes: outputs of the last layer.
-        settings: the configuration's ``model`` section.
-        dropout: called as ``dropout(x, keep_prob, layer_name)`` after fc6 and fc7
-            (section 4.2) in training; None elsewhere.
-        compute_dtype: of convolutions and matrix products.  Weights, local response
-            normalisation and logits are float32 in any case.
+        num_classes: Number of outputs of the last layer.
+        settings: Section ``model`` of the configuration.
+        dropout: Function called as ``dropout(x, keep_prob, layer_name)`` after fc6 and
+            fc7 (section 4.2) in training; None elsewhere.
+        compute_dtype: Dtype of convolutions and matrix products.  Weights, local
+            response normalisation and logits are float32 in any case.
 
     Returns:
         float32 [batch, num_classes], logits.
     """
-    with tf.variable_scope("alexnet"):
-        x = tf.cast(images, compute_dtype)
-        for conv, channels in zip(CONV_LAYERS, settings.conv_channels):
-            x = _convolution(x, conv, scaled_width(channels, settings), settings)
-        x = tf.reshape(x, [-1, x.shape[1] * x.shape[2] * x.shape[3]])
-        for name, units in (("fc6", settings.fc6_units), ("fc7", settings.fc7_units)):
-            width = scaled_width(units, settings)
-            x = tf.nn.relu(_dense(x, width, name, 1.0, settings))
-            if dropout is not None:
-                x = dropout(x, settings.keep_prob, name)
-        logits = _dense(x, num_classes, "fc8", 0.0, settings)
-        return tf.cast(logits, tf.float32)
+    x = tf.cast(images, compute_dtype)
+    for conv, channels in zip(CONV_LAYERS, settings.conv_channels):
+        x = _convolution(x, conv, scaled_width(channels, settings), settings)
+    # [batch, height, width, channels] -> [batch, height * width * channels]
+    x = tf.reshape(x, [-1, x.shape[1] * x.shape[2] * x.shape[3]])
+    for name, units in (("fc6", settings.fc6_units), ("fc7", settings.fc7_units)):
+        width = scaled_width(units, settings)
+        x = tf.nn.relu(_dense(x, width, name, 1.0, settings))
+        if dropout is not None:
+            x = dropout(x, settings.keep_prob, name)
+    logits = _dense(x, num_classes, "fc8", 0.0, settings)
+    return tf.cast(logits, tf.float32)
 
 
-def layer_of(variable: tf.Variable) -> str:
-    """Return the layer that a weight belongs to."""
-    return variable.op.name.split("/")[1]
-
-
-def scaled_width(units: int, settings: Config) -> int:
+def scaled_width(units: int, settings: ConfigDict) -> int:
     """Return the number of units after the width multiplier, a multiple of 8."""
     if settings.width_multiplier == 1.0:
         return units
@@ -84,7 +92,7 @@ def scaled_width(units: int, settings: Config) -> int:
 
 
 def _convolution(
-    x: tf.Tensor, conv: Conv, channels: int, settings: Config
+    x: tf.Tensor, conv: Conv, channels: int, settings: ConfigDict
 ) -> tf.Tensor:
     """Convolve, rectify, and normalise and pool where the layer says so."""
     groups = settings.groups if conv.is_grouped else 1
@@ -120,7 +128,7 @@ def _join(parts: List[tf.Tensor], bias: tf.Tensor) -> tf.Tensor:
     return tf.concat(parts, axis=3)
 
 
-def local_response_normalization(x: tf.Tensor, settings: Config) -> tf.Tensor:
+def local_response_normalization(x: tf.Tensor, settings: ConfigDict) -> tf.Tensor:
     """Divide by a power of the neighbours' energy across channels (section 3.3).
 
     ``y_i = x_i / (bias + alpha * sum(x_j ** 2, |j - i| <= radius)) ** beta``; the
@@ -128,7 +136,7 @@ def local_response_normalization(x: tf.Tensor, settings: Config) -> tf.Tensor:
 
     Args:
         x: float [batch, height, width, channels].
-        settings: the configuration's ``model`` section.
+        settings: Section ``model`` of the configuration.
 
     Returns:
         The same shape and dtype; computed in float32.
@@ -156,7 +164,7 @@ def _overlapping_max_pool(x: tf.Tensor) -> tf.Tensor:
 
 
 def _dense(
-    x: tf.Tensor, units: int, name: str, paper_bias: float, settings: Config
+    x: tf.Tensor, units: int, name: str, paper_bias: float, settings: ConfigDict
 ) -> tf.Tensor:
     with tf.variable_scope(name):
         shape = [int(x.shape[1]), units]
@@ -165,7 +173,7 @@ def _dense(
 
 
 def _weights(
-    shape: list, paper_bias: float, settings: Config, dtype: tf.DType
+    shape: list, paper_bias: float, settings: ConfigDict, dtype: tf.DType
 ) -> Tuple[tf.Tensor, tf.Tensor]:
     """Make the float32 kernel and bias of a layer; return them cast to ``dtype``."""
     is_paper = settings.initializer == "paper"  # Section 5.

@@ -1,0 +1,108 @@
+"""The graph of the chosen network, and its variables."""
+
+from typing import Callable, Dict, Iterable, List, Optional, Tuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from alexnet_estimator.engine.graph_mode import tf
+from alexnet_estimator.errors import ConfigError
+from alexnet_estimator.networks.network import Network
+from alexnet_estimator.networks.registry import find_network
+
+Dropout = Callable[[tf.Tensor, float, str], tf.Tensor]
+Shapes = Dict[str, Tuple[int, ...]]
+
+
+def build_logits(
+    images: tf.Tensor,
+    num_classes: int,
+    settings: ConfigDict,
+    dropout: Optional[Dropout] = None,
+    compute_dtype: tf.DType = tf.float32,
+) -> tf.Tensor:
+    """Build the network that the settings choose.
+
+    Args:
+        images: float32 [batch, size, size, 3], normalised.
+        num_classes: Number of outputs.
+        settings: Section ``model`` of the configuration.
+        dropout: See ``Network.build``; None outside of training.
+        compute_dtype: Dtype of convolutions and matrix products.
+
+    Returns:
+        float32 [batch, num_classes], logits.
+
+    Raises:
+        ConfigError: The network has variables outside of its layers, or returns
+            something else.
+    """
+    network = find_network(settings.network)
+    before = set(tf.global_variables())
+    with tf.variable_scope(network.name) as scope:
+        logits = network.build(images, num_classes, settings, dropout, compute_dtype)
+        made = [v.op.name for v in tf.global_variables() if v not in before]
+    problems = _misplaced(network, scope.name, made)
+    shape = getattr(logits, "shape", None)
+    if shape is None or shape.ndims != 2 or shape[1].value != num_classes:
+        problems.append(
+            f"build returned {logits}: must be logits of the shape "
+            f"[batch, {num_classes}]"
+        )
+    if problems:
+        raise ConfigError(problems, f"network {network.source}")
+    return tf.cast(logits, tf.float32)
+
+
+def _misplaced(network: Network, scope: str, names: Iterable[str]) -> List[str]:
+    """Name the new variables that belong to none of the layers."""
+    start = len(scope) + 1
+    strange = [
+        name
+        for name in names
+        if not name.startswith(f"{scope}/")
+        or name[start:].split("/")[0] not in network.layer_names
+        or "/" not in name[start:]
+    ]
+    if not strange:
+        return []
+    layers = ", ".join(network.layer_names)
+    return [
+        f"the variable {name} is in none of the layers {layers}: make it in "
+        "tf.variable_scope(LAYER), of a LAYER in layer_names"
+        for name in strange
+    ]
+
+
+def layer_of(variable: tf.Variable) -> str:
+    """Return the layer that a variable of a network belongs to."""
+    return variable.op.name.split("/")[1]
+
+
+def variable_shapes(
+    num_classes: int, image_size: int, settings: ConfigDict
+) -> Tuple[Shapes, Shapes]:
+    """Return the shapes of the variables of a network by name.
+
+    Args:
+        num_classes: Number of outputs.
+        image_size: Height and width of the images in pixels.
+        settings: Section ``model`` of the configuration.
+
+    Returns:
+        The weights that are trained, e.g. ``lenet/conv1/kernel``; and the others, such
+        as the statistics of batch normalisation.
+    """
+    with tf.Graph().as_default():
+        images = tf.zeros([1, image_size, image_size, 3])
+        build_logits(images, num_classes, settings)
+        shapes = {v.op.name: tuple(v.shape.as_list()) for v in tf.global_variables()}
+        trained = [v.op.name for v in tf.trainable_variables()]
+    weights = {name: shapes.pop(name) for name in trained}
+    return weights, shapes
+
+
+def count_parameters(num_classes: int, image_size: int, settings: ConfigDict) -> int:
+    """Return the number of trainable numbers, counted in the graph itself."""
+    weights, _ = variable_shapes(num_classes, image_size, settings)
+    return int(sum(np.prod(shape) for shape in weights.values()))

@@ -1,0 +1,282 @@
+"""What is taken over from a source, what is not and why; and the taking over."""
+
+import json
+import os
+import pathlib
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence
+
+import numpy as np
+
+from alexnet_estimator.config import Config
+from alexnet_estimator.engine.graph_mode import tf
+from alexnet_estimator.errors import ConfigError, DataError
+from alexnet_estimator.files import encode_json, write_bytes
+from alexnet_estimator.networks import Network, find_network
+from alexnet_estimator.networks.graphs import Shapes
+from alexnet_estimator.warm_start.sources import AVERAGE, Source, Variables, digest_of
+
+RECORD_FILE = "warm_start.json"
+_PIXELS = ("mean_rgb", "pixel_scale", "channel_order")
+
+
+class WarmStart(NamedTuple):
+    """What a run took over from another one.
+
+    Attributes:
+        source: Absolute path of the file or of the checkpoint (prefix).
+        sha256: SHA-256 (hex) of the source's files.
+        restored: Layers from the first one upwards, without a gap.
+        new: The other layers, each with the reason.
+        left_out: What of the source is not used.
+        notes: What makes the same weights compute something else.
+    """
+
+    source: str
+    sha256: str
+    restored: List[str]
+    new: Dict[str, str]
+    left_out: List[str]
+    notes: List[str]
+
+
+def choose_layers(
+    source: Source,
+    shapes: Shapes,
+    class_names: Sequence[str],
+    config: Config,
+) -> WarmStart:
+    """Decide which layers are taken over.
+
+    Args:
+        source: Trained network.
+        shapes: Shapes of all variables of the new network by name.
+        class_names: Classes of the new data.
+        config: Configuration of the new run.
+
+    Raises:
+        DataError: Nothing fits.
+        ConfigError: Layers that do not fit are to be frozen.
+    """
+    network = find_network(config.model.network)
+    new = _find_new_layers(source, shapes, class_names, network)
+    restored = [layer for layer in network.layer_names if layer not in new]
+    if not any(layer in source.layers for layer in restored):
+        first = network.layer_names[len(restored)]
+        raise DataError(
+            f"nothing of it fits: {first} {new[first]}; use the source's settings of "
+            "the section model",
+            source.path,
+        )
+    frozen_until = config.warm_start.frozen_until
+    if frozen_until in new:
+        raise ConfigError(
+            f"warm_start.frozen_until is {frozen_until!r}, but {frozen_until} is new: "
+            f"{new[frozen_until]}; the last layer taken over is {restored[-1]}",
+            source.path,
+        )
+    left_out = [name for name in source.layers if name not in restored]
+    return WarmStart(
+        os.path.abspath(source.path),
+        digest_of(source.path),
+        restored,
+        new,
+        [*left_out, *source.unused],
+        _notes(source, not new, network, config),
+    )
+
+
+def _find_new_layers(
+    source: Source, shapes: Shapes, class_names: Sequence[str], network: Network
+) -> Dict[str, str]:
+    """Return the layers that cannot be taken over, each with the reason.
+
+    A layer is of use on top of those that it was trained on: all layers above a new
+    one are new as well.
+    """
+    new: Dict[str, str] = {}
+    for layer in network.layer_names:
+        ours = _variables_of(layer, network, shapes)
+        is_head = layer == network.head
+        reason = _find_misfit(source.layers.get(layer, {}), ours, is_head)
+        if not reason and is_head:
+            reason = _find_other_classes(source.class_names, class_names)
+        if new:
+            reason = f"stands on {next(iter(new))}, which is new"
+        if reason:
+            new[layer] = reason
+    return new
+
+
+def _variables_of(layer: str, network: Network, shapes: Shapes) -> Shapes:
+    """Return the shapes of a layer's variables by their names in the layer."""
+    scope = f"{network.name}/{layer}/"
+    return {
+        name[len(scope) :]: shape
+        for name, shape in shapes.items()
+        if name.startswith(scope)
+    }
+
+
+def _find_misfit(theirs: Variables, ours: Shapes, is_head: bool) -> str:
+    """Return why a layer cannot be taken over; empty: it can."""
+    if ours and not theirs:
+        return "is not in the source"
+    if set(ours) != set(theirs):
+        return f"has {_some(sorted(ours))} and not {_some(sorted(theirs))}"
+    for name, shape in sorted(ours.items()):
+        other = theirs[name].shape
+        if shape == other:
+            continue
+        if is_head and len(shape) == len(other) and shape[:-1] == other[:-1]:
+            return f"has {shape[-1]} classes, {other[-1]} in the source"
+        return f"has the shape {shape}, {other} in the source"
+    return ""
+
+
+def _find_other_classes(theirs: Sequence[str], ours: Sequence[str]) -> str:
+    """Return why a head of the same shape is of no use; empty: it is."""
+    if theirs and list(theirs) != list(ours):
+        return f"is for {_some(ours)} and not {_some(theirs)}"
+    return ""
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _notes(
+    source: Source, has_head: bool, network: Network, config: Config
+) -> List[str]:
+    notes = []
+    if source.is_averaged:
+        notes.append("the moving averages of the source's weights are used")
+    if has_head and not source.class_names:
+        notes.append("the source does not name its classes: they must be in this order")
+    differences = [
+        f"model.{name} is {_text(config.model[name])}, "
+        f"{_text(source.settings[name])} in the source"
+        for name in network.settings
+        # Others have changed shapes, which the layers show.
+        if not network.settings[name].is_fixed
+        and _text(source.settings.get(name, config.model[name]))
+        != _text(config.model[name])
+    ]
+    if not network.pixel_layer:
+        differences += [
+            f"data.{name} is {_text(config.data[name])}, "
+            f"{_text(source.data[name])} in the source"
+            for name in _PIXELS
+            if _text(source.data[name]) != _text(config.data[name])
+        ]
+    if differences:
+        notes.append(
+            "; ".join(differences) + ": what layers compute with should be the same"
+        )
+    return notes
+
+
+def weights_to_assign(
+    source: Source, warm_start: WarmStart, config: Config
+) -> Dict[str, np.ndarray]:
+    """Return the values to start with, by the names of their variables.
+
+    Args:
+        source: Trained network.
+        warm_start: Layers that are taken over from it.
+        config: Configuration of the new run, resolved.
+    """
+    network = find_network(config.model.network)
+    weights: Dict[str, np.ndarray] = {}
+    for layer in warm_start.restored:
+        variables = source.layers.get(layer, {})
+        if layer == network.pixel_layer:
+            variables = fold_pixels(variables, source.data, config.data)
+        for name, value in variables.items():
+            weights[f"{network.name}/{layer}/{name}"] = value
+    return weights
+
+
+def fold_pixels(
+    first_layer: Variables, theirs: Mapping[str, Any], ours: Mapping[str, Any]
+) -> Variables:
+    """Return first-layer weights that answer to our pixels as before to theirs.
+
+    With pixels ``x``, means ``m`` and scales ``s``, the layer computes
+    ``K (x - m) / s + b``.  As it pads nothing, equal answers for all ``x`` need
+    ``K' = K s' / s`` and ``b' = b + sum(K / s (m' - m))``, with the channels in order.
+
+    Args:
+        first_layer: ``kernel``, float32 [height, width, 3, outputs], and ``bias``,
+            float32 [outputs].
+        theirs: Section ``data`` of the run that the weights are from.
+        ours: Section ``data`` of the new one, resolved.
+    """
+    kernel, bias = (first_layer[n].astype(np.float64) for n in ("kernel", "bias"))
+    shift = np.subtract(ours["mean_rgb"], theirs["mean_rgb"])
+    if theirs["channel_order"] == "bgr":
+        kernel = kernel[:, :, ::-1]
+    bias = bias + np.einsum("hwio,i->o", kernel, shift) / theirs["pixel_scale"]
+    kernel = kernel * (ours["pixel_scale"] / theirs["pixel_scale"])
+    if ours["channel_order"] == "bgr":
+        kernel = kernel[:, :, ::-1]
+    return {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}
+
+
+def initializing_scaffold(
+    read_weights: Callable[[], Mapping[str, np.ndarray]]
+) -> tf.train.Scaffold:
+    """Return a scaffold whose session starts with other weights than the initializers'.
+
+    Moving averages start with them, too.  The graph stays as it is: the values are fed
+    to the variables' own initializers.
+
+    Args:
+        read_weights: Function called when a session is made, since weights need much
+            memory.
+    """
+    variables = tf.global_variables()
+
+    def initialize(_: tf.train.Scaffold, session: tf.Session) -> None:
+        weights = read_weights()
+        for variable in variables:
+            value = weights.get(variable.op.name.replace(AVERAGE, ""))
+            if value is not None:
+                initializer = variable.initializer
+                session.run(initializer, {initializer.inputs[1]: value})
+
+    return tf.train.Scaffold(init_fn=initialize)
+
+
+def write_record(warm_start: WarmStart, model_dir: str) -> None:
+    """Write ``warm_start.json``, from which a resumed run knows its layers."""
+    path = os.path.join(model_dir, RECORD_FILE)
+    write_bytes(path, encode_json(warm_start._asdict(), indent=2))
+
+
+def read_record(model_dir: str, network: Network) -> WarmStart:
+    """Read what ``write_record`` wrote.
+
+    Raises:
+        DataError: It is damaged or not there.
+    """
+    file = pathlib.Path(model_dir, RECORD_FILE)
+    try:
+        record: Dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        warm_start = WarmStart(**record)
+        num_restored = len(warm_start.restored)
+        if warm_start.restored != list(network.layer_names[:num_restored]):
+            raise ValueError(f"restored is {warm_start.restored}")
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise DataError(
+            f"damaged or gone ({error!r}): restore it, or start again in another "
+            "--model_dir",
+            str(file),
+        ) from error
+    return warm_start
+
+
+def _text(value: Any) -> str:
+    """Return a value as text: the same whether it comes from JSON or from Python."""
+    if isinstance(value, (list, tuple)):
+        return f"({', '.join(map(_text, value))})"
+    return f"{value:g}" if isinstance(value, float) else str(value)
