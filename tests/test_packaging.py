@@ -48,7 +48,9 @@ def installed(wheel: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_the_wheel_holds_the_package_and_its_configurations(
     wheel: pathlib.Path,
 ) -> None:
-    files = [path for path in (ROOT / "alexnet_estimator").rglob("*.py")]
+    folder = ROOT / "alexnet_estimator"
+    suffixes = (".py", ".j2", ".css", ".mplstyle")
+    files = [path for path in folder.rglob("*.*") if path.suffix in suffixes]
     expected = {path.relative_to(ROOT).as_posix() for path in files}
     expected |= {f"alexnet_estimator/configs/{p.name}" for p in _configs()}
     with zipfile.ZipFile(str(wheel)) as archive:

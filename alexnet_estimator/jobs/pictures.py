@@ -54,9 +54,11 @@ def draw_kernels(
 
 def draw_confusion(result: Evaluation) -> Optional[bytes]:
     """Draw the confusion matrix of an evaluation; None without matplotlib."""
+    if not report.can_draw():
+        return None
     matrix = np.array(result["confusion_matrix"])
-    drawing = report.draw_confusion(matrix, result["class_names"])
-    return drawing.png if drawing else None
+    answers = report.count_matrix(matrix, result["class_names"])
+    return report.draw_confusion(answers).png
 
 
 def draw_input_samples(run: Run, step: int, num_images: int = 32) -> bytes:

@@ -1,29 +1,41 @@
-"""Curves over steps: which lines, in which colours, on which scale."""
+"""Curves and confusion matrices, drawn by matplotlib where it is installed."""
 
-from typing import List, NamedTuple, Sequence, Tuple
+import contextlib
+import io
+import itertools
+import os
+import warnings
+from typing import Any, Iterator, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from alexnet_estimator.report import scores
 from alexnet_estimator.report.history import History
-from alexnet_estimator.report.style import SERIES
+from alexnet_estimator.report.scores import Answers
 
 # More points than that cannot be told apart in a chart of this width.
 MAX_POINTS = 300
-_DASHES = ("-", "--", "-.", ":")
+# A confusion matrix of more classes is drawn without names and numbers.
+MAX_NAMED_CLASSES = 20
+# Rows of a confusion matrix that can be told apart in a picture.
+MAX_CELLS = 200
+# The colours of Okabe and Ito, which people with any colour vision can tell apart:
+# blue, vermilion, green, purple, orange, sky blue.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b4588c", "#c98a00", "#3d9fd8")
+GREY = "#7a8590"
+_STYLE_FILE = os.path.join(os.path.dirname(__file__), "charts.mplstyle")
 
 
 class Line(NamedTuple):
     """One curve.
 
     Attributes:
-        label: for the key.
-        steps: float64 ``[n]``.
-        values: float64 ``[n]``; NaN where a value was not finite.
-        colour: a name in ``style.LIGHT``.
-        dash: matplotlib's name of a line style.
-        marker: the same of a marker; empty: none.
-        is_faint: drawn behind the others.
+        label: Name in the legend.
+        steps: Global steps, float64 ``[n]``.
+        values: Finite values at these steps, float64 ``[n]``.
+        colour: Hexadecimal RGB colour.
+        dash: Line style of matplotlib.
+        marker: Marker of matplotlib; empty for none.
+        is_faint: Whether the line is drawn behind the others and without a label.
     """
 
     label: str
@@ -34,133 +46,117 @@ class Line(NamedTuple):
     marker: str = ""
     is_faint: bool = False
 
+    @property
+    def is_long(self) -> bool:
+        """Tell whether the line is drawn as means with a band of extremes."""
+        return len(self.values) > MAX_POINTS
+
 
 class Chart(NamedTuple):
     """One set of axes.
 
     Attributes:
-        name: of its file.
-        title: with the unit.
-        lines: at least one, each with a finite value.
-        scale: of the vertical axis: ``from_0``, ``linear``, ``log`` or ``log2``.
-        restarts: steps at which the only run was started again.
+        name: Name of its file.
+        title: Title, with the unit.
+        lines: Lines, each with a value; at least one.
+        scale: Scale of the vertical axis: ``from_0``, ``linear``, ``log`` or ``log2``.
+        restarts: Steps at which the only run was started again.
     """
 
     name: str
     title: str
     lines: List[Line]
-    scale: str = "linear"
+    scale: str = "from_0"
     restarts: Tuple[int, ...] = ()
+
+    @property
+    def has_band(self) -> bool:
+        """Tell whether a line is drawn with a band of extremes."""
+        return any(line.is_long for line in self.lines)
+
+    @property
+    def description(self) -> str:
+        """Return in words what the chart shows, for those who cannot see it."""
+        texts = [
+            f"{line.label}: {line.values[0]:.4g} at step {line.steps[0]:.0f}, "
+            f"{line.values[-1]:.4g} at step {line.steps[-1]:.0f}, "
+            f"from {line.values.min():.4g} to {line.values.max():.4g}"
+            for line in self.lines
+        ]
+        return f"{self.title} by step. {'. '.join(texts)}."
+
+
+class Drawing(NamedTuple):
+    """The same picture twice.
+
+    Attributes:
+        svg: Scalable and without a background, for the page.
+        png: Bitmap on white, for a file beside the page.
+    """
+
+    svg: bytes
+    png: bytes
 
 
 def plan_charts(runs: Sequence[History]) -> List[Chart]:
     """Return the charts for which the runs have values."""
-    restarts: Tuple[int, ...] = ()
-    if len(runs) == 1:
-        restarts = tuple(start.step for start in runs[0].starts[1:])
+    is_alone = len(runs) == 1
     charts = [
-        Chart("loss", "Loss", _losses(runs), "from_0"),
-        Chart("accuracy", "Accuracy, %", _accuracies(runs)),
-        _logged(runs, "learning_rate", "Learning rate"),
-        _logged(runs, "images_per_sec", "Images/s"),
-        _logged(runs, "gradient_norm", "Gradient norm"),
+        Chart("loss", "Loss", []),
+        Chart("accuracy", "Accuracy, %", [], "linear"),
+        Chart("learning_rate", "Learning rate", []),
+        Chart("loss_scale", "Loss scale", [], "log2"),
+        Chart("images_per_sec", "Images/s", []),
+        Chart("gradient_norm", "Gradient norm", []),
     ]
-    scaled = [run for run in runs if (run.values("loss_scale")[1] > 1).any()]
-    if scaled:
-        chart = _logged(runs, "loss_scale", "Loss scale")
-        charts.insert(3, chart._replace(scale="log2"))
-    return [
-        _with_scale(chart._replace(lines=lines, restarts=restarts))
+    if not any((run.values("loss_scale")[1] > 1).any() for run in runs):
+        del charts[3]
+    # Colours and dashes make 12 different pairs.
+    styles = zip(itertools.cycle(COLOURS), itertools.cycle(("-", "--", "-.", ":")))
+    for run, style in zip(runs, styles):
+        label = "training" if is_alone else f"{run.name} (training)"
+        losses = Line(label, *run.values("loss"), *style, is_faint=not is_alone)
+        charts[0].lines.append(losses)
+        evaluated = ("validation", COLOURS[1], "-") if is_alone else (run.name, *style)
+        for chart, name in zip(charts, ("loss", "top_1_accuracy")):
+            chart.lines.append(_evaluated(run, name, *evaluated))
+        for chart in charts[2:]:
+            chart.lines.append(Line(run.name, *run.values(chart.name), *style))
+    if is_alone:
+        charts[1].lines.extend(_compared_accuracies(runs[0]))
+        restarts = tuple(start.step for start in runs[0].starts[1:])
+        charts = [chart._replace(restarts=restarts) for chart in charts]
+    charts = [
+        chart._replace(lines=[line for line in chart.lines if len(line.values)])
         for chart in charts
-        for lines in [[line for line in chart.lines if np.isfinite(line.values).any()]]
-        if lines
     ]
+    return [chart._replace(scale=_scale_of(chart)) for chart in charts if chart.lines]
 
 
-def _with_scale(chart: Chart) -> Chart:
+def _evaluated(run: History, name: str, label: str, colour: str, dash: str) -> Line:
+    steps, values = run.scores(name)
+    factor = 100 if name.endswith("accuracy") else 1
+    return Line(label, steps, factor * values, colour, dash, marker="o")
+
+
+def _compared_accuracies(run: History) -> List[Line]:
+    """Return what the accuracy of the only run is compared with."""
+    lines = []
+    if len(run.class_names) > 5:
+        top_5 = _evaluated(run, "top_5_accuracy", "top 5", COLOURS[2], "-")
+        lines.append(top_5._replace(marker="s"))
+    if run.answers and run.evaluations:
+        ends = np.array([0.0, run.evaluations[-1].step])
+        values = np.full(2, 100 * run.answers.majority[1])
+        lines.append(Line("majority class", ends, values, GREY, "--"))
+    return lines
+
+
+def _scale_of(chart: Chart) -> str:
     """Choose a logarithmic scale where a linear one would show nothing but a peak."""
     values = np.concatenate([line.values for line in chart.lines])
-    values = values[np.isfinite(values)]
-    is_steep = values.min() > 0 and values.max() > 100 * np.median(values)
-    is_linear = chart.scale in ("linear", "from_0")
-    return chart._replace(scale="log") if is_steep and is_linear else chart
-
-
-def _losses(runs: Sequence[History]) -> List[Line]:
-    lines = []
-    for run, colour, dash in _with_colours(runs):
-        is_alone = len(runs) == 1
-        steps, values = run.values("loss")
-        label = "training" if is_alone else f"{run.name} (training)"
-        lines.append(Line(label, steps, values, colour, dash, is_faint=not is_alone))
-        label = "validation" if is_alone else run.name
-        colour = "vermilion" if is_alone else colour
-        lines.append(_evaluated(run, "loss", label, colour, dash))
-    return lines
-
-
-def _accuracies(runs: Sequence[History]) -> List[Line]:
-    if len(runs) > 1:
-        return [
-            _evaluated(run, "top_1_accuracy", run.name, colour, dash, 100)
-            for run, colour, dash in _with_colours(runs)
-        ]
-    run = runs[0]
-    lines = [_evaluated(run, "top_1_accuracy", "validation", "vermilion", "-", 100)]
-    if len(run.class_names) > 5:
-        top_5 = _evaluated(run, "top_5_accuracy", "top 5", "green", "-", 100)
-        lines.append(top_5._replace(marker="s"))
-    if run.confusion and len(lines[0].steps):
-        ends = np.array([0.0, lines[0].steps[-1]])
-        share = scores.majority(run.confusion.matrix)[1]
-        values = np.full(2, 100 * share)
-        lines.append(Line("majority class", ends, values, "grey", "--"))
-    return lines
-
-
-def _evaluated(
-    run: History, name: str, label: str, colour: str, dash: str, factor: float = 1
-) -> Line:
-    steps = np.array([float(e.step) for e in run.evaluations])
-    values = np.array([factor * getattr(e, name) for e in run.evaluations])
-    return Line(label, steps, values, colour, dash, marker="o")
-
-
-def _logged(runs: Sequence[History], name: str, title: str) -> Chart:
-    lines = [
-        Line(run.name, *run.values(name), colour, dash)
-        for run, colour, dash in _with_colours(runs)
-    ]
-    return Chart(name, title, lines, "from_0")
-
-
-def _with_colours(runs: Sequence[History]) -> List[Tuple[History, str, str]]:
-    """Give every run a colour and dashes: 12 different pairs."""
-    return [
-        (run, SERIES[i % len(SERIES)], _DASHES[i % len(_DASHES)])
-        for i, run in enumerate(runs)
-    ]
-
-
-def describe(chart: Chart) -> str:
-    """Say in words what a chart shows, for those who cannot see it."""
-    texts = []
-    for line in chart.lines:
-        known = np.isfinite(line.values)
-        steps, values = line.steps[known], line.values[known]
-        text = (
-            f"{line.label}: {values[0]:.4g} at step {steps[0]:.0f}, "
-            f"{values[-1]:.4g} at step {steps[-1]:.0f}, "
-            f"from {values.min():.4g} to {values.max():.4g}"
-        )
-        num_bad = len(known) - known.sum()
-        texts.append(text + (f", {num_bad} values not finite" if num_bad else ""))
-    return f"{chart.title} by step. " + ". ".join(texts) + "."
-
-
-def is_long(line: Line) -> bool:
-    """Tell whether a line is drawn as means with a band of extremes."""
-    return bool(np.isfinite(line.values).sum() > MAX_POINTS)
+    is_steep = values.min() > 0 and values.max() / 100 > np.median(values)
+    return "log" if is_steep and chart.scale != "log2" else chart.scale
 
 
 def summarise(
@@ -171,9 +167,149 @@ def summarise(
     Returns:
         Of each part: mean step, mean, lowest and highest value, float64 ``[parts]``.
     """
-    known = np.isfinite(values)
-    num_parts = min(MAX_POINTS, int(known.sum()))
-    parts = np.array_split(values[known], num_parts)
-    centres = [part.mean() for part in np.array_split(steps[known], num_parts)]
+    num_parts = min(MAX_POINTS, len(values))
+    parts = np.array_split(values, num_parts)
+    centres = [part.mean() for part in np.array_split(steps, num_parts)]
     means, lows, highs = np.array([[p.mean(), p.min(), p.max()] for p in parts]).T
     return np.array(centres), means, lows, highs
+
+
+def can_draw() -> bool:
+    """Tell whether matplotlib is installed."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def draw_chart(chart: Chart) -> Drawing:
+    """Draw a chart with its title and, of several lines, a legend below the axes."""
+    named = [line for line in chart.lines if not line.is_faint]
+    named = named if len(chart.lines) > 1 else []
+    num_columns = 3 if all(len(line.label) <= 16 for line in named) else 1
+    legend_inches = 0.22 * -(-len(named) // num_columns)
+    with _new_axes(chart.title, 4.6, 2.75 + legend_inches) as axes:
+        for line in sorted(chart.lines, key=lambda line: not line.is_faint):
+            _plot_line(axes, line)
+        for step in chart.restarts:
+            axes.axvline(step, color=GREY, linestyle=":", linewidth=1)
+        letters = _scale_axes(axes, chart)
+        if named:
+            handles, labels = axes.get_legend_handles_labels()
+            axes.figure.legend(handles, labels, loc="lower left", ncol=num_columns)
+        return _save(axes.figure, 0.25 + 0.085 * letters, 0.5 + legend_inches)
+
+
+def draw_confusion(answers: Answers) -> Drawing:
+    """Draw a confusion matrix, with names and numbers where there are few classes."""
+    from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgb
+
+    num_classes = len(answers.class_names)
+    is_named = num_classes <= MAX_NAMED_CLASSES
+    # From transparent, so that it fits any page; the root lets rare errors show.
+    colour = to_rgb(COLOURS[5])
+    colours = LinearSegmentedColormap.from_list("", [(*colour, 0), (*colour, 1)])
+    sides = (-0.5, num_classes - 0.5, num_classes - 0.5, -0.5)
+    style = {"norm": PowerNorm(0.5, 0, 1), "interpolation": "none"}
+    side = 4.6 + 0.25 * num_classes * is_named
+    with _new_axes("Confusion matrix", side, side) as axes:
+        axes.imshow(answers.shares(MAX_CELLS), colours, extent=sides, **style)
+        axes.grid(False)
+        axes.set(xlabel="answer", ylabel="true class")
+        if not is_named:
+            return _save(axes.figure, 0.9, 0.6)
+        names = [_plain(name, 16) for name in answers.class_names]
+        axes.set(xticks=range(num_classes), yticks=range(num_classes))
+        axes.set_xticklabels(names, rotation=90 if num_classes > 3 else 0)
+        axes.set_yticklabels(names)
+        for (row, column), count in np.ndenumerate(answers.matrix):
+            axes.text(column, row, f"{count}", ha="center", va="center")
+        margin = 0.45 + 0.09 * max(map(len, names))
+        return _save(axes.figure, margin, margin if num_classes > 3 else 0.6)
+
+
+def _plain(text: str, max_letters: int) -> str:
+    """Return text in which matplotlib finds no formula and nothing unprintable."""
+    text = text if len(text) <= max_letters else text[: max_letters - 1] + "…"
+    printable = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return printable.replace("$", r"\$")
+
+
+def _plot_line(axes: Any, line: Line) -> None:
+    steps, means, lows, highs = summarise(line.steps, line.values)
+    if line.is_long:
+        axes.fill_between(steps, lows, highs, color=line.colour, alpha=0.2, linewidth=0)
+    axes.plot(
+        steps,
+        means,
+        color=line.colour,
+        linestyle=line.dash,
+        # A single point needs one to be seen.
+        marker=line.marker or ("." if len(steps) == 1 else ""),
+        markersize=4 if len(steps) < 50 else 0,
+        alpha=0.4 if line.is_faint else 1,
+        # matplotlib leaves labels with a leading underscore out of the legend.
+        label=None if line.is_faint else " " + _plain(line.label, 60),
+    )
+
+
+def _scale_axes(axes: Any, chart: Chart) -> int:
+    """Choose ticks; return the number of letters of the longest vertical one."""
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
+    thousands = "{x:,.0f}"
+    axes.set_xlabel("step", loc="right")
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_formatter(thousands)
+    if chart.scale == "log":
+        axes.set_yscale("log")
+        return 5
+    if chart.scale == "log2":
+        axes.set_yscale("log", base=2)
+        axes.yaxis.set_major_locator(LogLocator(2, numticks=6))
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+    # Beyond that, matplotlib's powers of ten are shorter.
+    if chart.scale == "log2" or 1000 <= max(axes.get_ylim()) < 1e9:
+        axes.yaxis.set_major_formatter(thousands)
+    if chart.scale == "from_0":
+        axes.set_ylim(bottom=0)
+    ticks = axes.yaxis.get_major_formatter().format_ticks(axes.get_yticks())
+    return max(map(len, ticks))
+
+
+@contextlib.contextmanager
+def _new_axes(title: str, width: float, height: float) -> Iterator[Any]:
+    """Yield axes on a new figure, whose size is in inches."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(fname=_STYLE_FILE), warnings.catch_warnings():
+        # Bitmaps lack the letters of some languages; the page has them.
+        warnings.simplefilter("ignore")
+        # Without pyplot there is no global state and no display.
+        axes = Figure(figsize=(width, height)).add_subplot()
+        axes.set_title(title)
+        yield axes
+
+
+def _save(figure: Any, left: float, bottom: float) -> Drawing:
+    """Draw a figure twice.
+
+    Args:
+        figure: Figure of ``_new_axes``.
+        left: Margin that holds the vertical ticks, in inches.  Given, because having
+            matplotlib measure all texts would double the time.
+        bottom: Margin that holds the horizontal ticks and the legend, in inches.
+    """
+    width, height = figure.get_size_inches()
+    figure.subplots_adjust(left / width, bottom / height, 0.97, 1 - 0.32 / height)
+    svg, png = io.BytesIO(), io.BytesIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(svg, format="svg", transparent=True, metadata=nothing)
+    figure.savefig(png, format="png", dpi=200, facecolor="white")
+    # matplotlib 3.5 quotes the generic family, which browsers then do not find.
+    scalable = svg.getvalue().replace(b"'sans-serif'", b"system-ui, sans-serif")
+    return Drawing(scalable, png.getvalue())

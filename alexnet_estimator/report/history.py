@@ -6,20 +6,21 @@ import math
 import os
 import pathlib
 import re
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from alexnet_estimator.config import RECORD_FILE
 from alexnet_estimator.errors import ConfigError
+from alexnet_estimator.report.scores import Answers, count_matrix, wilson_interval
+from alexnet_estimator.report.text import plain
 
 _MAX_FILE_BYTES = 64 << 20
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """One evaluation; numbers are NaN where nothing was recorded."""
+class Score(NamedTuple):
+    """Result of one evaluation; numbers are NaN where nothing was recorded."""
 
     step: int
     num_images: int
@@ -27,42 +28,48 @@ class Evaluation:
     top_1_accuracy: float
     top_5_accuracy: float
 
-
-@dataclasses.dataclass(frozen=True)
-class Confusion:
-    """The newest confusion matrix: int64 ``[num_classes, num_classes]``, true rows."""
-
-    step: int
-    matrix: np.ndarray
-    class_names: Tuple[str, ...]
+    @property
+    def interval(self) -> Tuple[float, float]:
+        """Return the 95 % confidence interval of the accuracy of some images."""
+        return wilson_interval(self.top_1_accuracy, self.num_images)
 
 
 @dataclasses.dataclass
 class Start:
-    """One start of the run and how far it came."""
+    """One start of the run and how far it came.
+
+    Attributes:
+        step: Global step at which it started.
+        time_secs: Time of the start, seconds since 1970; NaN where unknown.
+        num_ranks: Number of ranks, as it was logged.
+        notes: What else was logged, e.g. changes of the configuration.
+        last_step: Global step of the last line before the next start.
+        last_time_secs: Time of that line.
+        outcome: Event of that line, e.g. ``end`` or ``stop``.
+    """
 
     step: int
     time_secs: float
-    values: Dict[str, Any]
+    num_ranks: Any
+    notes: List[str]
     last_step: int
     last_time_secs: float
     outcome: str = ""
 
     @property
     def duration_secs(self) -> float:
-        """Return the wall time up to the last record."""
+        """Return the wall time up to the last line."""
         return self.last_time_secs - self.time_secs
 
 
-@dataclasses.dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """A picture that was evaluated.
 
     Attributes:
-        label: its class.
-        answers: classes and their probabilities, the likeliest first.
-        file: where the picture comes from; may be empty.
-        jpeg: base64.
+        label: True class.
+        answers: Classes and their probabilities, the likeliest first.
+        file: Origin of the picture; may be empty.
+        jpeg: The picture in base64.
     """
 
     label: int
@@ -81,25 +88,27 @@ class History:
     """Everything that a run has left.
 
     Attributes:
-        name: short, different for every run of a page.
-        model_dir: as it was given.
-        record: ``config.json``: configuration, class names, versions.
-        train: the ``train`` lines of ``metrics.jsonl`` that later starts did not undo.
-        evaluations: by step.
-        confusion: of the newest evaluation that has one.
-        starts: in order.
-        samples: evaluated pictures, most confident mistakes first.
-        samples_about: the step and the numbers of pictures that they were taken from.
-        kernels: a PNG of the first layer, or nothing.
-        notes: what could not be read.
+        name: Short name, different for every run of a page.
+        model_dir: Folder of the run, as it was given.
+        record: Content of ``config.json``.
+        class_names: Names in the order of the labels; empty where unknown.
+        train: ``train`` lines of ``metrics.jsonl`` that later starts did not undo.
+        evaluations: Results of evaluations, by step.
+        answers: Counted answers of the newest evaluation that has them.
+        starts: Starts of the run, in order.
+        samples: Evaluated pictures, the most confident mistakes first.
+        samples_about: Step and numbers of the pictures that samples were taken from.
+        kernels: PNG of the first layer; may be empty.
+        notes: What could not be read.
     """
 
     name: str
     model_dir: str
     record: Dict[str, Any] = dataclasses.field(default_factory=dict)
+    class_names: Tuple[str, ...] = ()
     train: List[Dict[str, Any]] = dataclasses.field(default_factory=list)
-    evaluations: List[Evaluation] = dataclasses.field(default_factory=list)
-    confusion: Optional[Confusion] = None
+    evaluations: List[Score] = dataclasses.field(default_factory=list)
+    answers: Optional[Answers] = None
     starts: List[Start] = dataclasses.field(default_factory=list)
     samples: List[Sample] = dataclasses.field(default_factory=list)
     samples_about: Dict[str, int] = dataclasses.field(default_factory=dict)
@@ -107,37 +116,57 @@ class History:
     notes: List[str] = dataclasses.field(default_factory=list)
 
     @property
-    def class_names(self) -> Tuple[str, ...]:
-        """Return the names in the order of the labels; empty where unknown."""
-        if self.confusion:
-            return self.confusion.class_names
-        return _names(self.record.get("class_names"))
+    def data_digest(self) -> str:
+        """Return SHA-256 of the data; a dash where it is unknown."""
+        return plain(self.record.get("data_digest"))
 
     @property
-    def best(self) -> Optional[Evaluation]:
+    def data_path(self) -> str:
+        """Return the path of the data; a dash where it is unknown."""
+        return plain(section(self.section("config").get("data")).get("path"))
+
+    @property
+    def class_counts(self) -> Dict[str, List[int]]:
+        """Return the numbers of pictures of each class, by split."""
+        return {
+            split: counts
+            for split, counts in self.section("class_counts").items()
+            if isinstance(counts, list) and counts and min(map(_count, counts)) >= 0
+        }
+
+    @property
+    def best(self) -> Optional[Score]:
         """Return the first of the most accurate evaluations."""
-        known = [e for e in self.evaluations if math.isfinite(e.top_1_accuracy)]
         # Of equal ones, max returns the first.
+        known = self._known
         return max(known, key=lambda e: e.top_1_accuracy) if known else None
 
     @property
-    def last(self) -> Optional[Evaluation]:
+    def last(self) -> Optional[Score]:
         """Return the newest evaluation whose accuracy is known."""
-        known = [e for e in self.evaluations if math.isfinite(e.top_1_accuracy)]
-        return known[-1] if known else None
+        return self._known[-1] if self._known else None
 
     @property
-    def duration_secs(self) -> float:
-        """Return the wall time of all starts together, NaN where it is unknown."""
-        if not self.starts:
-            return math.nan
-        return sum(start.duration_secs for start in self.starts)
+    def _known(self) -> List[Score]:
+        return [e for e in self.evaluations if math.isfinite(e.top_1_accuracy)]
+
+    @property
+    def images_per_sec(self) -> float:
+        """Return the median throughput, NaN where none was logged."""
+        speeds = self.values("images_per_sec")[1]
+        return float(np.median(speeds)) if len(speeds) else math.nan
+
+    def section(self, name: str) -> Dict[str, Any]:
+        """Return a section of the record; empty where there is none."""
+        return section(self.record.get(name))
 
     def values(self, name: str) -> Tuple[np.ndarray, np.ndarray]:
-        """Return steps and values of what was logged while training, float64."""
-        rows = [row for row in self.train if name in row]
-        steps = np.array([row["step"] for row in rows], float)
-        return steps, np.array([number(row[name]) for row in rows], float)
+        """Return steps and finite values of what was logged while training, float64."""
+        return _finite([(row["step"], _number(row.get(name))) for row in self.train])
+
+    def scores(self, name: str) -> Tuple[np.ndarray, np.ndarray]:
+        """Return steps and finite values of what was evaluated, float64."""
+        return _finite([(e.step, getattr(e, name)) for e in self.evaluations])
 
 
 def read_runs(model_dirs: Sequence[str]) -> List[History]:
@@ -146,13 +175,11 @@ def read_runs(model_dirs: Sequence[str]) -> List[History]:
     Raises:
         ConfigError: folders that hold no run, all of them.
     """
+    files = (RECORD_FILE, "metrics.jsonl", "eval")
     problems = [
         f"{model_dir} holds no run; give the --model_dir of train"
         for model_dir in model_dirs
-        if not any(
-            os.path.exists(os.path.join(model_dir, file))
-            for file in (RECORD_FILE, "metrics.jsonl", "eval")
-        )
+        if not any(os.path.exists(os.path.join(model_dir, file)) for file in files)
     ]
     if problems or not model_dirs:
         raise ConfigError(problems or "name the folder of a run")
@@ -160,17 +187,6 @@ def read_runs(model_dirs: Sequence[str]) -> List[History]:
     if len(set(names)) < len(names):
         names = [os.path.normpath(path) for path in model_dirs]
     return [_read_run(*pair) for pair in zip(names, model_dirs)]
-
-
-def number(value: Any) -> float:
-    """Return a JSON value as a finite number, or NaN."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return math.nan
-    try:
-        result = float(value)
-    except OverflowError:
-        return math.nan
-    return result if math.isfinite(result) else math.nan
 
 
 def section(value: Any) -> Dict[str, Any]:
@@ -182,25 +198,34 @@ def _read_run(name: str, model_dir: str) -> History:
     run = History(name, model_dir)
     folder = pathlib.Path(model_dir)
     run.record = _read_json(folder / RECORD_FILE, run.notes)
+    run.class_names = _names(run.record.get("class_names"))
     logged = _read_metrics(folder / "metrics.jsonl", run)
     _read_evaluations(folder / "eval", run, logged)
     _read_samples(folder / "samples.json", run)
-    kernels = folder / "conv1_kernels.png"
-    if kernels.is_file() and kernels.stat().st_size < _MAX_FILE_BYTES:
-        data = kernels.read_bytes()
-        run.kernels = data if data.startswith(_PNG_START) else b""
+    kernels = _read_bytes(folder / "conv1_kernels.png", run.notes)
+    run.kernels = kernels if kernels.startswith(_PNG_START) else b""
     return run
+
+
+def _read_bytes(file: pathlib.Path, notes: List[str]) -> bytes:
+    """Return the content of a file; a note says why there is none."""
+    try:
+        if file.stat().st_size <= _MAX_FILE_BYTES:
+            return file.read_bytes()
+        notes.append(f"{file.name} is larger than {_MAX_FILE_BYTES >> 20} MiB")
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        notes.append(f"{file.name} cannot be read: {error.strerror}")
+    return b""
 
 
 def _read_json(file: pathlib.Path, notes: List[str]) -> Dict[str, Any]:
     """Return the object in a file; a note says why there is none."""
+    content = _read_bytes(file, notes)
     try:
-        if file.stat().st_size > _MAX_FILE_BYTES:
-            raise ValueError(f"larger than {_MAX_FILE_BYTES >> 20} MiB")
-        value = json.loads(file.read_bytes().decode("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError) as error:
+        value = json.loads(content.decode("utf-8")) if content else {}
+    except (ValueError, RecursionError) as error:
         notes.append(f"{file.name} cannot be read: {error}")
         return {}
     if not isinstance(value, dict):
@@ -208,60 +233,61 @@ def _read_json(file: pathlib.Path, notes: List[str]) -> Dict[str, Any]:
     return section(value)
 
 
-def _read_metrics(file: pathlib.Path, run: History) -> Dict[int, Evaluation]:
+def _read_metrics(file: pathlib.Path, run: History) -> Dict[int, Score]:
     """Read the log into ``run``; return its evaluations by step."""
-    evaluations: Dict[int, Evaluation] = {}
+    evaluations: Dict[int, Score] = {}
     num_strange = 0
     for line in file.read_bytes().splitlines() if file.is_file() else []:
-        event = _parse_event(line)
-        if event is None:
+        try:
+            event = section(json.loads(line.decode("utf-8")))
+        except (ValueError, RecursionError):
+            event = {}
+        kind, step = event.get("event"), _count(event.get("step"))
+        if not isinstance(kind, str) or step < 0:
             num_strange += bool(line.strip())
             continue
-        step, time_secs = event["step"], number(event.get("time_secs"))
-        if event["event"] == "start":
-            run.starts.append(Start(step, time_secs, event, step, time_secs))
+        time_secs = _number(event.get("time_secs"))
+        if kind == "start":
+            run.starts.append(_start(event, step, time_secs))
             # What was trained after the checkpoint is trained again.
             run.train = [row for row in run.train if row["step"] <= step]
         elif run.starts:
             start = run.starts[-1]
             start.last_step, start.last_time_secs = step, time_secs
-            start.outcome = event["event"]
-        if event["event"] == "train":
+            start.outcome = kind
+        if kind == "train":
             run.train.append(event)
-        if event["event"] == "evaluation":
-            evaluations[step] = _evaluation(event, step)
+        if kind == "evaluation":
+            evaluations[step] = _score(event, step)
     if num_strange:
         run.notes.append(f"{num_strange} lines of {file.name} could not be read")
     return evaluations
 
 
-def _parse_event(line: bytes) -> Optional[Dict[str, Any]]:
-    try:
-        event = section(json.loads(line.decode("utf-8")))
-    except (ValueError, RecursionError):
-        return None
-    is_whole = isinstance(event.get("event"), str) and _is_step(event.get("step"))
-    return event if is_whole else None
+def _start(event: Dict[str, Any], step: int, time_secs: float) -> Start:
+    usual = ("event", "step", "time_secs", "num_ranks")
+    notes = [
+        f"{name}: {plain(value)}"
+        for name, value in event.items()
+        if name not in usual and value
+    ]
+    return Start(step, time_secs, event.get("num_ranks"), notes, step, time_secs)
 
 
-def _is_step(value: Any) -> bool:
-    is_integer = isinstance(value, int) and not isinstance(value, bool)
-    return is_integer and 0 <= value < 1 << 53
-
-
-def _evaluation(values: Dict[str, Any], step: int) -> Evaluation:
-    num_images = number(values.get("num_images"))
-    return Evaluation(
+def _score(values: Dict[str, Any], step: int) -> Score:
+    shares = [_number(values.get(f"top_{k}_accuracy")) for k in (1, 5)]
+    return Score(
         step,
-        0 if math.isnan(num_images) else int(num_images),
-        *(number(values.get(n)) for n in ("loss", "top_1_accuracy", "top_5_accuracy")),
+        max(0, _count(values.get("num_images"))),
+        _number(values.get("loss")),
+        *(share if 0 <= share <= 1 else math.nan for share in shares),
     )
 
 
 def _read_evaluations(
-    folder: pathlib.Path, run: History, logged: Dict[int, Evaluation]
+    folder: pathlib.Path, run: History, logged: Dict[int, Score]
 ) -> None:
-    """Read ``eval/<step>.json`` where the log lacks it, and the newest confusion.
+    """Read ``eval/<step>.json`` where the log lacks it, and the newest answers.
 
     With many classes the files are large, so the others are not opened.
     """
@@ -271,18 +297,19 @@ def _read_evaluations(
         if re.fullmatch(r"[0-9]{1,15}", file.stem)
     }
     for step in sorted(found, reverse=True):
-        if run.confusion and step in logged:
+        if run.answers and step in logged:
             continue
         values = _read_json(found[step], run.notes)
-        if not values:
-            continue
-        logged[step] = _evaluation(values, step)
-        if run.confusion is None:
-            run.confusion = _confusion(values, step)
+        if values:
+            logged[step] = _score(values, step)
+            run.answers = run.answers or _answers(values, step)
     run.evaluations = [logged[step] for step in sorted(logged)]
+    if run.answers:
+        run.class_names = run.answers.class_names
 
 
-def _confusion(values: Dict[str, Any], step: int) -> Optional[Confusion]:
+def _answers(values: Dict[str, Any], step: int) -> Optional[Answers]:
+    """Return the counted answers of an evaluation, or None where they are damaged."""
     names = _names(values.get("class_names"))
     try:
         matrix = np.array(values.get("confusion_matrix"), np.float64)
@@ -293,45 +320,57 @@ def _confusion(values: Dict[str, Any], step: int) -> Optional[Confusion]:
     is_whole = np.isfinite(matrix).all() and (matrix >= 0).all()
     if not is_whole or not 0 < matrix.sum() < 1 << 53:
         return None
-    return Confusion(step, matrix.astype(np.int64), names)
-
-
-def _names(value: Any) -> Tuple[str, ...]:
-    return tuple(str(name) for name in value) if isinstance(value, list) else ()
+    return count_matrix(matrix.astype(np.int64), names, step)
 
 
 def _read_samples(file: pathlib.Path, run: History) -> None:
     content = _read_json(file, run.notes)
-    if not content:
-        return
     pictures = content.get("pictures")
     listed = pictures if isinstance(pictures, list) else []
     samples = [_sample(section(item), len(run.class_names)) for item in listed]
     run.samples = [sample for sample in samples if sample]
-    run.samples_about = {
-        name: value for name, value in content.items() if _is_step(value)
-    }
+    run.samples_about = {n: value for n, value in content.items() if _count(value) >= 0}
     if len(run.samples) < len(samples):
         run.notes.append(f"some pictures of {file.name} could not be read")
 
 
 def _sample(item: Dict[str, Any], num_classes: int) -> Optional[Sample]:
     """Return a picture, or None where anything about it is wrong."""
+    label: Any = item.get("label")
     jpeg = str(item.get("jpeg"))
     try:
-        label = _label(item["label"], num_classes)
-        answers = [
-            (_label(answer, num_classes), number(probability))
-            for answer, probability in item["answers"]
-        ]
+        answers = [(answer, _number(share)) for answer, share in item["answers"]]
     except (KeyError, TypeError, ValueError):
+        return None
+    labels = [label, *(answer for answer, _ in answers)]
+    if not all(0 <= _count(value) < num_classes for value in labels):
         return None
     if not answers or not re.fullmatch(r"[A-Za-z0-9+/]+=*", jpeg):
         return None
     return Sample(label, answers, str(item.get("file", "")), jpeg)
 
 
-def _label(value: Any, num_classes: int) -> int:
-    if not _is_step(value) or value >= num_classes:
-        raise ValueError(f"no label: {value!r}")
-    return int(value)
+def _finite(pairs: List[Tuple[int, float]]) -> Tuple[np.ndarray, np.ndarray]:
+    steps, values = np.array(pairs, float).reshape(-1, 2).T
+    return steps[np.isfinite(values)], values[np.isfinite(values)]
+
+
+def _names(value: Any) -> Tuple[str, ...]:
+    return tuple(str(name) for name in value) if isinstance(value, list) else ()
+
+
+def _number(value: Any) -> float:
+    """Return a JSON value as a finite number, or NaN."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return math.nan
+    try:
+        result = float(value)
+    except OverflowError:
+        return math.nan
+    return result if math.isfinite(result) else math.nan
+
+
+def _count(value: Any) -> int:
+    """Return a JSON value as a number of things, or -1."""
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_integer and 0 <= value < 1 << 53 else -1

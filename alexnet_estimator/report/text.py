@@ -1,4 +1,4 @@
-"""Numbers, durations and times as people read them."""
+"""Filters of the template: numbers, durations and times as people read them."""
 
 import datetime
 import math
@@ -7,14 +7,14 @@ from typing import Any
 UNKNOWN = "–"
 
 
+def number(value: float, digits: int = 0) -> str:
+    """Return a number with thousands separated, e.g. ``1,234.5``."""
+    return f"{value:,.{digits}f}" if math.isfinite(value) else UNKNOWN
+
+
 def percent(share: float, digits: int = 1) -> str:
     """Return a share with a narrow space, e.g. ``98.1 %``."""
     return f"{100 * share:.{digits}f}\u202f%" if math.isfinite(share) else UNKNOWN
-
-
-def decimal(value: float) -> str:
-    """Return a number, e.g. ``0.6931``."""
-    return f"{value:.4f}" if math.isfinite(value) else UNKNOWN
 
 
 def duration(secs: float) -> str:
@@ -39,8 +39,11 @@ def time(secs: float) -> str:
 
 def plain(value: Any) -> str:
     """Return a JSON value in short form."""
-    if isinstance(value, list):
-        return "(" + ", ".join(map(plain, value)) + ")"
-    if isinstance(value, float):
-        return f"{value:g}"
-    return UNKNOWN if value is None else str(value) or "(empty)"
+    try:
+        if isinstance(value, (list, tuple)):
+            return "(" + ", ".join(map(plain, value)) + ")"
+        if isinstance(value, float):
+            return f"{value:g}"
+        return UNKNOWN if value is None else str(value) or "(empty)"
+    except RecursionError:  # JSON can be nested more deeply than Python calls.
+        return "…"
