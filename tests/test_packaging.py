@@ -49,7 +49,7 @@ def test_the_wheel_holds_the_package_and_its_configurations(
     wheel: pathlib.Path,
 ) -> None:
     folder = ROOT / "alexnet_estimator"
-    suffixes = (".py", ".j2", ".css", ".mplstyle")
+    suffixes = (".py", ".typed", ".j2", ".css", ".mplstyle")
     files = [path for path in folder.rglob("*.*") if path.suffix in suffixes]
     expected = {path.relative_to(ROOT).as_posix() for path in files}
     expected |= {f"alexnet_estimator/configs/{p.name}" for p in _configs()}
