@@ -1,6 +1,5 @@
 """The report: what it says, that it is whole and safe, and readable in a browser."""
 
-import functools
 import html.parser
 import json
 import math
@@ -31,7 +30,7 @@ HOSTILE = (
     "猫\x00",
     "_under",
 )
-DEEP = functools.reduce(lambda inner, _: [inner], range(700), 0)
+DEEP: Any = json.loads("[" * 700 + "]" * 700)
 MATRIX = [[90, 10], [5, 45]]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 BROWSER_FLAGS = (
