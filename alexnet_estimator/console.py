@@ -107,6 +107,11 @@ def note(text: str) -> None:
         _print_if_possible(text, sys.stderr)
 
 
+def tell(text: str) -> None:
+    """Print to stderr what is shown in any case, with --quiet too."""
+    _print_if_possible(text, sys.stderr)
+
+
 def warn(text: str) -> None:
     """Print a warning to stderr."""
     _print_if_possible(f"warning: {text}", sys.stderr)

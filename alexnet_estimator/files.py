@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, and locks on folders."""
+"""Files and folders that appear whole or not at all."""
 
 import contextlib
 import csv
@@ -12,8 +12,6 @@ import re
 import shutil
 import uuid
 from typing import Any, BinaryIO, Callable, Iterator, Optional, Sequence
-
-from absl import logging
 
 _CHUNK_BYTES = 1 << 20
 
@@ -118,44 +116,6 @@ def sha256_of(*paths: str) -> str:
             for chunk in iter(lambda: file.read(_CHUNK_BYTES), b""):
                 digest.update(chunk)
     return digest.hexdigest()
-
-
-def append_bytes(path: str, content: bytes) -> None:
-    """Append to a file, whole or not at all; several processes may do so.
-
-    Raises:
-        OSError: with the path.
-    """
-    with open(path, "ab", buffering=0) as file:
-        # Else what others append meanwhile would be cut off as well.
-        fcntl.flock(file, fcntl.LOCK_EX)
-        start = file.seek(0, os.SEEK_END)
-        try:
-            num_written = file.write(content)
-        except OSError as error:
-            error.filename = path
-            raise
-        if num_written < len(content):
-            file.truncate(start)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-
-
-@contextlib.contextmanager
-def locked(directory: str) -> Iterator[None]:
-    """Hold the only lock on a folder, waiting for who holds it now.
-
-    The lock ends with the process, however it ends, and leaves no file behind.
-    """
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logging.warning("waiting: another process is writing to %s", directory)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -57,6 +57,9 @@ HOROVOD_START_TIMEOUT = "HOROVOD_START_TIMEOUT"
 
 # Of TensorFlow's own way to train on several servers.
 TF_CONFIG = "TF_CONFIG"
+TF_CONFIG_IS_IGNORED = (
+    f"{TF_CONFIG} is ignored: the ranks of this program come from a rank table"
+)
 
 _HOROVOD_PLACES = (
     (HOROVOD_RANK, HOROVOD_SIZE),
@@ -219,7 +222,7 @@ def ignore_tf_config(environ: MutableMapping[str, str]) -> None:
             f"server, or unset {TF_CONFIG} to train on this one alone",
             "environment",
         )
-    warn(f"{TF_CONFIG} is ignored: the ranks of this program come from a rank table")
+    warn(TF_CONFIG_IS_IGNORED)
     del environ[TF_CONFIG]
 
 

@@ -16,7 +16,7 @@ import tempfile
 import time
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
-from alexnet_estimator import files, machine
+from alexnet_estimator import locks, machine
 from alexnet_estimator.console import note
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
@@ -141,7 +141,7 @@ def append(
         **describe_machine(),
         **more,
     }
-    files.append_bytes(output, json.dumps(record).encode() + b"\n")
+    locks.append_bytes(output, json.dumps(record).encode() + b"\n")
 
 
 def run_and_append(

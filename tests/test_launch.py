@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -35,7 +36,7 @@ def leave(code): sys.stdout.flush(); os._exit(code)
 
 def ranks(num_ranks: int = 2, first: int = 0) -> List[launch.Rank]:
     return [
-        launch.Rank(first + i, i, {**os.environ, "RANK": str(first + i)})
+        launch.Rank(first + i, {**os.environ, "RANK": str(first + i)})
         for i in range(num_ranks)
     ]
 
@@ -99,7 +100,7 @@ def launcher(
         "import os, sys\n"
         "from alexnet_estimator import launch\n"
         f"options = launch.Options(**{dataclasses.asdict(options)})\n"
-        "ranks = [launch.Rank(i, i, {**os.environ, 'RANK': str(i)}) for i in (0, 1)]\n"
+        "ranks = [launch.Rank(i, {**os.environ, 'RANK': str(i)}) for i in (0, 1)]\n"
         f"command = {command(code)!r}\n"
         f"outcome = launch.supervise(command, ranks, {str(tmp_path)!r}, options)\n"
         "sys.exit(outcome.exit_code)\n"
@@ -125,7 +126,7 @@ def test_runs_all_ranks_and_shows_the_first(
 ) -> None:
     logs = tmp_path / "model" / "logs"
     code = "print('out', rank)\nprint('err', rank, file=sys.stderr)"
-    started = [launch.Rank(r.rank + 8, r.local_rank, r.environment) for r in ranks()]
+    started = [dataclasses.replace(rank, rank=rank.rank + 8) for rank in ranks()]
     logs.mkdir(parents=True)
     assert launch.supervise(command(code), started, str(logs), FAST).exit_code == 0
     captured = capfd.readouterr()
@@ -531,18 +532,24 @@ def topology_of(num_devices: int = 8, servers: Sequence[str] = SERVERS[:1]) -> T
     return Topology(tuple(devices), "1.0", "/tables/table.json")
 
 
-def variables(
-    topology: Topology, server_id: str, backend: str, **environ: str
-) -> List[Dict[str, str]]:
-    planned = launch.plan(topology, server_id, backend, 1234, environ)
-    return [rank.environment for rank in planned]
+def plan(
+    topology: Topology, server_id: str, backend: str, **environ: Any
+) -> List[launch.Rank]:
+    group = launch.Group(topology, server_id, environ, log_dir="/none")
+    with launch.BACKENDS[backend](group) as specific:
+        return launch.make_ranks(group, specific)
+
+
+def variables(*arguments: Any, **environ: Any) -> List[Dict[str, str]]:
+    return [rank.environment for rank in plan(*arguments, **environ)]
 
 
 def test_npu_environment() -> None:
     topology = topology_of(servers=SERVERS)
-    user = {"HOME": "/home/me", "POD_NAME": "job-0"}
-    planned = launch.plan(topology, SERVERS[1], "npu", environ=user)
-    assert [(r.rank, r.local_rank) for r in planned] == [(8 + i, i) for i in range(8)]
+    rivals = {"POD_NAME": "job-0", "CM_RANK": "3", "CM_CHIEF_IP": "x", "TF_CONFIG": ""}
+    user = {"HOME": "/home/me", **rivals}
+    planned = plan(topology, SERVERS[1], "npu", **user)
+    assert [rank.rank for rank in planned] == list(range(8, 16))
     rank = planned[3].environment
     assert {
         "HOME": "/home/me",
@@ -556,7 +563,7 @@ def test_npu_environment() -> None:
     }.items() <= rank.items()
     assert launch.is_rank_process(rank)
     assert not any(name.startswith("HOROVOD") for name in rank)
-    assert "POD_NAME" not in rank  # npu_bridge would take it for the rank.
+    assert not set(rivals) & set(rank)  # They would be believed, not the table.
 
 
 def test_npu_environment_keeps_what_the_user_set() -> None:
@@ -576,14 +583,6 @@ def test_npu_environment_keeps_what_the_user_set() -> None:
     assert rank["RANK_SIZE"] == "1"
     assert (rank["OMP_NUM_THREADS"], rank["ALEXNET_NUM_THREADS"]) == ("3", "5")
     assert rank["PYTHONPATH"] == "/somewhere"
-
-
-def test_npu_refuses_the_other_way_of_naming_ranks() -> None:
-    with pytest.raises(ConfigError, match="CM_CHIEF_IP, CM_WORKER_SIZE in the envir"):
-        variables(
-            topology_of(), SERVERS[0], "npu", CM_CHIEF_IP="10.0.0.1", CM_WORKER_SIZE="8"
-        )
-    assert variables(topology_of(), SERVERS[0], "horovod", CM_CHIEF_IP="10.0.0.1")
 
 
 @pytest.mark.parametrize(
@@ -612,10 +611,13 @@ def test_devices_must_be_visible() -> None:
         variables(topology_of(), SERVERS[0], "npu", ASCEND_VISIBLE_DEVICES="0-3")
 
 
-def test_horovod_environment_of_one_server() -> None:
+def test_horovod_environment() -> None:
     topology = topology_of(2, ["10.0.0.1"])
     rank = variables(topology, "10.0.0.1", "horovod")[1]
     ours = {k: v for k, v in rank.items() if k.startswith("HOROVOD_")}
+    port = ours.pop("HOROVOD_GLOO_RENDEZVOUS_PORT")
+    address = ours.pop("HOROVOD_GLOO_RENDEZVOUS_ADDR")
+    assert re.fullmatch(f"127.0.0.1:{port}/[0-9a-f]{{32}}", address)
     assert ours == {
         "HOROVOD_RANK": "1",
         "HOROVOD_SIZE": "2",
@@ -626,21 +628,12 @@ def test_horovod_environment_of_one_server() -> None:
         "HOROVOD_HOSTNAME": "10.0.0.1",
         "HOROVOD_CONTROLLER": "gloo",
         "HOROVOD_CPU_OPERATIONS": "gloo",
-        "HOROVOD_GLOO_RENDEZVOUS_ADDR": "127.0.0.1",
-        "HOROVOD_GLOO_RENDEZVOUS_PORT": "1234",
         "HOROVOD_GLOO_TIMEOUT_SECONDS": "120",
         "HOROVOD_GLOO_IFACE": rank_table.local.interface_of("127.0.0.1"),
     }
     assert launch.is_rank_process(rank)
-
-
-def test_horovod_environment_of_several_servers() -> None:
-    topology = topology_of(2, SERVERS)
-    rank = variables(topology, SERVERS[1], "horovod", HOROVOD_GLOO_IFACE="eth7")[0]
-    assert rank["HOROVOD_RANK"] == "2" and rank["HOROVOD_LOCAL_RANK"] == "0"
-    assert rank["HOROVOD_CROSS_RANK"] == "1" and rank["HOROVOD_CROSS_SIZE"] == "2"
-    assert rank["HOROVOD_GLOO_RENDEZVOUS_ADDR"] == SERVERS[0]
-    assert rank["HOROVOD_HOSTNAME"] == SERVERS[1]
+    user = {"HOROVOD_GLOO_IFACE": "eth7"}
+    rank = variables(topology, "10.0.0.1", "horovod", **user)[0]
     assert rank["HOROVOD_GLOO_IFACE"] == "eth7"
 
 
@@ -660,7 +653,7 @@ def test_cores_and_threads_are_divided(
     shares: List[Tuple[int, ...]],
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(num_cores)))
-    planned = launch.plan(topology_of(num_ranks), SERVERS[0], "npu", environ={})
+    planned = plan(topology_of(num_ranks), SERVERS[0], "npu")
     assert [rank.cores for rank in planned] == shares
     threads = [int(rank.environment["ALEXNET_NUM_THREADS"]) for rank in planned]
     assert threads == [max(1, len(share)) for share in shares]

@@ -11,7 +11,7 @@ import pytest
 
 from alexnet_estimator import launch, rank_table
 from alexnet_estimator.errors import ConfigError
-from alexnet_estimator.launch import job, rendezvous
+from alexnet_estimator.launch import horovod, job
 
 pytest.importorskip("horovod", reason="Horovod is not installed")
 
@@ -64,8 +64,7 @@ sys.exit(code)
 @pytest.fixture
 def port() -> int:
     """Return a port that was free a moment ago."""
-    topology = rank_table.Topology((rank_table.Device(0, 0, "", "x"),), "1.0", "")
-    with rendezvous.serve(topology, "x") as store:
+    with horovod.serve("127.0.0.1", 0, is_secret=False) as store:
         return store.port
 
 
@@ -146,7 +145,7 @@ def test_a_missing_server_is_named(
     here: int,
     missing: int,
 ) -> None:
-    monkeypatch.setenv("HOROVOD_START_TIMEOUT", "0.5")
+    monkeypatch.setenv("HOROVOD_START_TIMEOUT", "1")
     table = make_table(tmp_path / "table.json", SERVERS, 2)
     popen = start(tmp_path, table, SERVERS[here], port, "")
     _, errors = popen.communicate(timeout=20)
@@ -155,13 +154,10 @@ def test_a_missing_server_is_named(
     assert f"server {SERVERS[missing]} (ranks {ranks}) did not come within" in errors
 
 
-def test_a_taken_port_is_an_error(
-    tmp_path: pathlib.Path, port: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rendezvous, "DEFAULT_PORT", port)
-    topology = rank_table.read(make_table(tmp_path / "table.json", SERVERS, 1))
-    with rendezvous.serve(topology, SERVERS[0]) as store:
+def test_a_taken_port_is_an_error(port: int) -> None:
+    message = f"port {port} of 127.0.0.1 cannot be used .Address already in use."
+    with horovod.serve(SERVERS[0], port, is_secret=False) as store:
         assert store.port == port
-        with pytest.raises(ConfigError, match=f"port {port} of 127.0.0.1 cannot be us"):
-            with rendezvous.serve(topology, SERVERS[0], port):
+        with pytest.raises(ConfigError, match=message):
+            with horovod.serve(SERVERS[0], port, is_secret=False):
                 pass

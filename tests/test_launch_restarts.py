@@ -11,7 +11,7 @@ import pytest
 from alexnet_estimator import launch
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.launch import job, restarts
-from alexnet_estimator.launch.lock import held, locked
+from alexnet_estimator.locks import refuse_others
 from tests.test_launch import SERVERS, topology_of
 
 # What each rank runs first; ``life`` counts its starts.
@@ -187,7 +187,7 @@ def test_a_pause_can_be_interrupted(
     monkeypatch.setattr(restarts.time, "sleep", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, "if rank: die()", max_restarts=1)
-    with held(str(tmp_path), "logs/rank_0.log"):
+    with refuse_others(str(tmp_path), "logs/rank_0.log"):
         pass  # The folder is free again.
 
 
@@ -234,39 +234,9 @@ def test_a_second_launcher_is_refused_before_it_does_anything(
     log = tmp_path / "logs" / "rank_0.log"
     log.parent.mkdir()
     log.write_text("of the first")
-    with held(str(tmp_path), "logs/rank_0.log"):
+    with refuse_others(str(tmp_path), "logs/rank_0.log"):
         with pytest.raises(ConfigError, match=f"is in use by another job .see {log}"):
             run(tmp_path, "")
     assert os.listdir(str(tmp_path)) == ["logs"]
     assert os.listdir(str(log.parent)) == ["rank_0.log"]
     assert log.read_text() == "of the first"
-
-
-def test_the_lock_of_a_folder_says_who_has_it(tmp_path: pathlib.Path) -> None:
-    with locked(str(tmp_path)):
-        with pytest.raises(ConfigError, match=rf"\(process {os.getpid()} on \w"):
-            with locked(str(tmp_path)):
-                pass
-    with locked(str(tmp_path)):
-        pass
-
-
-def test_a_folder_that_is_none_cannot_be_locked(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="file/.lock: cannot be written: Not a dir"):
-        with locked(str(tmp_path / "file")):
-            pass
-
-
-def test_where_nothing_can_be_locked_there_is_a_warning(
-    tmp_path: pathlib.Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    def refuse(file: Any, operation: int) -> None:
-        raise OSError(38, "Function not implemented")
-
-    monkeypatch.setattr("fcntl.flock", refuse)
-    with locked(str(tmp_path)):
-        pass
-    assert "cannot be locked (Function not implemented)" in capsys.readouterr().err

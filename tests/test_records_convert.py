@@ -25,7 +25,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from PIL import Image
 
-from alexnet_estimator import files
+from alexnet_estimator import locks
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.records import (
@@ -541,7 +541,7 @@ def test_two_conversions_at_once_make_one(source: str, tmp_path: pathlib.Path) -
 
 
 def hold_lock(folder: pathlib.Path) -> None:
-    with files.locked(str(folder)):
+    with locks.wait_for_folder(str(folder)):
         (folder / "held").touch()
         time.sleep(0.3)
         (folder / "held").unlink()
@@ -553,7 +553,7 @@ def test_finished_data_are_opened_without_waiting(
     output = tmp_path / "out"
     made, found = run(source, output), []
     reader = threading.Thread(target=lambda: found.append(run(source, output)))
-    with files.locked(str(output)):
+    with locks.wait_for_folder(str(output)):
         reader.start()
         reader.join(timeout=20)
         assert found == [made]
@@ -566,7 +566,7 @@ def test_the_lock_waits(tmp_path: pathlib.Path) -> None:
     while not (tmp_path / "held").exists():
         assert holder.is_alive()
         time.sleep(0.02)
-    with files.locked(str(tmp_path)):
+    with locks.wait_for_folder(str(tmp_path)):
         assert not (tmp_path / "held").exists()
     holder.join()
 

@@ -9,7 +9,7 @@ import textwrap
 import time
 from typing import Any, Dict, Optional
 
-from alexnet_estimator import files
+from alexnet_estimator import locks
 from alexnet_estimator.console import warn
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.records import tfrecord
@@ -101,7 +101,7 @@ class MetricsLog:
         if not self._is_chief:
             return
         try:
-            files.append_bytes(path, content)
+            locks.append_bytes(path, content)
         except OSError as error:
             if not self._has_warned:
                 warn(f"records are lost, training goes on: {error}")

@@ -1,15 +1,13 @@
 """An orderly stop of all ranks at the same step."""
 
 import contextlib
-import ctypes
-import os
 import signal
-import threading
 from typing import Any, Callable, Iterator, Sequence
 
 import numpy as np
 
 from alexnet_estimator.engine.graph_mode import tf
+from alexnet_estimator.launch.signals import STOP_SIGNAL, handle_once, stop_signals
 
 Gather = Callable[[Sequence[float]], np.ndarray]
 
@@ -34,39 +32,22 @@ class StopRequest:
         The launcher asks with SIGUSR2, which does not count as a second request: it may
         follow a SIGTERM that all processes have received.
         """
-        numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2]
-        if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
-            numbers.remove(signal.SIGHUP)  # The job was started with nohup.
-        previous = [signal.signal(number, self._receive) for number in numbers]
-        # Python calls handlers between two of its instructions only, which may never
-        # come inside of TensorFlow.  The interpreter writes the number of every signal
-        # into this pipe at once, so the second request is seen by a thread.
-        reading, writing = os.pipe()
-        os.set_blocking(writing, False)
-        wakeup = signal.set_wakeup_fd(writing)
-        threading.Thread(target=_end_at_second, args=[reading], daemon=True).start()
+        numbers = stop_signals()
+        previous = {n: signal.getsignal(n) for n in (*numbers, STOP_SIGNAL)}
+        for number in numbers:
+            handle_once(number, self._receive)
+        signal.signal(STOP_SIGNAL, self._receive)
         try:
             yield self
         finally:
-            signal.set_wakeup_fd(wakeup)
-            os.close(writing)
-            for number, handler in zip(numbers, previous):
+            for number, handler in previous.items():
                 signal.signal(number, handler)
 
     def _receive(self, number: int, frame: Any) -> None:
         self.is_received = True
-
-
-def _end_at_second(reading: int) -> None:
-    """End the process when the pipe delivers the second request of a user."""
-    num_requests = 0
-    with open(reading, "rb", buffering=0) as pipe:
-        for (number,) in iter(lambda: pipe.read(1), b""):
-            num_requests += number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-            if num_requests == 2:
-                # Only the main thread may call signal.signal.
-                ctypes.CDLL(None).signal(number, None)
-                os.kill(os.getpid(), number)
+        if number != STOP_SIGNAL:
+            for other in stop_signals():
+                signal.signal(other, signal.SIG_DFL)
 
 
 class AgreedStop(tf.train.SessionRunHook):

@@ -6,7 +6,7 @@ import hashlib
 import time
 from typing import Dict, List, Optional, Sequence, Tuple
 
-from alexnet_estimator import checkpoints, inputs, warm_start
+from alexnet_estimator import checkpoints, inputs, locks, warm_start
 from alexnet_estimator.config import to_json, validate
 from alexnet_estimator.console import say
 from alexnet_estimator.engine.graph_mode import tf
@@ -39,7 +39,6 @@ from alexnet_estimator.jobs.run import (
     make_model_dir,
     record_run,
 )
-from alexnet_estimator.launch.lock import locked
 from alexnet_estimator.model_fn import Training, build_model_fn
 from alexnet_estimator.networks import find_network
 from alexnet_estimator.optim import schedules
@@ -73,7 +72,7 @@ def train(run: Run) -> Evaluation:
         changes: List[str] = []
         plan: Optional[WarmStart] = None
         if run.runtime.is_chief:
-            stack.enter_context(locked(run.model_dir))
+            stack.enter_context(locks.use_run(run.model_dir))
             plan = choose_first_weights(run)
             changes = record_run(run)
         agree_on_run(run)

@@ -4,8 +4,8 @@ No TensorFlow is imported here.
 """
 
 from alexnet_estimator.launch.before_tensorflow import prepare_tensorflow
-from alexnet_estimator.launch.environment import Rank, plan
-from alexnet_estimator.launch.job import run
+from alexnet_estimator.launch.group import Group, Rank, make_ranks
+from alexnet_estimator.launch.job import BACKENDS, run
 from alexnet_estimator.launch.options import Options
 from alexnet_estimator.launch.signals import prepare_signals
 from alexnet_estimator.launch.supervision import supervise
@@ -13,11 +13,13 @@ from alexnet_estimator.launch.verdict import Outcome
 from alexnet_estimator.rank_environment import is_rank as is_rank_process
 
 __all__ = [
+    "BACKENDS",
+    "Group",
     "Options",
     "Outcome",
     "Rank",
     "is_rank_process",
-    "plan",
+    "make_ranks",
     "prepare_signals",
     "prepare_tensorflow",
     "run",

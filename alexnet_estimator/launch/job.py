@@ -1,25 +1,31 @@
-"""The whole job of a launcher: lock, rendezvous, ranks, restarts, exit code."""
+"""The whole job of a launcher: lock, ranks, restarts, exit code."""
 
+import contextlib
 import dataclasses
 import os
-import shutil
+import subprocess
 import sys
 import tempfile
-from typing import Mapping, Sequence
+from typing import Callable, ContextManager, Dict, Iterator, List, Sequence
 
-from alexnet_estimator import rank_table
+from alexnet_estimator import locks, rank_environment
+from alexnet_estimator.console import warn
 from alexnet_estimator.errors import ConfigError
-from alexnet_estimator.launch import rendezvous
-from alexnet_estimator.launch.environment import plan
-from alexnet_estimator.launch.lock import held
+from alexnet_estimator.launch import hccl, horovod
+from alexnet_estimator.launch.group import Group, make_ranks
 from alexnet_estimator.launch.options import Options
 from alexnet_estimator.launch.restarts import Restarts
 from alexnet_estimator.launch.supervision import supervise
 from alexnet_estimator.launch.verdict import Outcome
-from alexnet_estimator.rank_table.topology import LEGACY, Topology
+from alexnet_estimator.rank_table.topology import Topology
 
 COMMAND = (sys.executable, "-m", "alexnet_estimator")
 LOGS = "logs"
+# How ranks find each other.  A runtime names its backend; a new one is a line here.
+BACKENDS: Dict[str, Callable[[Group], ContextManager[List[Dict[str, str]]]]] = {
+    "npu": hccl.describe_ranks,
+    "horovod": horovod.describe_ranks,
+}
 
 
 def run(
@@ -33,102 +39,73 @@ def run(
     """Run ``python -m alexnet_estimator ARGUMENTS`` once for each rank of a server.
 
     Args:
-        arguments: the verb and the flags.
-        topology: the whole job.
-        server_id: this server, see ``rank_table.local_server``.
-        backend: ``npu`` or ``horovod``.
-        model_dir: gets ``logs/rank_<n>.log``.
-        options: time limits, restarts and the port.
+        arguments: Verb and flags.
+        topology: Whole job.
+        server_id: This server, see ``rank_table.local_server``.
+        backend: Name in ``BACKENDS``.
+        model_dir: Folder that gets ``logs/rank_<n>.log``.
+        options: Time limits, restarts and the port.
 
     Returns:
         The exit code, see ``supervise``.
 
     Raises:
-        UserError: what is wrong before a rank has started.
+        UserError: Something is wrong before a rank has started.
     """
-    _refuse_distant_restarts(topology, options)
-    job = _Job([*COMMAND, *arguments], topology, server_id, backend, model_dir)
+    num_servers = len(topology.servers)
+    if options.max_restarts and num_servers > 1:
+        raise ConfigError(
+            f"--max_restarts is {options.max_restarts}, but the table has "
+            f"{num_servers} servers, which this launcher cannot restart "
+            "together: leave it out, and give the same command on all of them again"
+        )
+    log_dir = os.path.join(model_dir, LOGS)
     try:
-        os.makedirs(job.logs, exist_ok=True)
+        os.makedirs(log_dir, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"cannot be made: {error.strerror}", job.logs) from error
+        raise ConfigError(f"cannot be made: {error.strerror}", log_dir) from error
+    if rank_environment.TF_CONFIG in os.environ:
+        warn(rank_environment.TF_CONFIG_IS_IGNORED)
+
+    port = options.rendezvous_port
+    group = Group(topology, server_id, dict(os.environ), log_dir, port)
+    command = [*COMMAND, *arguments]
     # Not the folder's own lock: that is rank 0's, and servers may share the folder.
     first_log = os.path.join(LOGS, f"rank_{topology.ranks_of(server_id)[0]}.log")
-    with held(model_dir, first_log):
+    with locks.refuse_others(model_dir, first_log):
         restarts = Restarts(model_dir, options.max_restarts)
-        outcome = job.run_once(options)
+        outcome = _run_once(command, group, backend, options)
         while outcome.crash and restarts.grant(outcome.crash):
-            outcome = job.run_once(options)
+            outcome = _run_once(command, group, backend, options)
     return outcome.exit_code
 
 
-def _refuse_distant_restarts(topology: Topology, options: Options) -> None:
-    if options.max_restarts and len(topology.servers) > 1:
-        raise ConfigError(
-            f"--max_restarts is {options.max_restarts}, but the table has "
-            f"{len(topology.servers)} servers, which this launcher cannot restart "
-            "together: leave it out, and give the same command on all of them again"
-        )
+def _run_once(
+    command: Sequence[str], group: Group, backend: str, options: Options
+) -> Outcome:
+    with _scratch_folder() as scratch:
+        environ = {**group.environ, "TMPDIR": scratch}
+        group = dataclasses.replace(group, environ=environ)
+        with BACKENDS[backend](group) as variables:
+            ranks = make_ranks(group, variables)
+            return supervise(command, ranks, group.log_dir, options)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Job:
-    """What is started again and again."""
-
-    command: Sequence[str]
-    topology: Topology
-    server_id: str
-    backend: str
-    model_dir: str
-
-    @property
-    def logs(self) -> str:
-        return os.path.join(self.model_dir, LOGS)
-
-    def run_once(self, options: Options) -> Outcome:
-        """Start the ranks and see them to their end."""
-        # A rank that is killed cannot remove its temporary files.
-        scratch = tempfile.mkdtemp(prefix="alexnet-")
-        environ = {**os.environ, "TMPDIR": scratch}
-        try:
-            if self.backend == "npu":
-                return self._run_npu(options, environ)
-            return self._run_horovod(options, environ)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-
-    def _run_npu(self, options: Options, environ: Mapping[str, str]) -> Outcome:
-        topology = _for_hccl(self.topology, self.logs)
-        ranks = plan(topology, self.server_id, self.backend, environ=environ)
-        return supervise(self.command, ranks, self.logs, options)
-
-    def _run_horovod(self, options: Options, environ: Mapping[str, str]) -> Outcome:
-        topology, server_id = self.topology, self.server_id
-        port = options.rendezvous_port
-        with rendezvous.serve(topology, server_id, port) as store:
-            if len(topology.servers) > 1:
-                timeout_secs = _start_timeout_secs()
-                rendezvous.meet(topology, server_id, store.port, timeout_secs)
-            ranks = plan(topology, server_id, self.backend, store.port, environ)
-            outcome = supervise(self.command, ranks, self.logs, options)
-            if outcome.crash:
-                store.tell_who_is_missing()
-        return outcome
-
-
-def _start_timeout_secs() -> float:
-    """Return how long the servers wait for each other; HCCL's ranks do so, too."""
-    text = os.environ.get("HOROVOD_START_TIMEOUT", "600")
+@contextlib.contextmanager
+def _scratch_folder() -> Iterator[str]:
+    """Make a folder for temporary files, which goes however ranks and launcher end."""
+    folder = tempfile.mkdtemp(prefix="alexnet-")
+    # The end of its input is our own end, be it by SIGKILL.  The ranks may need a
+    # moment to die of that as well.
+    command = 'cat; rm -rf "$0" || { sleep 1; rm -rf "$0"; }'
+    remover = subprocess.Popen(
+        ["/bin/sh", "-c", command, folder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
-        return float(text)
-    except ValueError:
-        raise ConfigError(f"HOROVOD_START_TIMEOUT is {text}: must be seconds") from None
-
-
-def _for_hccl(topology: Topology, directory: str) -> Topology:
-    """Turn legacy tables into 1.0, where RANK_ID means the same for all of us."""
-    if topology.version != LEGACY:
-        return topology
-    path = os.path.realpath(os.path.join(directory, "rank_table.json"))
-    rank_table.write(topology, path)
-    return dataclasses.replace(topology, version="1.0", path=path)
+        yield folder
+    finally:
+        remover.communicate()

@@ -7,17 +7,17 @@ import dataclasses
 class Options:
     """How patient the launcher is.
 
-    Args:
-        max_restarts: in a row that bring no new checkpoint; see ``Restarts``.
-        hang_timeout_secs: without a step; 0: for ever.
-        start_timeout_secs: the same while a rank loads, compiles and takes the first
+    Attributes:
+        max_restarts: Restarts in a row that bring no new checkpoint; see ``Restarts``.
+        hang_timeout_secs: Time without a step; 0: for ever.
+        start_timeout_secs: The same while a rank loads, compiles and takes the first
             step of training or of an evaluation.
-        rendezvous_port: of Horovod's ranks; 0 chooses.
-        settle_secs: after a failure, time for others to fail with a better reason.
-        dump_secs: for ranks that hang to write their stacks.
-        end_secs: from SIGTERM to SIGKILL where ranks are ended.
-        stop_secs: for ranks to save and stop after a request.
-        tail_lines: of a failed rank's log, shown.
+        rendezvous_port: Port at which Horovod's ranks meet; 0 chooses one.
+        settle_secs: Time after a failure for others to fail with a better reason.
+        dump_secs: Time for ranks that hang to write their stacks.
+        end_secs: Time from SIGTERM to SIGKILL where ranks are ended.
+        stop_secs: Time for ranks to save and stop after a request.
+        tail_lines: Lines of a failed rank's log that are shown.
     """
 
     max_restarts: int = 0

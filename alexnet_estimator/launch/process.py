@@ -11,9 +11,9 @@ import termios
 import threading
 import time
 import tty
-from typing import Any, Callable, List, Optional, Sequence, Tuple
+from typing import Callable, List, Optional, Sequence, Tuple
 
-from alexnet_estimator.launch.environment import Rank
+from alexnet_estimator.launch.group import Rank
 from alexnet_estimator.rank_environment import HEARTBEAT
 
 CHILD = pathlib.Path(__file__).with_name("child.py")
@@ -26,10 +26,10 @@ class Process:
     """Starts a rank; it leads a session of its own, so that all of it can be ended.
 
     Args:
-        rank: what to start.
-        command: the program and its arguments.
-        log_path: gets what the rank writes, after what is there.
-        is_shown: the terminal gets it, too.
+        rank: Rank to start.
+        command: Program and its arguments.
+        log_path: File that gets what the rank writes, after what is there.
+        is_shown: Whether the terminal gets it, too.
         heartbeat: Descriptor into which the rank beats; () for none.
     """
 
@@ -44,47 +44,37 @@ class Process:
         self.rank = rank.rank
         self.log_path = log_path
         self.is_shown = is_shown
-        self._mirror: Optional[_Mirror] = None
-        with open(log_path, "ab") as log:
+        self._mirror: Optional[threading.Thread] = None
+        # -I and -S: the user's environment is for the command, not for child.py.
+        cores = ",".join(map(str, rank.cores))
+        prefix = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), cores]
+        environment = {**rank.environment, **{HEARTBEAT: str(fd) for fd in heartbeat}}
+        with open(log_path, "ab", buffering=0) as log:
             now = time.strftime("%Y-%m-%d %H:%M:%S")
             log.write(f"--- rank {rank.rank} starts, {now} ---\n".encode())
-            log.flush()
             self._log_start = log.tell()
-            environment = dict(rank.environment)
-            environment.update({HEARTBEAT: str(number) for number in heartbeat})
-            self._start(rank, command, log.fileno(), environment, heartbeat)
-
-    def _start(
-        self,
-        rank: Rank,
-        command: Sequence[str],
-        log: int,
-        environment: Any,
-        heartbeat: Any,
-    ) -> None:
-        cores = ",".join(map(str, rank.cores))
-        # -I and -S: the user's environment is for the command, not for child.py.
-        prefix = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), cores]
-        source, sink = _open_channel() if self.is_shown else (-1, log)
-        try:
-            self._popen = subprocess.Popen(
-                [*prefix, *command],
-                env=environment,
-                pass_fds=heartbeat,
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=sink,
-                start_new_session=True,
-            )
-        except OSError:
-            if self.is_shown:
-                os.close(source)
-            raise
-        finally:
-            if self.is_shown:
+            source, sink = _open_channel() if is_shown else (-1, os.dup(log.fileno()))
+            try:
+                self._popen = subprocess.Popen(
+                    [*prefix, *command],
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=sink,
+                    stderr=sink,
+                    pass_fds=heartbeat,
+                    start_new_session=True,
+                )
+            except OSError:
+                if is_shown:
+                    os.close(source)
+                raise
+            finally:
                 os.close(sink)
-        if self.is_shown:
-            self._mirror = _Mirror(source, os.dup(log))
+            if is_shown:
+                arguments = (source, os.dup(log.fileno()))
+                self._mirror = threading.Thread(target=_copy, args=arguments)
+                self._mirror.daemon = True
+                self._mirror.start()
 
     def call_at_end(self, callback: Callable[["Process"], None]) -> None:
         """Call back, in another thread, as soon as the process has ended."""
@@ -132,32 +122,38 @@ class Process:
         return [line for line in lines if line.strip()][-num_lines:]
 
 
-class _Mirror(threading.Thread):
-    """Copies what a rank writes to its log and to the terminal."""
+def _open_channel() -> Tuple[int, int]:
+    """Return where to read, and where a rank writes: it sees a terminal if we do.
 
-    def __init__(self, source: int, log: int) -> None:
-        super().__init__(daemon=True)
-        self._source, self._log = source, log
-        self.start()
+    A pipe would do for the text, but the progress bar needs the terminal's width.
+    """
+    if not os.isatty(STDOUT):
+        return os.pipe()
+    source, sink = pty.openpty()
+    tty.setraw(sink)  # The real terminal translates line ends, once.
+    size = fcntl.ioctl(STDOUT, termios.TIOCGWINSZ, b"\0" * 8)
+    fcntl.ioctl(sink, termios.TIOCSWINSZ, size)
+    return source, sink
 
-    def run(self) -> None:
-        """Copy until the last writer has gone."""
-        is_terminal_open, end = True, b"\n"
-        while True:
-            try:
-                chunk = os.read(self._source, 65536)
-            except OSError:  # How a pseudo-terminal reports its end.
-                chunk = b""
-            if not chunk:
-                break
-            end = chunk[-1:]
-            _write(self._log, chunk)
-            # A closed terminal or pipe must not end a training job.
-            is_terminal_open = is_terminal_open and _write(STDOUT, chunk)
-        if end != b"\n" and is_terminal_open and os.isatty(STDOUT):
-            _write(STDOUT, b"\n")  # What follows a progress bar gets its own line.
-        os.close(self._source)
-        os.close(self._log)
+
+def _copy(source: int, log: int) -> None:
+    """Copy what a rank writes to its log and to the terminal, until it has ended."""
+    is_terminal_open, end = True, b"\n"
+    while True:
+        try:
+            chunk = os.read(source, 65536)
+        except OSError:  # How a pseudo-terminal reports its end.
+            chunk = b""
+        if not chunk:
+            break
+        end = chunk[-1:]
+        _write(log, chunk)
+        # A closed terminal or pipe must not end a training job.
+        is_terminal_open = is_terminal_open and _write(STDOUT, chunk)
+    if end != b"\n" and is_terminal_open and os.isatty(STDOUT):
+        _write(STDOUT, b"\n")  # What follows a progress bar gets its own line.
+    os.close(source)
+    os.close(log)
 
 
 def _write(descriptor: int, data: bytes) -> bool:
@@ -167,14 +163,3 @@ def _write(descriptor: int, data: bytes) -> bool:
     except OSError:
         return False
     return True
-
-
-def _open_channel() -> Tuple[int, int]:
-    """Return where to read, and where a rank writes: it sees a terminal if we do."""
-    if not os.isatty(STDOUT):
-        return os.pipe()
-    source, sink = pty.openpty()
-    tty.setraw(sink)  # The real terminal translates line ends, once.
-    size = fcntl.ioctl(STDOUT, termios.TIOCGWINSZ, b"\0" * 8)
-    fcntl.ioctl(sink, termios.TIOCSWINSZ, size)
-    return source, sink

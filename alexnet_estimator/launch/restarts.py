@@ -6,8 +6,8 @@ import pathlib
 import re
 import time
 
-from alexnet_estimator.files import append_bytes
-from alexnet_estimator.launch.verdict import say
+from alexnet_estimator.console import tell
+from alexnet_estimator.locks import append_bytes
 
 FIRST_PAUSE_SECS = 1.0
 LONGEST_PAUSE_SECS = 60.0
@@ -42,12 +42,12 @@ class Restarts:
             self._step, self._num_in_vain = step, 0
         if self._num_in_vain >= self._max_restarts:
             if self._num_restarts:
-                say(f"not restarted: {self._num_in_vain} in a row were in vain")
+                tell(f"not restarted: {self._num_in_vain} in a row were in vain")
             return False
         pause_secs = min(FIRST_PAUSE_SECS * 2**self._num_in_vain, LONGEST_PAUSE_SECS)
         self._num_restarts += 1
         self._num_in_vain += 1
-        say(
+        tell(
             f"restart {self._num_restarts} from step {step} in {pause_secs:g} s "
             f"({self._num_in_vain} of at most {self._max_restarts} in a row without "
             "a new checkpoint)"
@@ -68,7 +68,7 @@ class Restarts:
         try:
             append_bytes(path, json.dumps(record).encode() + b"\n")
         except OSError as error:  # No reason to lose the training as well.
-            say(f"{path} cannot be written: {error.strerror}")
+            tell(f"{path} cannot be written: {error.strerror}")
 
 
 def newest_step(model_dir: str) -> int:

@@ -10,21 +10,12 @@ import time
 from typing import Dict, Iterator, Sequence, Union
 
 from alexnet_estimator.errors import EXIT_DONE, EXIT_STOPPED, ConfigError
-from alexnet_estimator.launch.environment import Rank
+from alexnet_estimator.launch.group import Rank
 from alexnet_estimator.launch.heartbeats import POLL_SECS, Watchdog
 from alexnet_estimator.launch.options import Options
 from alexnet_estimator.launch.process import Process
-from alexnet_estimator.launch.verdict import (
-    CUT_SHORT,
-    STOP_SIGNAL,
-    End,
-    Hang,
-    Outcome,
-    Story,
-    judge,
-)
-
-STACKS_SIGNAL = signal.SIGUSR1
+from alexnet_estimator.launch.signals import STACKS_SIGNAL, STOP_SIGNAL, stop_signals
+from alexnet_estimator.launch.verdict import CUT_SHORT, End, Hang, Outcome, Story, judge
 
 
 class _Phase(enum.IntEnum):
@@ -54,23 +45,23 @@ def supervise(
     """Run a command once for each rank, until all have ended.
 
     Each process writes to ``rank_<n>.log``; what the first one writes is shown, too.
-    When one fails or hangs, the others are ended.  SIGINT and SIGTERM reach the ranks
-    as SIGUSR2, which asks them to save and stop; a second one kills them.  Ranks that
-    hang get SIGUSR1, upon which they write their stacks.  To be called in the main
+    When one fails or hangs, the others are ended.  SIGINT, SIGTERM and SIGHUP reach the
+    ranks as SIGUSR2, which asks them to save and stop; a second one kills them.  Ranks
+    that hang get SIGUSR1, upon which they write their stacks.  To be called in the main
     thread.
 
     Args:
-        command: the program and its arguments.
-        ranks: the processes of this server.
-        log_directory: must exist.
-        options: durations in seconds.
+        command: Program and its arguments.
+        ranks: Processes of this server.
+        log_directory: Folder that exists.
+        options: Durations.
 
     Returns:
-        With the exit code 0 if all are done, 2, 3, 4 or 75 as the ranks reported, 5 if
-        one crashed, was killed, hung or did not stop.
+        The exit code 0 if all are done, 2, 3, 4 or 75 as the ranks reported, 5 if one
+        crashed, was killed, hung or did not stop.
 
     Raises:
-        ConfigError: the logs cannot be written.
+        ConfigError: The logs cannot be written.
     """
     watchdog = Watchdog([rank.rank for rank in ranks], options)
     group = _Group(options, watchdog)
@@ -207,8 +198,8 @@ class _Group:
 
 @contextlib.contextmanager
 def _signals_to(events: "queue.SimpleQueue[Union[Process, int]]") -> Iterator[None]:
-    """Put SIGINT and SIGTERM into a queue instead of acting on them."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    """Put requests to stop into a queue instead of acting on them."""
+    numbers = stop_signals()
     previous = [
         signal.signal(number, lambda received, _: events.put(received))
         for number in numbers

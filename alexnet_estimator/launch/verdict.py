@@ -2,9 +2,9 @@
 
 import dataclasses
 import signal
-import sys
 from typing import List, Optional, Sequence
 
+from alexnet_estimator.console import tell
 from alexnet_estimator.errors import (
     EXIT_DATA,
     EXIT_DIVERGED,
@@ -15,14 +15,14 @@ from alexnet_estimator.errors import (
 )
 from alexnet_estimator.launch.heartbeats import Pulse
 from alexnet_estimator.launch.process import Process
+from alexnet_estimator.launch.signals import STOP_SIGNAL
 from alexnet_estimator.rank_table.topology import format_ranks
 
-# A signal of its own: a rank that the user's SIGTERM has reached as well, as it does
-# where all processes of a service get one, must not take ours for a second request.
-STOP_SIGNAL = signal.SIGUSR2
 USER_ERRORS = (EXIT_USAGE, EXIT_DATA, EXIT_DIVERGED)
 # How a rank ends that is asked to stop while it loads, or twice.
-CUT_SHORT = (-STOP_SIGNAL, -signal.SIGTERM, -signal.SIGINT)
+CUT_SHORT = tuple(
+    -n for n in (STOP_SIGNAL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +37,12 @@ class End:
 class Hang:
     """Why a group was ended although no rank had failed.
 
-    Args:
-        pulses: of the ranks that all others wait for, the first to stop first.
-        limit_secs: that has been exceeded.
-        paused: processes that a signal or a debugger held.
-        asked: processes that were asked to write their stacks.
+    Attributes:
+        pulses: Heart-beats of the ranks that all others wait for, the first to stop
+            first.
+        limit_secs: Time that has been exceeded.
+        paused: Processes that a signal or a debugger held.
+        asked: Processes that were asked to write their stacks.
     """
 
     pulses: Sequence[Pulse]
@@ -54,13 +55,13 @@ class Hang:
 class Story:
     """What has happened to a group.
 
-    Args:
-        ends: of ranks that ended before the group was ended, in this order.
-        unstopped: ranks that did not stop in time when asked to.
-        immortal: ranks that survived SIGKILL.
-        hang: what the heart-beats said.
-        has_stop_request: a signal has come to the launcher.
-        is_ended: by us, before all ranks had ended by themselves.
+    Attributes:
+        ends: Ends of ranks before the group was ended, in this order.
+        unstopped: Ranks that did not stop in time when asked to.
+        immortal: Ranks that survived SIGKILL.
+        hang: What the heart-beats said.
+        has_stop_request: Whether a signal has come to the launcher.
+        is_ended: Whether we ended the group before all ranks had ended by themselves.
     """
 
     ends: List[End] = dataclasses.field(default_factory=list)
@@ -75,9 +76,9 @@ class Story:
 class Outcome:
     """How a group has ended.
 
-    Args:
-        exit_code: of ``alexnet_estimator.errors``.
-        crash: what has crashed or hung, if another try may do better; else empty.
+    Attributes:
+        exit_code: Exit code of ``alexnet_estimator.errors``.
+        crash: What has crashed or hung, if another try may do better; else empty.
     """
 
     exit_code: int
@@ -88,34 +89,33 @@ def judge(story: Story, tail_lines: int) -> Outcome:
     """Say what went wrong and return what follows.
 
     Args:
-        story: of the group.
-        tail_lines: of a failed rank's log, shown.
+        story: What has happened to the group.
+        tail_lines: Lines of a failed rank's log that are shown.
     """
-    _tell_who_stayed(story)
+    if story.unstopped:
+        tell(f"{_name(story.unstopped)} did not stop when asked to: ended")
+    if story.immortal:
+        tell(
+            f"{_name(story.immortal)} cannot be killed: a driver may hang; see `ps -A`"
+        )
+    codes = {end.code for end in story.ends}
     crash, cause = "", _find_cause(story.ends)
     if cause:
-        crash = f"rank {cause.process.rank} {_describe(cause.code)}"
-        _tell(crash, cause.process, tail_lines)
+        crash = f"rank {cause.process.rank} {_describe_end(cause.code)}"
+        _tell_of_log(crash, cause.process, tail_lines)
     elif story.hang:
-        crash = _describe_hang(story.hang)
-        _tell_hang(story.hang, crash, tail_lines)
+        crash = _tell_of_hang(story.hang, tail_lines)
     elif not story.unstopped and not story.immortal:
-        return Outcome(_code_without_failure(story))
+        if not story.is_ended and codes <= {EXIT_DONE}:
+            return Outcome(EXIT_DONE)
+        if EXIT_STOPPED not in codes:
+            tell("stopped before the ranks could save; run again to resume")
+        return Outcome(EXIT_STOPPED)
     # What a rank reports has a reason that another try would not mend.
     if cause and cause.code in (*USER_ERRORS, EXIT_RANK_FAILED):
         return Outcome(cause.code)
-    codes = {end.code for end in story.ends}
     is_over = story.has_stop_request or story.immortal or EXIT_STOPPED in codes
     return Outcome(EXIT_RANK_FAILED, "" if is_over else crash)
-
-
-def _code_without_failure(story: Story) -> int:
-    codes = {end.code for end in story.ends}
-    if not story.is_ended and codes <= {EXIT_DONE}:
-        return EXIT_DONE
-    if EXIT_STOPPED not in codes:
-        say("stopped before the ranks could save; run again to resume")
-    return EXIT_STOPPED
 
 
 def _find_cause(ends: Sequence[End]) -> Optional[End]:
@@ -136,53 +136,43 @@ def _find_cause(ends: Sequence[End]) -> Optional[End]:
     return next(iter(crashes or failures), None)
 
 
-def _tell_who_stayed(story: Story) -> None:
-    if story.unstopped:
-        names = format_ranks(process.rank for process in story.unstopped)
-        say(f"{names} did not stop when asked to: ended")
-    if story.immortal:
-        names = format_ranks(process.rank for process in story.immortal)
-        say(f"{names} cannot be killed: a driver may hang; see `ps -A`")
-
-
-def _tell(text: str, process: Process, tail_lines: int) -> None:
+def _tell_of_log(text: str, process: Process, tail_lines: int) -> None:
     """Say what a rank did, and the last lines of its log."""
-    say(f"{text}; its log is {process.log_path}")
+    tell(f"{text}; its log is {process.log_path}")
     if not process.is_shown:  # Else the terminal has these lines already.
         for line in process.tail(tail_lines):
-            say(f"  rank {process.rank} | {line}")
+            tell(f"  rank {process.rank} | {line}")
 
 
-def _tell_hang(hang: Hang, text: str, tail_lines: int) -> None:
-    first = _suspects(hang)[0]
-    _tell(text, next(p for p in hang.asked if p.rank == first), tail_lines)
-    paused = {process.rank for process in hang.paused}
-    if paused:
-        names = format_ranks(paused)
-        say(f"{names} could not write any stack: held by SIGSTOP or a debugger")
-    writers = {process.rank for process in hang.asked} - paused
-    if writers:
-        say(f"{format_ranks(writers)} had to write their Python stacks into their logs")
-
-
-def _describe_hang(hang: Hang) -> str:
-    ranks, first = _suspects(hang), hang.pulses[0]
-    verb = "hang" if len(ranks) > 1 else "hangs"
-    text = (
-        f"{format_ranks(ranks)} {verb}: no progress for {first.idle_secs:.0f} s in "
-        f"phase {first.phase}, where {hang.limit_secs:g} s are allowed"
-    )
-    return f"{text}; rank {ranks[0]} stopped first" if len(ranks) > 1 else text
-
-
-def _suspects(hang: Hang) -> List[int]:
-    """Return the ranks to blame, the first to stop first."""
+def _tell_of_hang(hang: Hang, tail_lines: int) -> str:
+    """Say which ranks hang, and return it; a paused one explains the others."""
+    first = hang.pulses[0]
     ranks = [pulse.rank for pulse in hang.pulses]
     paused = {process.rank for process in hang.paused}
-    return [rank for rank in ranks if rank in paused] or ranks
+    ranks = [rank for rank in ranks if rank in paused] or ranks
+    text = (
+        f"{format_ranks(ranks)} {'hang' if len(ranks) > 1 else 'hangs'}: no progress "
+        f"for {first.idle_secs:.0f} s in phase {first.phase}, where "
+        f"{hang.limit_secs:g} s are allowed"
+    )
+    if len(ranks) > 1:
+        text += f"; rank {ranks[0]} stopped first"
+    process = next(process for process in hang.asked if process.rank == ranks[0])
+    _tell_of_log(text, process, tail_lines)
+    if paused:
+        names = format_ranks(paused)
+        tell(f"{names} could not write any stack: held by SIGSTOP or a debugger")
+    writers = [process for process in hang.asked if process.rank not in paused]
+    if writers:
+        tell(f"{_name(writers)} had to write their Python stacks into their logs")
+    return text
 
 
-def _describe(code: int) -> str:
+def _name(processes: Sequence[Process]) -> str:
+    return format_ranks(process.rank for process in processes)
+
+
+def _describe_end(code: int) -> str:
     if code >= 0:
         return f"failed with exit code {code}"
     try:
@@ -191,8 +181,3 @@ def _describe(code: int) -> str:
         name = f"signal {-code}"
     hint = " (out of memory?)" if code == -signal.SIGKILL else ""
     return f"was killed by {name}{hint}"
-
-
-def say(line: str) -> None:
-    """Tell the user one line."""
-    print(line, file=sys.stderr, flush=True)

@@ -13,7 +13,7 @@ import json
 import os
 from typing import Any, Counter, Dict, List
 
-from alexnet_estimator import files
+from alexnet_estimator import files, locks
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.records import tfrecord
 from alexnet_estimator.records.dataset import Dataset, Shard, Split, with_digest
@@ -44,7 +44,7 @@ def leave_out_damaged(
     folder = os.path.join(cache_directory, name)
     try:
         os.makedirs(folder, exist_ok=True)
-        with files.locked(folder):
+        with locks.wait_for_folder(folder):
             report = _load_report(dataset, folder) or _write_report(dataset, folder)
             num_bad = _count_bad(dataset, report)
             if num_bad > max_bad_records:

@@ -19,7 +19,7 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 import tqdm
 
-from alexnet_estimator import files, machine
+from alexnet_estimator import files, locks, machine
 from alexnet_estimator.config import Config
 from alexnet_estimator.console import has_bars, note
 from alexnet_estimator.errors import DataError
@@ -86,7 +86,7 @@ def convert(
         if finished and not os.path.isdir(progress):
             return finished
         os.makedirs(output, exist_ok=True)
-        with files.locked(output):
+        with locks.wait_for_folder(output):
             dataset = _load_finished(output, fingerprint)
             if not dataset:
                 tasks = _plan(pictures, output, progress, settings)

@@ -8,7 +8,7 @@ import sys
 import zipfile
 from typing import Callable, Dict, Iterator, Tuple
 
-from alexnet_estimator import files
+from alexnet_estimator import files, locks
 from alexnet_estimator.console import note
 from alexnet_estimator.errors import DataError
 
@@ -57,7 +57,7 @@ def fetch_sample(cache_directory: str, task: str = "mono_poly") -> str:
     folder = os.path.join(cache_directory, f"elpv_{task}")
     try:
         os.makedirs(cache_directory, exist_ok=True)
-        with files.locked(cache_directory):
+        with locks.wait_for_folder(cache_directory):
             if os.path.isdir(folder):
                 return folder
             with files.replacing_folder(folder) as partial:

@@ -10,8 +10,7 @@ from typing import Any, Dict
 
 import pytest
 
-from alexnet_estimator import rank_table
-from alexnet_estimator.launch.lock import locked
+from alexnet_estimator import locks, rank_table
 from tests import pictures
 from tests.faults.fault import Fault
 from tests.faults.kill_at_random import kill_at_random
@@ -268,7 +267,7 @@ def test_f10_a_second_launcher_does_no_harm(
 
 def test_f10_a_job_without_launcher_is_not_disturbed(flags: Dict[str, Any]) -> None:
     os.mkdir(flags["model_dir"])
-    with locked(str(flags["model_dir"])):
+    with locks.use_run(str(flags["model_dir"])):
         result = run_ranks(2, flags)
     assert result.exit_code == 2
     assert f"{flags['model_dir']} is in use by another job" in result.output

@@ -15,7 +15,7 @@ import tempfile
 import time
 from typing import List, NamedTuple, Sequence
 
-from alexnet_estimator import files, inputs
+from alexnet_estimator import files, inputs, locks
 from alexnet_estimator.config import Config, validate
 from alexnet_estimator.console import STDOUT, STDOUT_NAME, note, show
 from alexnet_estimator.engine.graph_mode import tf
@@ -109,7 +109,7 @@ def _check_output(path: str) -> List[str]:
         return []
     is_new = not os.path.exists(path)
     try:
-        files.append_bytes(path, b"")
+        locks.append_bytes(path, b"")
     except OSError as error:
         return [
             f"--output is {path}: {error.strerror}: must be a file that lines can be "
@@ -322,7 +322,7 @@ class _Session:
         if request.output == STDOUT:
             show(to_line(record).rstrip())
         elif request.output:
-            files.append_bytes(request.output, to_line(record).encode())
+            locks.append_bytes(request.output, to_line(record).encode())
         if request.has_profile and self._timing.traces:
             name = f"{self._mode}_{self._source}.json"
             text = to_chrome_trace(self._timing.traces[-1])
