@@ -331,7 +331,7 @@ def wait_for_ready(tmp_path: pathlib.Path) -> None:
     wait_until(lambda: is_ready(0) and is_ready(1))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_asks_all_ranks_once_to_stop(
     tmp_path: pathlib.Path, number: int
 ) -> None:
@@ -722,36 +722,3 @@ def test_says_that_horovod_is_missing(
     monkeypatch.setitem(sys.modules, "horovod", None)
     with pytest.raises(ConfigError, match="need Horovod, built with Gloo and Tensor"):
         launch.run([], topology_of(2), SERVERS[0], "horovod", str(tmp_path))
-
-
-# Before there is any rank.
-
-
-@pytest.mark.parametrize("is_rank, expected", [(False, 7), (True, -signal.SIGTERM)])
-def test_sigterm_is_ctrl_c_except_for_ranks(is_rank: bool, expected: int) -> None:
-    program = (
-        "import os, signal, sys\n"
-        "from alexnet_estimator import launch\n"
-        "launch.prepare_signals()\n"
-        "try: os.kill(os.getpid(), signal.SIGTERM)\n"
-        "except KeyboardInterrupt: sys.exit(7)\n"
-    )
-    environ = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    environ.update({"HOROVOD_RANK": "0"} if is_rank else {})
-    assert subprocess.call([sys.executable, "-c", program], env=environ) == expected
-
-
-def test_stacks_are_written_on_request() -> None:
-    program = (
-        "import os, signal\n"
-        "from alexnet_estimator import launch\n"
-        "launch.prepare_signals()\n"
-        "def here(): os.kill(os.getpid(), signal.SIGUSR1)\n"
-        "here()\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=str(REPOSITORY),
-        stderr=subprocess.PIPE,
-    )
-    assert done.returncode == 0 and b"in here" in done.stderr
