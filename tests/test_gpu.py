@@ -7,7 +7,7 @@ import pytest
 
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError
-from alexnet_estimator.launch import environment
+from alexnet_estimator.launch import BACKENDS, Group
 from alexnet_estimator.rank_environment import GPU, read_gpu
 from alexnet_estimator.rank_table import Device, Topology
 from alexnet_estimator.runtime.base import session_config
@@ -35,8 +35,8 @@ def test_memory_grows_instead_of_being_taken_at_once() -> None:
 def test_the_launcher_gives_each_rank_the_device_of_the_table() -> None:
     devices = [Device(rank, 3 - rank, "", SERVER) for rank in range(2)]
     topology = Topology(tuple(devices), "1.0", "")
-    ranks = environment.plan(topology, SERVER, "horovod", 1, {})
-    assert [rank.environment[GPU] for rank in ranks] == ["3", "2"]
+    with BACKENDS["horovod"](Group(topology, SERVER, {}, "")) as ranks:
+        assert [rank[GPU] for rank in ranks] == ["3", "2"]
 
 
 @pytest.mark.parametrize(
