@@ -120,7 +120,7 @@ FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
             "without a new checkpoint. Default: 0, e.g. 3."
         ),
         "hang_timeout_secs": Flag(
-            "Seconds without a step after which the ranks are ended; 0 waits for ever. "
+            "Seconds without a step after which the job is ended; 0 waits for ever. "
             "Default: 900, e.g. 300."
         ),
         "start_timeout_secs": Flag(

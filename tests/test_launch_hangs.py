@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import subprocess
+import sys
 import time
 from typing import Any, Dict, List
 
@@ -11,7 +13,7 @@ import pytest
 from alexnet_estimator import launch
 from alexnet_estimator.launch import heartbeats
 from alexnet_estimator.launch.heartbeats import Watchdog
-from tests.test_launch import command, log_of, ranks
+from tests.test_launch import REPOSITORY, command, log_of, ranks
 
 
 class Patient:
@@ -196,3 +198,37 @@ def test_without_limits_nobody_beats(tmp_path: pathlib.Path) -> None:
     assert (
         supervise(tmp_path, "leave('ALEXNET_HEARTBEAT' in os.environ)").exit_code == 0
     )
+
+
+# One rank, without a launcher.
+
+
+def test_a_rank_alone_ends_itself_with_its_stacks(tmp_path: pathlib.Path) -> None:
+    words = ["train", "--config=configs/tiny.py", f"--model_dir={tmp_path / 'run'}"]
+    words += ["--config.data.synthetic=true", "--hang_timeout_secs=3", "--device=cpu"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.programs.standing_still", *words],
+        cwd=str(REPOSITORY),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        timeout=120,
+    )
+    assert done.returncode == 5
+    errors = done.stderr.decode()
+    assert "this process hangs: no progress for 3 s in phase train, where 3 s" in errors
+    assert "in stand_still" in errors
+
+
+def test_a_rank_that_goes_on_or_has_a_launcher_is_left_alone() -> None:
+    options = launch.Options(hang_timeout_secs=1, start_timeout_secs=1)
+    with launch.watching_alone(None, options) as descriptor:
+        assert descriptor is not None
+        for count in range(25):
+            record = {"phase": "train", "count": count + 1, "time_secs": 0.0}
+            os.pwrite(descriptor, json.dumps(record).ljust(100).encode(), 0)
+            time.sleep(0.1)
+    with launch.watching_alone(7, options) as descriptor:
+        assert descriptor == 7
+        time.sleep(2.5)
+    with launch.watching_alone(None, launch.Options()) as descriptor:
+        assert descriptor is None

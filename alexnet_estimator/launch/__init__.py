@@ -3,6 +3,7 @@
 No TensorFlow is imported here.
 """
 
+from alexnet_estimator.launch.alone import watching_alone
 from alexnet_estimator.launch.before_tensorflow import prepare_tensorflow
 from alexnet_estimator.launch.group import Group, Rank, make_ranks
 from alexnet_estimator.launch.job import BACKENDS, run
@@ -24,4 +25,5 @@ __all__ = [
     "prepare_tensorflow",
     "run",
     "supervise",
+    "watching_alone",
 ]

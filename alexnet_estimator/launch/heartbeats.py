@@ -84,6 +84,13 @@ class Watchdog:
         """Return the seconds for which a rank may stand still; 0: for ever."""
         return self._limits[pulse.phase == START]
 
+    def describe(self, pulse: Pulse) -> str:
+        """Return what a hang is, in words."""
+        return (
+            f"hangs: no progress for {pulse.idle_secs:.0f} s in phase {pulse.phase}, "
+            f"where {self.limit_of(pulse):g} s are allowed"
+        )
+
     def close(self) -> None:
         """Forget the heart-beats."""
         for pulse in self._pulses.values():

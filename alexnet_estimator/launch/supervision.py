@@ -169,8 +169,8 @@ class _Group:
             return
         asked = list(self._running.values())
         paused = [process for process in asked if process.is_paused()]
-        limit_secs = self._watchdog.limit_of(pulses[0])
-        self._story.hang = Hang(pulses, limit_secs, paused, asked)
+        text = self._watchdog.describe(pulses[0])
+        self._story.hang = Hang(pulses, text, paused, asked)
         for process in asked:
             process.ask(STACKS_SIGNAL)
         self._enter(_Phase.HUNG)

@@ -40,13 +40,13 @@ class Hang:
     Attributes:
         pulses: Heart-beats of the ranks that all others wait for, the first to stop
             first.
-        limit_secs: Time that has been exceeded.
+        text: What the first one does, in words.
         paused: Processes that a signal or a debugger held.
         asked: Processes that were asked to write their stacks.
     """
 
     pulses: Sequence[Pulse]
-    limit_secs: float
+    text: str
     paused: Sequence[Process]
     asked: Sequence[Process]
 
@@ -146,17 +146,12 @@ def _tell_of_log(text: str, process: Process, tail_lines: int) -> None:
 
 def _tell_of_hang(hang: Hang, tail_lines: int) -> str:
     """Say which ranks hang, and return it; a paused one explains the others."""
-    first = hang.pulses[0]
     ranks = [pulse.rank for pulse in hang.pulses]
     paused = {process.rank for process in hang.paused}
     ranks = [rank for rank in ranks if rank in paused] or ranks
-    text = (
-        f"{format_ranks(ranks)} {'hang' if len(ranks) > 1 else 'hangs'}: no progress "
-        f"for {first.idle_secs:.0f} s in phase {first.phase}, where "
-        f"{hang.limit_secs:g} s are allowed"
-    )
+    text = f"{format_ranks(ranks)} {hang.text}"
     if len(ranks) > 1:
-        text += f"; rank {ranks[0]} stopped first"
+        text = f"{text.replace(' hangs:', ' hang:')}; rank {ranks[0]} stopped first"
     process = next(process for process in hang.asked if process.rank == ranks[0])
     _tell_of_log(text, process, tail_lines)
     if paused:

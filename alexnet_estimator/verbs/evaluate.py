@@ -3,7 +3,12 @@
 from alexnet_estimator import console
 from alexnet_estimator.command_line import Command, Verb
 from alexnet_estimator.errors import EXIT_DONE
-from alexnet_estimator.verbs.ranks import FLAGS, launch_ranks, read_topology
+from alexnet_estimator.verbs.ranks import (
+    FLAGS,
+    launch_ranks,
+    read_topology,
+    watching_alone,
+)
 from alexnet_estimator.verbs.settings import configure, find_stored_config
 
 
@@ -19,7 +24,8 @@ def evaluate(command: Command) -> int:
     from alexnet_estimator.jobs.run import open_run
 
     run = open_run(config, model_dir)
-    result = run_evaluation(run, command.flags.checkpoint)
+    with watching_alone(command, run.runtime):
+        result = run_evaluation(run, command.flags.checkpoint)
     if run.runtime.is_chief:
         console.show(
             f"step {result['global_step']}: accuracy {result['top_1_accuracy']:.4f}, "

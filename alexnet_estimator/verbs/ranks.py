@@ -1,7 +1,8 @@
 """Whether a subcommand starts the ranks of a rank table, and how."""
 
+import contextlib
 import os
-from typing import Optional
+from typing import TYPE_CHECKING, Iterator, Optional
 
 from alexnet_estimator import launch
 from alexnet_estimator import rank_table as tables
@@ -9,6 +10,9 @@ from alexnet_estimator.command_line import Command
 from alexnet_estimator.config import Config
 from alexnet_estimator.rank_table import Topology
 from alexnet_estimator.schema import ACCELERATORS
+
+if TYPE_CHECKING:
+    from alexnet_estimator.runtime.base import Runtime
 
 FLAGS = "rank_table server_id rendezvous_port hang_timeout_secs start_timeout_secs"
 # HCCL itself waits this long for a table that the cluster's controller still fills.
@@ -54,11 +58,23 @@ def launch_ranks(
     server_id = tables.local_server(topology, command.flags.server_id)
     backend = ACCELERATORS[settle_device(config.runtime.device)].launch_backend
     open_data(config, model_dir)
-    options = launch.Options(
+    logs_dir = logs_dir or model_dir
+    options = _options(command)
+    return launch.run(command.words, topology, server_id, backend, logs_dir, options)
+
+
+@contextlib.contextmanager
+def watching_alone(command: Command, runtime: "Runtime") -> Iterator[None]:
+    """End this process where it hangs and no launcher watches it."""
+    options = _options(command)
+    with launch.watching_alone(runtime.heartbeat, options) as runtime.heartbeat:
+        yield
+
+
+def _options(command: Command) -> launch.Options:
+    return launch.Options(
         max_restarts=command.number("max_restarts", 0),
         hang_timeout_secs=command.number("hang_timeout_secs", 900),
         start_timeout_secs=command.number("start_timeout_secs", 3600),
         rendezvous_port=command.number("rendezvous_port", 0),
     )
-    logs_dir = logs_dir or model_dir
-    return launch.run(command.words, topology, server_id, backend, logs_dir, options)

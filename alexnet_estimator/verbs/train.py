@@ -10,7 +10,12 @@ from alexnet_estimator.command_line import Command, Verb
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import EXIT_DONE
 from alexnet_estimator.rank_table import Topology
-from alexnet_estimator.verbs.ranks import FLAGS, launch_ranks, read_topology
+from alexnet_estimator.verbs.ranks import (
+    FLAGS,
+    launch_ranks,
+    read_topology,
+    watching_alone,
+)
 from alexnet_estimator.verbs.settings import configure
 
 
@@ -30,7 +35,9 @@ def train(command: Command) -> int:
     from alexnet_estimator.jobs.run import open_run
     from alexnet_estimator.jobs.train import train as run_training
 
-    run_training(open_run(config, model_dir))
+    run = open_run(config, model_dir)
+    with watching_alone(command, run.runtime):
+        run_training(run)
     return EXIT_DONE
 
 

@@ -1,0 +1,50 @@
+"""A rank without a launcher watches itself."""
+
+import contextlib
+import faulthandler
+import os
+import threading
+from typing import Iterator, Optional
+
+from alexnet_estimator.console import tell
+from alexnet_estimator.errors import EXIT_RANK_FAILED
+from alexnet_estimator.launch import heartbeats
+from alexnet_estimator.launch.options import Options
+
+STDERR = 2
+
+
+@contextlib.contextmanager
+def watching_alone(
+    descriptor: Optional[int], options: Options
+) -> Iterator[Optional[int]]:
+    """End this process where it stands still, as the launcher would do.
+
+    The stacks of all threads are written before, and the exit code is 5.
+
+    Args:
+        descriptor: Descriptor into which this rank beats for a launcher; None where
+            there is no launcher, so that the rank has to watch itself.
+        options: The limits.
+
+    Yields:
+        The descriptor into which to beat; None: nobody listens.
+    """
+    watchdog = heartbeats.Watchdog([] if descriptor is not None else [0], options)
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(heartbeats.POLL_SECS):
+            for pulse in watchdog.find_hang([0]):
+                tell(f"this process {watchdog.describe(pulse)}; its stacks:")
+                faulthandler.dump_traceback(STDERR, all_threads=True)
+                os._exit(EXIT_RANK_FAILED)  # What hangs cannot be asked to leave.
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield next(iter(watchdog.descriptors_of(0)), descriptor)
+    finally:
+        is_over.set()
+        thread.join()
+        watchdog.close()
