@@ -1,6 +1,6 @@
 """The model function: logits -> predictions, metrics, or one training step."""
 
-from typing import Callable, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -145,46 +145,68 @@ def _evaluation_spec(
     runtime: Runtime,
 ) -> tf.estimator.EstimatorSpec:
     """Count each image of weight 1 once; the sums over ranks are the result."""
-    losses = cross_entropy(labels, logits, 0.0) * weight
-    num_classes = logits.shape[1].value
-    in_top_5 = tf.nn.in_top_k(logits, labels, min(5, num_classes))
-    confusion = tf.math.confusion_matrix(
-        labels,
-        tf.argmax(logits, axis=1, output_type=tf.int32),
-        num_classes,
-        dtype=tf.float32,
-        weights=weight,
-    )
-    batch_sums = {
-        "num_images": tf.reduce_sum(weight),
-        "loss_sum": tf.reduce_sum(losses),
-        "num_top_5": tf.reduce_sum(tf.cast(in_top_5, tf.float32) * weight),
-        "confusion_matrix": confusion,
-    }
+    with runtime.float32_scope():
+        sums = batch_sums(logits, labels, weight)
+        metrics = {
+            name: _summed_metric(name, value, runtime)
+            for name, value in sorted(sums.items())
+        }
+        # Estimator averages this over batches; our own sums are exact.
+        loss = sums["loss_sum"] / tf.cast(tf.size(labels), tf.float32)
     return tf.estimator.EstimatorSpec(
         tf.estimator.ModeKeys.EVAL,
-        # Estimator averages this over batches; our own sums are exact.
-        loss=tf.reduce_mean(losses),
-        eval_metric_ops={
-            name: _summed_metric(name, value, runtime)
-            for name, value in sorted(batch_sums.items())
-        },
+        loss=loss,
+        eval_metric_ops=metrics,
         evaluation_hooks=runtime.start_hooks(),
         scaffold=_averages_scaffold(config),
     )
 
 
+def batch_sums(
+    logits: tf.Tensor, labels: tf.Tensor, weight: tf.Tensor
+) -> Dict[str, tf.Tensor]:
+    """Return what an evaluation adds up over batches and ranks.
+
+    Counts are int32: a device that computes float32 graphs in float16 would lose count
+    after 2,048 images.  A batch's own confusion is a product of zeros and ones, which
+    is exact there, too; ``tf.math.confusion_matrix`` has operators with sparse tensors
+    and branches, which an NPU leaves to its slow CPU.
+
+    Args:
+        logits: float32 [batch, num_classes].
+        labels: int32 [batch].
+        weight: float32 [batch], 1 for an image and 0 for padding.
+
+    Returns:
+        ``num_images``, int32 scalar; ``num_top_5``, int32 scalar; ``confusion_matrix``,
+        int32 [num_classes, num_classes], whose rows are true classes; ``loss_sum``,
+        float32 scalar.
+    """
+    num_classes = logits.shape[1].value
+    is_image = tf.cast(weight, tf.int32)
+    in_top_5 = tf.nn.in_top_k(logits, labels, min(5, num_classes))
+    answers = tf.argmax(logits, axis=1, output_type=tf.int32)
+    confusion = tf.matmul(
+        tf.one_hot(labels, num_classes) * tf.expand_dims(weight, 1),
+        tf.one_hot(answers, num_classes),
+        transpose_a=True,
+    )
+    return {
+        "num_images": tf.reduce_sum(is_image),
+        "num_top_5": tf.reduce_sum(tf.cast(in_top_5, tf.int32) * is_image),
+        "confusion_matrix": tf.cast(confusion, tf.int32),
+        "loss_sum": tf.reduce_sum(cross_entropy(labels, logits, 0.0) * weight),
+    }
+
+
 def _summed_metric(
     name: str, value: tf.Tensor, runtime: Runtime
 ) -> Tuple[tf.Tensor, tf.Operation]:
-    """Return (sum over batches and ranks, update op) of a float32 tensor.
-
-    Sums of ones are exact in float32 up to 2 ** 24 images.
-    """
+    """Return (sum over batches and ranks, update op) of a float32 or int32 tensor."""
     total = tf.get_variable(
         f"metrics/{name}",
         value.shape,
-        tf.float32,
+        value.dtype,
         tf.zeros_initializer(),
         trainable=False,
         collections=[tf.GraphKeys.LOCAL_VARIABLES, tf.GraphKeys.METRIC_VARIABLES],

@@ -196,7 +196,7 @@ def test_evaluation_sums_over_ranks(dataset: Dataset) -> None:
 
     class Threefold(LocalRuntime):
         def all_reduce_sum(self, tensor: tf.Tensor) -> tf.Tensor:
-            return 3.0 * tensor
+            return 3 * tensor
 
     batches = read_eval(dataset, Reader(0, 1, 5))
     once = Evaluator(LocalRuntime("cpu")).evaluate(batches)

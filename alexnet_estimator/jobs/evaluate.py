@@ -104,7 +104,7 @@ def summarise(sums: Dict[str, Any], run: Run) -> Evaluation:
     Raises:
         DataError: not every image was counted once.
     """
-    num_images = int(round(float(sums["num_images"])))
+    num_images = int(sums["num_images"])
     expected = run.dataset.splits["validation"].num_images
     if num_images != expected:
         raise DataError(
@@ -112,7 +112,7 @@ def summarise(sums: Dict[str, Any], run: Run) -> Evaluation:
             "run `python -m alexnet_estimator verify` on the data",
             run.dataset.directory,
         )
-    confusion = np.rint(sums["confusion_matrix"]).astype(int)
+    confusion = sums["confusion_matrix"]
     return {
         "global_step": int(sums["global_step"]),
         "num_images": num_images,

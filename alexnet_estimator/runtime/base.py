@@ -7,7 +7,7 @@ package receives plain numbers (``rank``, ``num_ranks``), tensors and optimizers
 import abc
 import contextlib
 import os
-from typing import Callable, Iterator, List, Optional, Sequence
+from typing import Callable, ContextManager, Iterator, List, Optional, Sequence
 
 import numpy as np
 
@@ -59,7 +59,7 @@ class Runtime(abc.ABC):
 
     @abc.abstractmethod
     def all_reduce_sum(self, tensor: tf.Tensor) -> tf.Tensor:
-        """Return the sum of a float32 tensor over all ranks, in the graph."""
+        """Return the sum of a float32 or int32 tensor over all ranks, in the graph."""
 
     @abc.abstractmethod
     def gather(self, values: Sequence[float]) -> np.ndarray:
@@ -81,6 +81,13 @@ class Runtime(abc.ABC):
         """
         is_mixed = precision.mode == "allow_mix_precision"
         return tf.float16 if is_mixed else tf.float32
+
+    def float32_scope(self) -> ContextManager[None]:
+        """Keep the float32 operators that are made within it in float32.
+
+        Nothing else happens where the graph is computed as it was built.
+        """
+        return contextlib.nullcontext()
 
     def dropout(self, x: tf.Tensor, keep_prob: float, seed: tf.Tensor) -> tf.Tensor:
         """Keep each element with ``keep_prob`` and divide it by that.

@@ -72,7 +72,7 @@ class HorovodRuntime(Runtime):
         return scale_loss(hvd.DistributedOptimizer(optimizer), precision)
 
     def all_reduce_sum(self, tensor: tf.Tensor) -> tf.Tensor:
-        """Return the sum of a float32 tensor over all ranks, in the graph."""
+        """Return the sum of a float32 or int32 tensor over all ranks, in the graph."""
         return hvd.allreduce(tensor, op=hvd.Sum)
 
     def gather(self, values: Sequence[float]) -> np.ndarray:

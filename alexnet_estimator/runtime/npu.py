@@ -12,12 +12,13 @@ log act up to N - 1 steps late.
 """
 
 import atexit
+import contextlib
 import glob
 import importlib.util
 import json
 import os
 import tempfile
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, ContextManager, Mapping, Optional, Sequence
 
 import numpy as np
 
@@ -170,6 +171,17 @@ class NpuRuntime(Runtime):
     def compute_dtype(self, precision: Config) -> tf.DType:
         """Return float32: the compiler lowers the graph (``precision_mode``)."""
         return tf.float32
+
+    def float32_scope(self) -> ContextManager[None]:
+        """Keep what is made within it from being lowered to float16.
+
+        Releases before February 2021 have no such scope: there the compiler's lists
+        decide.
+        """
+        from npu_bridge.estimator.npu import npu_scope
+
+        scope = getattr(npu_scope, "keep_dtype_scope", contextlib.nullcontext)
+        return scope()
 
     def gather(self, values: Sequence[float]) -> np.ndarray:
         """Return the values of all ranks, float64 [num_ranks, len(values)]."""
