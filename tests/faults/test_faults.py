@@ -13,7 +13,6 @@ import pytest
 from alexnet_estimator import locks, rank_table
 from tests import pictures
 from tests.faults.fault import Fault
-from tests.faults.kill_at_random import kill_at_random
 from tests.faults.kit import (
     REPOSITORY,
     Job,
@@ -283,16 +282,3 @@ def test_f10_an_exception_on_rank_0_ends_all(
     assert "rank 0 failed with exit code 1" in result.output
     assert "RuntimeError: injected" in result.output
     assert time.time() - result.metrics[-1]["time_secs"] < 15
-
-
-# Any moment.
-
-
-def test_killed_at_random_moments_a_run_goes_on(
-    flags: Dict[str, Any], uninterrupted: Any, tmp_path: pathlib.Path
-) -> None:
-    flags.update({"model_dir": uninterrupted, "config.train.save_every_steps": 1})
-    seed = int(time.time())
-    story = list(kill_at_random(tmp_path, flags, 10, num_kills=2, seed=seed))
-    assert len(story) == 2
-    print(seed, *story, sep="\n")
