@@ -523,13 +523,9 @@ def test_a_closed_pipe_does_not_end_the_job(tmp_path: pathlib.Path) -> None:
 
 
 def topology_of(num_devices: int = 8, servers: Sequence[str] = SERVERS[:1]) -> Topology:
-    made = rank_table.make(servers, num_devices)
-    devices = [
-        rank_table.Device(int(d["rank_id"]), int(d["device_id"]), d["device_ip"], s)
-        for s, entry in zip(servers, made["server_list"])
-        for d in entry["device"]
-    ]
-    return Topology(tuple(devices), "1.0", "/tables/table.json")
+    ips = {s: [f"192.168.{s[-1]}.{i}" for i in range(num_devices)] for s in servers}
+    made = rank_table.make(servers, num_devices, ips)
+    return dataclasses.replace(made, path="/tables/table.json")
 
 
 def plan(
@@ -583,6 +579,19 @@ def test_npu_environment_keeps_what_the_user_set() -> None:
     assert rank["RANK_SIZE"] == "1"
     assert (rank["OMP_NUM_THREADS"], rank["ALEXNET_NUM_THREADS"]) == ("3", "5")
     assert rank["PYTHONPATH"] == "/somewhere"
+
+
+def test_npus_get_no_made_up_addresses(capsys: pytest.CaptureFixture[str]) -> None:
+    made = rank_table.make(SERVERS, 1)
+    message = (
+        "addresses of 127.0.0.1, 127.0.0.2 are made up, .* `hccn_tool -i N -ip -g`"
+    )
+    with pytest.raises(ConfigError, match=message):
+        plan(made, SERVERS[0], "npu")
+    plan(topology_of(3), SERVERS[0], "npu")
+    assert 'warning: server "127.0.0.1" has devices 0, 1, 2: on an' in (
+        capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(

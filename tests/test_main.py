@@ -73,8 +73,9 @@ def places(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> Dict[str,
     config = {"config": config_lib.default_config().to_dict(), "class_names": []}
     config["config"]["data"]["path"] = data_dir
     (folder / "bare_run" / "config.json").write_text(json.dumps(config))
-    table = rank_table.make(["127.0.0.1"], 2)
-    rank_table.write(table, str(folder / "good_table.json"))
+    made = rank_table.make(["127.0.0.1"], 2)
+    rank_table.write(made, str(folder / "good_table.json"))
+    table = json.loads((folder / "good_table.json").read_text())
     table["server_list"][0]["device"][1]["rank_id"] = "5"
     table["server_list"][0]["device"][0]["device_ip"] = "10.0.0.300"
     (folder / "bad_table.json").write_text(json.dumps(table))

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -210,14 +211,13 @@ MISTAKES: List[Tuple[str, Any, List[str]]] = [
     ("server_count", 2, ['server_count is 2: must be a string, "2"']),
     (f"{D}.device_id", 1, [f'{D}.device_id is 1: must be a string, "1"']),
     (f"{D}.host_ip", True, [f'{D}.host_ip is true: must be a string, "true"']),
-    (f"{D}.device_id", "8", [f'{D}.device_id is "8": must be "0" to "7"']),
-    (f"{D}.device_id", "01", [f'{D}.device_id is "01": must be "0" to "7"']),
+    (f"{D}.device_id", "16", [f'{D}.device_id is "16": must be "0" to "15"']),
+    (f"{D}.device_id", "01", [f'{D}.device_id is "01": must be "0" to "15"']),
     (
         f"{D}.device_id",
         "0",
         [f'{D}.device_id is "0": must be unique; server_list[0].device[0]'],
     ),
-    (f"{D}.device_id", "5", ["has devices 0, 2, 3, 5: 4 devices must be of one ring"]),
     (
         f"{D}.device_ip",
         "192.168.1.2",
@@ -290,23 +290,47 @@ def test_refuses_ranks_that_alternate_between_servers(tmp_path: pathlib.Path) ->
     assert f'{D}.rank_id is "2": must be "1", next to the other ranks' in text
 
 
-def test_refuses_three_devices_and_unequal_servers(tmp_path: pathlib.Path) -> None:
+def test_refuses_unequal_servers(tmp_path: pathlib.Path) -> None:
     table = table_v1()
     del table["server_list"][1]["device"][3]
     text = "\n".join(problems_of(tmp_path, table))
-    assert 'server "10.0.0.2" has 3 devices: must be one of 1, 2, 4, 8' in text
     assert 'different numbers of devices ("10.0.0.1": 4, "10.0.0.2": 3)' in text
 
 
-@pytest.mark.parametrize("ids, is_valid", [((2, 3), True), ((3, 4), False)])
-def test_two_devices_stay_in_one_ring(
-    tmp_path: pathlib.Path, ids: Sequence[int], is_valid: bool
+@pytest.mark.parametrize(
+    "ids, rule",
+    [
+        ((2, 3), ""),
+        (range(8), ""),
+        ((3, 4), "on an Ascend 910 server they must be of one ring, 0-3 or 4-7"),
+        ((0, 2, 3, 5), "on an Ascend 910 server they must be of one ring"),
+        ((0, 1, 2), "on an Ascend 910 server 1, 2, 4 or 8 train together"),
+        (range(16), "an Ascend 910 server has 0 to 7"),
+    ],
+)
+def test_rules_of_the_910_are_warnings_since_others_do_not_have_them(
+    tmp_path: pathlib.Path, ids: Sequence[int], rule: str
 ) -> None:
-    if is_valid:
-        assert read(tmp_path, table_v1(ids)).num_ranks == 4
-    else:
-        problems = problems_of(tmp_path, table_v1(ids))
-        assert len(problems) == 2 and "of one ring, 0-3 or 4-7" in problems[0]
+    topology = read(tmp_path, table_v1(ids))
+    assert topology.num_ranks == 2 * len(ids)
+    text = rank_table.describe_check(topology)
+    if not rule:
+        assert topology.warnings == ()
+        assert text.endswith("\nrules of all chips and of the Ascend 910")
+        return
+    listed = ", ".join(map(str, ids))
+    for server, warning in zip(SERVERS, topology.warnings):
+        assert warning.startswith(f'server "{server}" has devices {listed}: {rule}')
+        assert f"\nwarning: {warning}" in text
+    assert "of the Ascend 910's, some are broken" in text
+
+
+def test_a_super_pod_has_no_rules_of_the_910(tmp_path: pathlib.Path) -> None:
+    table = table_v1_2()
+    change(table, f"{D}.device_id", "13")
+    topology = read(tmp_path, table)
+    assert topology.warnings == ()
+    assert "rules of version 1.2, for Atlas A3" in rank_table.describe_check(topology)
 
 
 @pytest.mark.parametrize(
@@ -450,7 +474,7 @@ def test_what_is_made_can_be_read(tmp_path: pathlib.Path, num_devices: int) -> N
 
 @pytest.mark.parametrize(
     "servers, num_devices",
-    [([], 8), (["10.0.0.1"], 3), (["10.0.0.1"], 0), (["10.0.0.1"] * 2, 8), (["?"], 1)],
+    [([], 8), (["10.0.0.1"], 17), (["10.0.0.1"], 0), (["10.0.0.1"] * 2, 8), (["?"], 1)],
 )
 def test_makes_no_table_that_would_be_refused(
     servers: List[str], num_devices: int
@@ -467,30 +491,25 @@ def test_legacy_becomes_1_0(tmp_path: pathlib.Path) -> None:
     assert (new.devices, new.version) == (legacy.devices, "1.0")
 
 
-def test_write_is_all_or_nothing(tmp_path: pathlib.Path) -> None:
-    path = tmp_path / "table.json"
-    path.write_text("old")
-    with pytest.raises(TypeError):
-        rank_table.write({"version": object()}, str(path))
-    assert path.read_text() == "old"
+def test_what_cannot_be_written_is_an_error(tmp_path: pathlib.Path) -> None:
+    made = rank_table.make(SERVERS, 1)
     (tmp_path / "folder.json").mkdir()
-    with pytest.raises(ConfigError, match="cannot be written"):
-        rank_table.write(table_v1(), str(tmp_path / "folder.json"))
-    assert {p.name for p in tmp_path.iterdir()} == {"table.json", "folder.json"}
-    with pytest.raises(ConfigError, match="cannot be written"):
-        rank_table.write(table_v1(), str(tmp_path / "none" / "table.json"))
+    for name in ("folder.json", "none/table.json"):
+        with pytest.raises(ConfigError, match="cannot be written"):
+            rank_table.write(made, str(tmp_path / name))
     with pytest.raises(ConfigError, match="end in .json"):
-        rank_table.write(table_v1(), str(tmp_path / "table.txt"))
+        rank_table.write(made, str(tmp_path / "table.txt"))
+    assert os.listdir(str(tmp_path)) == ["folder.json"]
 
 
-def test_make_file_warns_of_placeholders_and_keeps_old_files(
+def test_make_file_warns_of_made_up_addresses_and_keeps_old_files(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "local_device_ips", lambda num_devices: [])
     path = str(tmp_path / "new.json")
     text = rank_table.make_file(SERVERS, 2, path)
     assert "4 ranks on 2 servers" in text and "rank 3: device 1  10.255.1.2" in text
-    assert "device addresses of 10.0.0.1, 10.0.0.2 are placeholders" in text
+    assert "warning: device addresses of 10.0.0.1, 10.0.0.2 are made up" in text
     with pytest.raises(ConfigError, match="exists already"):
         rank_table.make_file(SERVERS, 2, path)
 
@@ -504,9 +523,9 @@ def test_make_file_asks_the_driver_for_the_local_server(
     text = rank_table.make_file(["127.0.0.1", "10.0.0.2"], 2, path)
     devices = rank_table.read(path).devices
     assert [d.device_ip for d in devices] == [*ips, "10.255.1.1", "10.255.1.2"]
-    assert "device addresses of 10.0.0.2 are placeholders" in text
+    assert "device addresses of 10.0.0.2 are made up" in text
     path = str(tmp_path / "single.json")
-    assert "placeholders" not in rank_table.make_file(["10.0.0.9"], 2, path)
+    assert "made up" not in rank_table.make_file(["10.0.0.9"], 2, path)
 
 
 def test_parses_what_the_driver_has() -> None:
@@ -590,7 +609,9 @@ def test_examples_are_what_make_makes(
     made = tmp_path / "made.json"
     rank_table.write(rank_table.make(servers, num_devices), str(made))
     assert example.read_text() == made.read_text()
-    assert rank_table.read(str(example)).num_ranks == len(servers) * num_devices
+    topology = rank_table.read(str(example))
+    assert topology.num_ranks == len(servers) * num_devices
+    assert topology.servers_with_made_up_addresses == servers
 
 
 def test_needs_no_tensorflow() -> None:

@@ -384,7 +384,7 @@ def test_a_dry_run_shows_the_job_and_starts_nothing(
     assert f"{job.dataset.directory}: 3 classes, 49 images to train, 11 to" in card
     assert sorted(os.listdir(str(tmp_path))) == ["8p.json", "config.json"]
     table = json.loads((tmp_path / "8p.json").read_text())
-    table["server_list"][0]["device"].pop()
+    table["server_list"][0]["device"][0]["rank_id"] = "8"
     (tmp_path / "8p.json").write_text(json.dumps(table))
     assert cli.main(words) == 2
     assert "8p.json" in capsys.readouterr().err

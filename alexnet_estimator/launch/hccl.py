@@ -7,6 +7,7 @@ from typing import Dict, Iterator, List, Sequence, Set
 
 from alexnet_estimator import rank_environment as names
 from alexnet_estimator import rank_table
+from alexnet_estimator.console import warn
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.launch.group import Group
 from alexnet_estimator.rank_table.topology import LEGACY, Device
@@ -21,6 +22,16 @@ def describe_ranks(group: Group) -> Iterator[List[Dict[str, str]]]:
             table of version 1.0 cannot be written.
     """
     topology, environ = group.topology, group.environ
+    made_up = topology.servers_with_made_up_addresses
+    if made_up:
+        raise ConfigError(
+            f"the device addresses of {', '.join(made_up)} are made up, good for CPUs "
+            "and GPUs only: put in what `hccn_tool -i N -ip -g` prints there for each "
+            "device N",
+            topology.path,
+        )
+    for text in topology.warnings:
+        warn(text)
     path = topology.path
     if topology.version == LEGACY:
         # In a table of 1.0, RANK_ID means the same for HCCL, npu_bridge and us.

@@ -10,6 +10,7 @@ from alexnet_estimator.rank_table.topology import (
     Device,
     Topology,
     describe,
+    describe_check,
     format_ranks,
 )
 from alexnet_estimator.rank_table.writer import make, make_file, write
@@ -18,6 +19,7 @@ __all__ = [
     "Device",
     "Topology",
     "describe",
+    "describe_check",
     "format_ranks",
     "is_own_address",
     "local_server",

@@ -22,24 +22,20 @@ class Entry(NamedTuple):
     device_path: str
 
 
-class Hardware(NamedTuple):
-    """What a generation of servers allows."""
-
-    num_device_ids: int
-    devices_per_server: Tuple[int, ...]
-    has_rings: bool
-    needs_addresses: bool
-
-
-ASCEND_910 = Hardware(8, (1, 2, 4, 8), has_rings=True, needs_addresses=True)
-SUPER_POD = Hardware(16, (1, 2, 4, 8, 16), has_rings=False, needs_addresses=False)
+LAST_DEVICE_ID = 15  # An Atlas A2 or A3 server has up to 16 devices.
 
 
 class Checker:
-    """Takes values out of a table and notes everything that is wrong."""
+    """Takes values out of a table and notes everything that is wrong.
+
+    Attributes:
+        problems: What no chip's HCCL takes.
+        warnings: What the Ascend 910's does not take.
+    """
 
     def __init__(self, table: Mapping[str, Any]) -> None:
         self.problems: List[str] = []
+        self.warnings: List[str] = []
         self._check_leaves(table)
         status = table.get("status")
         if status == "initializing":
@@ -100,20 +96,32 @@ class Checker:
         else:
             seen[value] = path
 
-    def check_devices(self, entries: List[Entry], hardware: Hardware) -> None:
-        """Check what all formats have in common."""
-        self._check_addresses(entries, hardware)
+    def check_devices(self, entries: List[Entry], is_a3: bool) -> None:
+        """Check what all formats have in common.
+
+        Args:
+            entries: All devices.
+            is_a3: Whether the format is that of Atlas A3, for which no rule of the
+                Ascend 910 holds.
+        """
+        self._check_addresses(entries, needs_addresses=not is_a3)
         self._check_ranks(entries)
         ids, seen = {}, {}  # type: Dict[str, List[int]], Dict[str, Dict[str, str]]
         for entry in entries:
-            path, last = f"{entry.device_path}.device_id", hardware.num_device_ids - 1
-            if entry.device_id and not _is_at_most(last, entry.device_id):
-                self.add(path, entry.device_id, f'"0" to "{last}"')
+            path = f"{entry.device_path}.device_id"
+            if entry.device_id and not _is_at_most(LAST_DEVICE_ID, entry.device_id):
+                self.add(path, entry.device_id, f'"0" to "{LAST_DEVICE_ID}"')
             elif entry.device_id and entry.server_id:
                 on_server = seen.setdefault(entry.server_id, {})
                 self.check_unique(entry.device_id, path, on_server)
                 ids.setdefault(entry.server_id, []).append(int(entry.device_id))
-        self._check_sizes(ids, hardware)
+        if len({len(devices) for devices in ids.values()}) > 1:
+            counts = ", ".join(f"{shown(s)}: {len(d)}" for s, d in ids.items())
+            self.problems.append(
+                f"servers have different numbers of devices ({counts}): must be equal"
+            )
+        if not is_a3:
+            self._check_as_910(ids)
 
     def _check_leaves(self, table: Mapping[str, Any]) -> None:
         """HCCL reads strings only; which of two equal keys it takes is chance."""
@@ -134,7 +142,7 @@ class Checker:
                 text = shown(value)
                 self.problems.append(f'{path} is {text}: must be a string, "{text}"')
 
-    def _check_addresses(self, entries: List[Entry], hardware: Hardware) -> None:
+    def _check_addresses(self, entries: List[Entry], needs_addresses: bool) -> None:
         has_several_servers = len({entry.server_id for entry in entries}) > 1
         seen: Dict[str, str] = {}
         for entry in entries:
@@ -143,7 +151,7 @@ class Checker:
                 self.add(path, entry.device_ip, "a valid IP address")
             elif entry.device_ip:
                 self.check_unique(entry.device_ip, path, seen)
-            elif hardware.needs_addresses and has_several_servers:
+            elif needs_addresses and has_several_servers:
                 self.add(path, None, "given where there is more than one server")
 
     def _check_ranks(self, entries: List[Entry]) -> None:
@@ -173,26 +181,21 @@ class Checker:
                 self.add(f"{entry.rank_path}.rank_id", entry.rank_id, rule)
             previous[entry.server_id] = rank
 
-    def _check_sizes(self, ids: Mapping[str, List[int]], hardware: Hardware) -> None:
+    def _check_as_910(self, ids: Mapping[str, List[int]]) -> None:
+        """Note what an Ascend 910 could not do, but a later chip or a CPU can."""
         for server_id, devices in ids.items():
-            num_devices = len(devices)
             listed = ", ".join(map(str, sorted(devices)))
-            if num_devices not in hardware.devices_per_server:
-                choices = ", ".join(map(str, hardware.devices_per_server))
-                self.problems.append(
-                    f"server {shown(server_id)} has {num_devices} devices: must be one "
-                    f"of {choices}"
-                )
-            elif hardware.has_rings and num_devices in (2, 4):
-                if len({device // 4 for device in devices}) > 1:
-                    self.problems.append(
-                        f"server {shown(server_id)} has devices {listed}: "
-                        f"{num_devices} devices must be of one ring, 0-3 or 4-7"
-                    )
-        if len({len(devices) for devices in ids.values()}) > 1:
-            counts = ", ".join(f"{shown(s)}: {len(d)}" for s, d in ids.items())
-            self.problems.append(
-                f"servers have different numbers of devices ({counts}): must be equal"
+            rings = {device // 4 for device in devices}
+            if max(devices) > 7:
+                rule = "an Ascend 910 server has 0 to 7"
+            elif len(devices) not in (1, 2, 4, 8):
+                rule = "on an Ascend 910 server 1, 2, 4 or 8 train together"
+            elif len(devices) in (2, 4) and len(rings) > 1:
+                rule = "on an Ascend 910 server they must be of one ring, 0-3 or 4-7"
+            else:
+                continue
+            self.warnings.append(
+                f"server {shown(server_id)} has devices {listed}: {rule}"
             )
 
 

@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Mapping
 
 from alexnet_estimator.console import note
 from alexnet_estimator.errors import ConfigError
-from alexnet_estimator.rank_table.checker import ASCEND_910, SUPER_POD, Checker, Entry
+from alexnet_estimator.rank_table.checker import Checker, Entry
 from alexnet_estimator.rank_table.json_file import load, shown
 from alexnet_estimator.rank_table.topology import LEGACY, Device, Topology
 
@@ -61,7 +61,7 @@ def parse(table: Mapping[str, Any], path: str, heading: str = "") -> Topology:
         entries = _server_entries(checker, table, version)
     else:
         raise ConfigError(_refuse_version(version), heading)
-    checker.check_devices(entries, SUPER_POD if version == "1.2" else ASCEND_910)
+    checker.check_devices(entries, is_a3=version == "1.2")
     if checker.problems:
         num_hidden = len(checker.problems) - MAX_PROBLEMS
         more = [f"and {num_hidden} more"] if num_hidden > 0 else []
@@ -71,7 +71,7 @@ def parse(table: Mapping[str, Any], path: str, heading: str = "") -> Topology:
         for e in entries
     ]
     devices.sort(key=lambda device: device.rank)
-    return Topology(tuple(devices), version, path)
+    return Topology(tuple(devices), version, path, tuple(checker.warnings))
 
 
 def _refuse_version(version: Any) -> str:

@@ -10,11 +10,11 @@ LEGACY = "legacy"  # The version of tables without one.
 class Device:
     """One device, which is one rank.
 
-    Args:
-        rank: from 0, over all servers.
-        device_id: the physical number within its server.
-        device_ip: address of the device's own network port; ``""`` where unknown.
-        server_id: address (or name) of the server.
+    Attributes:
+        rank: Number from 0, over all servers.
+        device_id: Physical number within its server.
+        device_ip: Address of the device's own network port; ``""`` where unknown.
+        server_id: Address (or name) of the server.
     """
 
     rank: int
@@ -27,15 +27,17 @@ class Device:
 class Topology:
     """All ranks of a job.
 
-    Args:
-        devices: in the order of ranks; rank ``i`` is ``devices[i]``.
-        version: of the format: ``"1.0"``, ``"1.2"`` or ``"legacy"``.
-        path: absolute path of the file, symbolic links resolved.
+    Attributes:
+        devices: Devices in the order of ranks; rank ``i`` is ``devices[i]``.
+        version: Version of the format: ``"1.0"``, ``"1.2"`` or ``"legacy"``.
+        path: Absolute path of the file, symbolic links resolved.
+        warnings: Rules that hold for some chips only, and that the table breaks.
     """
 
     devices: Tuple[Device, ...]
     version: str
     path: str
+    warnings: Tuple[str, ...] = ()
 
     @property
     def num_ranks(self) -> int:
@@ -47,6 +49,17 @@ class Topology:
         """Return the servers' ids; the first holds rank 0."""
         return tuple(dict.fromkeys(device.server_id for device in self.devices))
 
+    @property
+    def servers_with_made_up_addresses(self) -> List[str]:
+        """Return the servers whose device addresses no network port has."""
+        found = {
+            device.server_id
+            for index, server in enumerate(self.servers)
+            for device in self.devices_of(server)
+            if device.device_ip == make_up_address(index, device.device_id)
+        }
+        return sorted(found, key=self.servers.index)
+
     def devices_of(self, server_id: str) -> Tuple[Device, ...]:
         """Return the devices of one server in the order of ranks."""
         return tuple(d for d in self.devices if d.server_id == server_id)
@@ -54,6 +67,11 @@ class Topology:
     def ranks_of(self, server_id: str) -> Tuple[int, ...]:
         """Return the ranks of one server, ascending."""
         return tuple(device.rank for device in self.devices_of(server_id))
+
+
+def make_up_address(server: int, device: int) -> str:
+    """Return the address that a device gets in a table for CPUs and GPUs."""
+    return f"10.255.{server}.{device + 1}"
 
 
 def describe(topology: Topology) -> str:
@@ -70,6 +88,25 @@ def describe(topology: Topology) -> str:
             address = f"  {device.device_ip}" if device.device_ip else ""
             lines.append(f"    rank {device.rank}: device {device.device_id}{address}")
     return "\n".join(lines)
+
+
+def describe_check(topology: Topology) -> str:
+    """Return the topology, the rules that were applied and what remains doubtful."""
+    if topology.version == "1.2":
+        rules = "rules of version 1.2, for Atlas A3"
+    elif topology.warnings:
+        rules = "rules of all chips; of the Ascend 910's, some are broken, see below"
+    else:
+        rules = "rules of all chips and of the Ascend 910"
+    lines = [describe(topology), rules, *topology.warnings]
+    servers = topology.servers_with_made_up_addresses
+    if servers:
+        lines.append(
+            f"device addresses of {', '.join(servers)} are made up, good for CPUs and "
+            "GPUs only; for Ascend put in what `hccn_tool -i N -ip -g` prints there "
+            "for each device N"
+        )
+    return "\n".join([*lines[:2], *(f"warning: {line}" for line in lines[2:])])
 
 
 def format_ranks(ranks: Iterable[int]) -> str:

@@ -10,7 +10,7 @@ def rank_table(command: Command) -> int:
     """Check a rank table or make one."""
     action, *files = command.arguments or [""]
     if action == "check" and len(files) == 1:
-        console.show(tables.describe(tables.read(files[0])))
+        console.show(tables.describe_check(tables.read(files[0])))
         return EXIT_DONE
     if action == "make" and not files:
         command.require("servers", "output")

@@ -208,11 +208,12 @@ def test_f9_ranks_with_different_settings_do_not_train(
 def test_f9_a_wrong_table_is_refused_at_once(
     flags: Dict[str, Any], tmp_path: pathlib.Path
 ) -> None:
-    made = rank_table.make(["127.0.0.1"], 2)
-    for device in made["server_list"][0]["device"]:
-        device.update(device_id="0", rank_id="1")
     table = tmp_path / "wrong.json"
-    table.write_text(json.dumps(made))
+    rank_table.write(rank_table.make(["127.0.0.1"], 2), str(table))
+    content = json.loads(table.read_text())
+    for device in content["server_list"][0]["device"]:
+        device.update(device_id="0", rank_id="1")
+    table.write_text(json.dumps(content))
     flags["rank_table"] = table
     result = run_ranks(2, flags)
     assert result.exit_code == 2 and result.secs < 10
