@@ -10,7 +10,7 @@ import errno
 import os
 import re
 import sys
-from typing import ContextManager, Iterator, Optional, TextIO
+from typing import Any, ContextManager, Iterator, Optional, TextIO
 
 STDOUT = "-"  # The value of --output that stands for standard output.
 STDOUT_NAME = "standard output"
@@ -128,6 +128,48 @@ def complain(text: str) -> None:
 def has_bars() -> bool:
     """Return whether progress bars are shown: not in pipes and log files."""
     return not _is_quiet and _is_terminal(sys.stderr)
+
+
+def open_bar(what: str, total: Optional[int], unit: str, start: int = 0) -> Any:
+    """Return a progress bar (of tqdm); it is shown where there is a terminal.
+
+    Args:
+        what: Activity, e.g. ``converting``; empty: none is named.
+        total: Number of units; None: unknown.
+        unit: Thing that is counted, e.g. ``images``.
+        start: Number of units that were done before.
+    """
+    from tqdm import tqdm
+
+    return tqdm(
+        desc=what or None,
+        total=total,
+        unit=f" {unit}",
+        initial=start,
+        disable=not has_bars(),
+        file=_LossyStream(sys.stderr),
+        leave=bool(what),
+    )
+
+
+class _LossyStream:
+    """A stream for news: a terminal that has gone does not matter."""
+
+    def __init__(self, stream: Optional[TextIO]):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> None:
+        """Write text, or lose it."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)  # type: ignore[union-attr]
+
+    def flush(self) -> None:
+        """Flush what was written, or lose it."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()  # type: ignore[union-attr]
 
 
 def _is_terminal(stream: Optional[TextIO]) -> bool:

@@ -23,8 +23,8 @@ from alexnet_estimator import __main__ as cli
 from alexnet_estimator import inputs, launch, rank_table
 from alexnet_estimator.hooks.timing import CallCounts, Tick, TimingHook
 from alexnet_estimator.jobs.benchmark import job
-from alexnet_estimator.jobs.benchmark.figures import Window, speed_figures
-from alexnet_estimator.jobs.benchmark.job import BenchmarkRequest, images_in_eval_step
+from alexnet_estimator.jobs.benchmark.figures import images_in_eval_step, speed_figures
+from alexnet_estimator.jobs.benchmark.request import BenchmarkRequest, check_request
 from alexnet_estimator.jobs.benchmark.timeline import to_chrome_trace
 from tests import npu_double, tiny
 
@@ -57,7 +57,7 @@ def read_lines(path: Any) -> List[Dict[str, Any]]:
 
 def test_throughput_is_images_over_seconds() -> None:
     # The mean of the rates would be (10 + 1 + 10 + 1) / 4.
-    figures = speed_figures(Window(ticks(5, 6, 16, 17, 27), [10] * 4))
+    figures = speed_figures(ticks(5, 6, 16, 17, 27), [10] * 4)
     assert figures["num_images"] == 40
     assert figures["seconds"] == 22
     assert figures["images_per_sec"] == round(40 / 22, 2)
@@ -66,11 +66,11 @@ def test_throughput_is_images_over_seconds() -> None:
 def test_spread_is_of_parts_of_the_window() -> None:
     # Eight calls make four parts; the third lasts 3 s + 1 s.
     ends = ticks(0, 1, 2, 3, 4, 7, 8, 8.5, 9)
-    figures = speed_figures(Window(ends, [4] * 8))
+    figures = speed_figures(ends, [4] * 8)
     assert figures["images_per_sec_lowest"] == 2.0
     assert figures["images_per_sec_highest"] == 8.0
     # Images that differ from call to call belong to their own part.
-    figures = speed_figures(Window(ticks(0, 1, 2), [6, 2]))
+    figures = speed_figures(ticks(0, 1, 2), [6, 2])
     assert figures["images_per_sec_lowest"] == 2.0
     assert figures["images_per_sec_highest"] == 6.0
 
@@ -78,7 +78,7 @@ def test_spread_is_of_parts_of_the_window() -> None:
 def test_percentiles_are_of_single_steps() -> None:
     secs = np.random.RandomState(0).permutation(np.arange(1, 102))
     ends = ticks(3, *(3 + np.cumsum(secs)))
-    figures = speed_figures(Window(ends, [1] * 101, steps_per_call=10))
+    figures = speed_figures(ends, [1] * 101, steps_per_call=10)
     assert (figures["num_steps"], figures["num_images"]) == (1010, 101)
     assert figures["step_ms_p50"] == pytest.approx(5100)
     assert figures["step_ms_p90"] == pytest.approx(9100)
@@ -354,8 +354,8 @@ def test_results_that_get_lost_are_an_error(output: str) -> None:
 def test_checking_leaves_no_file(tmp_path: pathlib.Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     old.write_text("line\n")
-    job.check_request(BenchmarkRequest(output=str(old)))
-    job.check_request(BenchmarkRequest(output=str(new)))
+    check_request(BenchmarkRequest(output=str(old)))
+    check_request(BenchmarkRequest(output=str(new)))
     assert old.read_text() == "line\n" and not new.exists()
 
 

@@ -19,6 +19,7 @@ from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.jobs import evaluate
 from alexnet_estimator.jobs.benchmark import job as benchmark
+from alexnet_estimator.jobs.benchmark import request
 from alexnet_estimator.jobs.export import graphs
 from alexnet_estimator.jobs.export import job as export
 from alexnet_estimator.networks.alexnet_graph import alexnet
@@ -207,7 +208,7 @@ def test_a_run_of_lars_is_not_trained_from_python_on_2_15(
     with pytest.raises(ConfigError, match="lars.*only TensorFlow 1.15"):
         training.train(run)
     with pytest.raises(ConfigError, match="lars.*only TensorFlow 1.15"):
-        benchmark.benchmark(run.config, run.model_dir, benchmark.BenchmarkRequest())
+        benchmark.benchmark(run.config, run.model_dir, request.BenchmarkRequest())
     assert not list(tmp_path.glob("run*"))
 
 

@@ -15,8 +15,10 @@ from alexnet_estimator import inputs
 from alexnet_estimator.config import Config, load_resolved
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.jobs.export import graphs, job
+from alexnet_estimator.jobs.export.trial import MAX_DIFFERENCE, Trial, compare
 from alexnet_estimator.jobs.predict.classifier import open_classifier
-from alexnet_estimator.jobs.predict.job import classify, find_sources, predict
+from alexnet_estimator.jobs.predict.job import classify, predict
+from alexnet_estimator.jobs.predict.sources import find_sources
 from alexnet_estimator.records import examples, manifest, tfrecord
 from tests import tiny, training
 
@@ -47,7 +49,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, model_dir: str) -> str:
     output = str(tmp_path_factory.mktemp("exported") / "model")
     result = job.export(_config(model_dir), model_dir, output)
     assert result == (output, 10, 11, result.max_difference)
-    assert result.max_difference <= job.MAX_DIFFERENCE
+    assert result.max_difference <= MAX_DIFFERENCE
     return output
 
 
@@ -237,10 +239,10 @@ def test_other_weights_are_not_exported(
 @pytest.mark.parametrize("value", [0.34, np.nan])
 def test_difference_and_nan_are_refused(value: float) -> None:
     expected = np.full([2, 3], 1 / 3, np.float32)
-    trial = job._Trial([], np.zeros([2, 63, 63, 3], np.uint8), expected)
-    assert job._compare("same", expected + 1e-6, trial) < job.MAX_DIFFERENCE
+    trial = Trial([], np.zeros([2, 63, 63, 3], np.uint8), expected)
+    assert compare("same", expected + 1e-6, trial) < MAX_DIFFERENCE
     with pytest.raises(DataError):
-        job._compare("other", np.where(expected > 0, value, 0), trial)
+        compare("other", np.where(expected > 0, value, 0), trial)
 
 
 def test_class_names_go_with_every_format(exported: str) -> None:

@@ -23,6 +23,7 @@ from alexnet_estimator.jobs.predict.classifier import (
     InputFn,
     open_classifier,
 )
+from alexnet_estimator.jobs.predict.sources import Reject, find_sources
 from alexnet_estimator.jobs.run import open_run
 from alexnet_estimator.model_fn import _average_views
 from alexnet_estimator.records import manifest, tfrecord
@@ -124,7 +125,7 @@ def test_predictions_are_those_of_the_evaluation(run: Trained, tmp_path: Any) ->
     assert [row["path"] for row in rows] == run.held_out
     assert _confusion(rows) == run.evaluation["confusion_matrix"]
     # The classes alone could agree by chance: the loss cannot.
-    found = job.find_sources(run.held_out)
+    found = find_sources(run.held_out)
     losses = []
     for prediction in job.classify(open_classifier(run.model_dir), found, _refuse):
         truth = os.path.basename(os.path.dirname(prediction.path))
@@ -132,7 +133,7 @@ def test_predictions_are_those_of_the_evaluation(run: Trained, tmp_path: Any) ->
     assert np.mean(losses) == pytest.approx(run.evaluation["loss"], rel=1e-4)
 
 
-def _refuse(picture: job.Reject) -> None:
+def _refuse(picture: Reject) -> None:
     raise AssertionError(picture)
 
 
@@ -357,18 +358,9 @@ def test_an_interrupted_job_leaves_the_old_output(tmp_path: Any) -> None:
     assert sorted(os.listdir(tmp_path)) == ["in", "out.csv"]
 
 
-def test_the_rate_leaves_the_first_batch_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr(job.time, "monotonic", lambda: now[0])
-    watch = job._Stopwatch(4)
-    for secs in (100.0, 0.0, 0.0, 0.0):  # The model is loaded.
-        now[0] += secs
-        watch.count()
-    assert watch.images_per_sec() == pytest.approx(4 / 100)
-    for secs in (2.0, 0.0, 0.0, 0.0, 2.0, 0.0):
-        now[0] += secs
-        watch.count()
-    assert watch.images_per_sec() == pytest.approx(6 / 4)
+def test_the_rate_leaves_the_first_batch_out() -> None:
+    assert job.measure_rate(4, 4, 100.0, 0.0) == pytest.approx(4 / 100)
+    assert job.measure_rate(10, 4, 104.0, 4.0) == pytest.approx(6 / 4)
 
 
 def test_the_newest_valid_checkpoint_is_used_and_nothing_changed(

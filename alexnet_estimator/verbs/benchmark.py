@@ -8,6 +8,12 @@ import tempfile
 
 from alexnet_estimator.command_line import Command, Verb
 from alexnet_estimator.errors import EXIT_DONE, EXIT_STOPPED
+from alexnet_estimator.jobs.benchmark.request import (
+    NUM_STEPS,
+    NUM_WARMUP_STEPS,
+    BenchmarkRequest,
+    check_request,
+)
 from alexnet_estimator.verbs.ranks import FLAGS, launch_ranks, read_topology
 from alexnet_estimator.verbs.settings import configure, find_stored_config
 
@@ -22,19 +28,19 @@ def benchmark(command: Command) -> int:
     config.data.synthetic = not config.data.path
     name = pathlib.Path(file).stem if file else "default"
     model_dir = given.model_dir or os.path.join("runs", name)
-    from alexnet_estimator.jobs.benchmark import job
-
-    request = job.BenchmarkRequest(
+    request = BenchmarkRequest(
         command.arguments,
-        command.number("train_steps", job.NUM_STEPS),
-        command.number("warmup_steps", job.NUM_WARMUP_STEPS),
+        command.number("train_steps", NUM_STEPS),
+        command.number("warmup_steps", NUM_WARMUP_STEPS),
         given.output or "",
         bool(given.profile),
     )
-    job.check_request(request)
+    check_request(request)
     topology = read_topology(command)
     if topology is None:
-        job.benchmark(config, model_dir, request)
+        from alexnet_estimator.jobs.benchmark.job import benchmark as run_benchmark
+
+        run_benchmark(config, model_dir, request)
         return EXIT_DONE
     with contextlib.ExitStack() as stack:
         folder = tempfile.mkdtemp(prefix="alexnet-benchmark-")

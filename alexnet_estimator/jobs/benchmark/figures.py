@@ -1,47 +1,35 @@
 """What a benchmark has measured: figures, a table for people, a line of JSON.
 
-* ``images_per_sec``, ``step_ms_p50`` ...: see ``speed_figures``.  Of an
-  evaluation, images that only fill up the last batch do not count.
+* ``images_per_sec``, ``step_ms_p50`` ...: see ``speed_figures``.  Images that only fill
+  up the last batch of an evaluation do not count.
 * ``images_per_cpu_sec``: the window's images over the CPU seconds of all ranks, hence
   what one core makes in a second, whatever else the machine is doing.
 * ``input_wait_share``: in the traced steps of rank 0, the time within the operator
   ``IteratorGetNext``, which returns when a batch is there, over the steps' wall time.
-  Null on an NPU, which runs whole loops out of sight, and of the input alone.
+  It is null on an NPU, which runs whole loops out of sight, and for the input alone.
 * ``peak_rss_mib``: the most memory that the process of rank 0 has had so far, earlier
   measurements of the same command included.
 """
 
 import json
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Sequence
 
 import numpy as np
 
-from alexnet_estimator import machine
+from alexnet_estimator import inputs, machine
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.hooks.timing import Tick
 from alexnet_estimator.jobs.run import versions
 from alexnet_estimator.runtime.base import session_config
 
-# Parts of the window that show how steady the speed was.
+# The window is cut into this many parts, which show how steady the speed was.
 NUM_PARTS = 4
 Record = Dict[str, Any]
 
 
-class Window(NamedTuple):
-    """Steps that were measured, one after the other.
-
-    Attributes:
-        ticks: the beginning and the end of each call of ``session.run``.
-        num_images: of all ranks, in each call.
-        steps_per_call: training steps in a call.
-    """
-
-    ticks: Sequence[Tick]
-    num_images: Sequence[int]
-    steps_per_call: int = 1
-
-
-def speed_figures(window: Window) -> Record:
+def speed_figures(
+    ticks: Sequence[Tick], num_images: Sequence[int], steps_per_call: int = 1
+) -> Record:
     """Return images/s and durations of steps.
 
     ``images_per_sec`` is all images of all ranks over the wall seconds of the whole
@@ -49,25 +37,63 @@ def speed_figures(window: Window) -> Record:
     same of the slowest and the fastest of ``NUM_PARTS`` parts of the window.
     ``step_ms_p50`` and so on are percentiles of rank 0's steps, interpolated linearly;
     the steps of a device's loop share its duration evenly.
+
+    Args:
+        ticks: Beginning of the window, and the end of each call of ``session.run``.
+        num_images: Number of images of all ranks in each call.
+        steps_per_call: Number of training steps in a call.
     """
-    ends = np.array([tick.wall_secs for tick in window.ticks])
+    ends = np.array([tick.wall_secs for tick in ticks])
     num_calls = len(ends) - 1
     edges = np.linspace(0, num_calls, min(NUM_PARTS, num_calls) + 1).astype(int)
     rates = [
-        sum(window.num_images[first:last]) / (ends[last] - ends[first])
+        sum(num_images[first:last]) / (ends[last] - ends[first])
         for first, last in zip(edges, edges[1:])
     ]
-    num_images, secs = sum(window.num_images), ends[-1] - ends[0]
-    step_ms = np.diff(ends) * 1000 / window.steps_per_call
+    total, secs = sum(num_images), ends[-1] - ends[0]
+    step_ms = np.diff(ends) * 1000 / steps_per_call
     percentiles = {p: np.percentile(step_ms, p) for p in (50, 90, 99)}
     return {
-        "num_steps": num_calls * window.steps_per_call,
-        "num_images": num_images,
+        "num_steps": num_calls * steps_per_call,
+        "num_images": total,
         "seconds": round(float(secs), 6),
-        "images_per_sec": round(float(num_images / secs), 2),
+        "images_per_sec": round(float(total / secs), 2),
         "images_per_sec_lowest": round(float(min(rates)), 2),
         "images_per_sec_highest": round(float(max(rates)), 2),
         **{f"step_ms_p{p}": round(float(ms), 3) for p, ms in percentiles.items()},
+    }
+
+
+def images_in_eval_step(step: int, num_images: int, reader: inputs.Reader) -> int:
+    """Return the images of all ranks in a step of a repeated evaluation.
+
+    Args:
+        step: Number of the step from 0, over all repetitions.
+        num_images: Size of the split; a rank's last batch is filled up with others.
+        reader: Reader of any rank.
+    """
+    batch = reader.batch_size
+    first = step % inputs.num_eval_steps(num_images, reader) * batch
+    edges = inputs.part_edges(num_images, reader.num_ranks)
+    sizes = [end - start for start, end in zip(edges, edges[1:])]
+    return sum(min(batch, max(0, size - first)) for size in sizes)
+
+
+def describe_machine(num_threads: int) -> Record:
+    """Return what a speed depends on besides the configuration.
+
+    Args:
+        num_threads: Number of CPU threads in the configuration.
+    """
+    num_cores = machine.num_cores()
+    chosen = session_config(num_threads).intra_op_parallelism_threads
+    return {
+        "cpu_model": machine.cpu_model(),
+        "num_cores": num_cores,
+        "num_threads": chosen or num_cores,
+        # Tells builds of the same version apart.
+        "tensorflow_build": f"{tf.version.GIT_VERSION}, {tf.version.COMPILER_VERSION}",
+        "versions": versions(),
     }
 
 
@@ -77,7 +103,7 @@ def to_line(record: Record) -> str:
 
 
 def to_table(records: List[Record]) -> str:
-    """Lay measurements of one benchmark out for people."""
+    """Lay the measurements of one benchmark out for people."""
     first = records[0]
     heading = (
         f"{first['device']} ({first['cpu_model']}, {first['num_threads']} threads a "
@@ -101,34 +127,14 @@ def to_table(records: List[Record]) -> str:
 
 def _row(record: Record) -> Sequence[str]:
     low, high = record["images_per_sec_lowest"], record["images_per_sec_highest"]
+    share = record["input_wait_share"]
+    missing = "-" if record["mode"] == "input" else "not available"
     return (
         f"{record['mode']}, {record['input']}",
         f"{record['images_per_sec']:.1f}",
         f"{low:.1f} - {high:.1f}",
         f"{record['images_per_cpu_sec']:.1f}",
         *(f"{record[f'step_ms_p{p}']:.1f}" for p in (50, 90, 99)),
-        "-" if record["mode"] == "input" else _percent(record["input_wait_share"]),
+        missing if share is None else f"{share:.1%}",
         f"{record['peak_rss_mib']:.0f}",
     )
-
-
-def _percent(share: Optional[float]) -> str:
-    return "not available" if share is None else f"{share:.1%}"
-
-
-def describe_machine(num_threads: int) -> Record:
-    """Return what a speed depends on besides the configuration.
-
-    Args:
-        num_threads: of the configuration.
-    """
-    num_cores = machine.num_cores()
-    chosen = session_config(num_threads).intra_op_parallelism_threads
-    return {
-        "cpu_model": machine.cpu_model(),
-        "num_cores": num_cores,
-        "num_threads": chosen or num_cores,
-        # Tells builds of the same version apart.
-        "tensorflow_build": f"{tf.version.GIT_VERSION}, {tf.version.COMPILER_VERSION}",
-        "versions": versions(),
-    }
