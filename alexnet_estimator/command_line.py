@@ -14,6 +14,7 @@ from absl import flags
 from alexnet_estimator.config import describe_fields
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.networks import DEFAULT
+from alexnet_estimator.paths import expand_paths
 from alexnet_estimator.schema import SCHEMA
 
 PROGRAM = "python -m alexnet_estimator"
@@ -29,30 +30,36 @@ class Flag:
         field: Field of the configuration that the flag sets, if any.
         alias: Second name of the flag.
         is_switch: Whether the flag needs no value.
+        is_path: Whether the value is the path of a file or a folder.
     """
 
     doc: str
     field: str = ""
     alias: str = ""
     is_switch: bool = False
+    is_path: bool = False
 
 
 # All flags, by the group that the help shows them in.
 FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
     "data and folders": {
-        "model_dir": Flag("Folder of the run. Required, e.g. runs/cats_vs_dogs."),
+        "model_dir": Flag(
+            "Folder of the run. Required, e.g. runs/cats_vs_dogs.", is_path=True
+        ),
         "data_path": Flag(
             "Converted data, a folder or a zip of pictures, or ImageNet TFRecords. "
             "Default: the data of the run, e.g. /data/cats_vs_dogs.",
             field="data.path",
             alias="data_dir",
+            is_path=True,
         ),
         "config": Flag(
             "Configuration: a file such as those in configs/, which is Python code, or "
             "the config.json of a run. Default: the project's defaults, e.g. "
-            "configs/cats_vs_dogs.py."
+            "configs/cats_vs_dogs.py.",
+            is_path=True,
         ),
-        "output": Flag("File or folder to write. Required, e.g. out."),
+        "output": Flag("File or folder to write. Required, e.g. out.", is_path=True),
     },
     "training": {
         "train_steps": Flag(
@@ -92,6 +99,7 @@ FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
             "weights a new run starts with. Default: random weights, e.g. "
             "runs/quickstart.",
             field="warm_start.path",
+            is_path=True,
         ),
         "dry_run": Flag(
             "Check everything and show what would be done. Default: do it.",
@@ -105,7 +113,8 @@ FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
         ),
         "rank_table": Flag(
             "JSON file that lists servers, devices and ranks. Default: one rank, e.g. "
-            "8p.json."
+            "8p.json.",
+            is_path=True,
         ),
         "server_id": Flag(
             "This server's entry in the rank table. Default: found by its addresses, "
@@ -131,7 +140,8 @@ FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
     "the model": {
         "checkpoint": Flag(
             "Path prefix of the checkpoint. Default: the newest, e.g. "
-            "RUN/model.ckpt-2000."
+            "RUN/model.ckpt-2000.",
+            is_path=True,
         ),
         "top_k": Flag("Classes in a row, the likeliest first. Default: 1, e.g. 5."),
         "format": Flag("Format of the output. Default: by its name, e.g. jsonl."),
@@ -227,6 +237,7 @@ class Verb:
         texts: Descriptions of shared flags that mean something of its own here.
         usage: Positional arguments as the help shows them.
         max_arguments: Largest number of positional arguments.
+        first_path: Index of the first positional argument that is a path.
         sections: Sections of the configuration that it reads.
     """
 
@@ -237,6 +248,7 @@ class Verb:
     texts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     usage: str = ""
     max_arguments: int = 0
+    first_path: int = 0
     sections: Sequence[str] = tuple(SCHEMA)
 
     @property
@@ -273,6 +285,18 @@ def parse(words: Sequence[str], verb: Verb) -> Command:
     ]
     if problems:
         raise ConfigError(problems, "command line")
+    given = {
+        f"--{flag}": values[flag].value
+        for flag in FLAG_TABLE
+        if FLAG_TABLE[flag].is_path and values[flag].value is not None
+    }
+    for flag, path in expand_paths(given).items():
+        values[flag[2:]].value = path
+    paths = {
+        f"argument {i}": p for i, p in enumerate(arguments, 1) if i > verb.first_path
+    }
+    # A picture that Python reads may have any name.
+    arguments[verb.first_path :] = expand_paths(paths, True).values()
     return Command(words, arguments, values, _read_overrides(rest))
 
 

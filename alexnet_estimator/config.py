@@ -27,6 +27,7 @@ from alexnet_estimator.networks import DEFAULT, Network, find_network
 from alexnet_estimator.schema import (
     ACCELERATORS,
     MAX_NUMBER,
+    PATH,
     PRECISION_ALIASES,
     SCHEMA,
     Field,
@@ -226,6 +227,16 @@ def validate(config: Config, verb: str = "") -> None:
 def to_json(config: Config) -> str:
     """Return the configuration as canonical JSON text (sorted, one form)."""
     return json.dumps(config.to_dict(), indent=2, sort_keys=True)
+
+
+def path_fields(config: Config) -> List[Tuple[str, str]]:
+    """Return the names and the values of the fields that are paths."""
+    return [
+        (f"{section}.{name}", config[section][name])
+        for section, fields in SCHEMA.items()
+        for name, field in fields.items()
+        if field.rule.text == PATH.text
+    ]
 
 
 def describe_fields(

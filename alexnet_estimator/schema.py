@@ -25,6 +25,9 @@ def anything() -> Rule:
     return Rule("any value", lambda value: True)
 
 
+PATH = Rule("a path", lambda value: True)
+
+
 def one_of(*choices: Any) -> Rule:
     """Return a rule for a choice."""
     names = [str(choice) or "''" for choice in choices]
@@ -188,9 +191,7 @@ _SWITCH = one_of("auto", "on", "off")
 
 SCHEMA: Dict[str, Dict[str, Field]] = {
     "data": {
-        "path": Field(
-            "", anything(), "converted data, a picture folder or a zip of one"
-        ),
+        "path": Field("", PATH, "converted data, a picture folder or a zip of one"),
         "synthetic": Field(False, anything(), "made-up pictures instead of data.path"),
         "synthetic_classes": Field(1000, at_least(2), "classes of the synthetic data"),
         "label_offset": Field(
@@ -261,7 +262,7 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         "gradient_clip_norm": Field(0.0, at_least(0), "global norm; 0: no clipping"),
     },
     "warm_start": {
-        "path": Field("", anything(), "a run, a checkpoint or bvlc_alexnet.npy"),
+        "path": Field("", PATH, "a run, a checkpoint or bvlc_alexnet.npy"),
         "frozen_until": Field(
             "",
             anything(),  # One of the layers below the head of the network.
@@ -311,9 +312,7 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         ),
         "hccl_timeout_secs": Field(0, between(0, 17340), "wait for the other ranks"),
         "op_execute_timeout_secs": Field(0, at_least(0), "limit for one operator"),
-        "modify_mixlist": Field(
-            "", anything(), "JSON file: which operators use float16"
-        ),
+        "modify_mixlist": Field("", PATH, "JSON file: which operators use float16"),
         "high_precision_ops": Field((), anything(), "operator types, e.g. ('LRN',)"),
         "deterministic": Field("auto", _SWITCH, "same order of sums in every run"),
         "enable_data_pre_proc": Field("auto", _SWITCH, "GetNext runs on the device"),
@@ -321,7 +320,7 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         "aoe_mode": Field("auto", one_of("auto", "1", "2", "4"), "tune, from 2022 on"),
         "auto_tune_mode": Field("", anything(), "tune, up to 2022, e.g. RL,GA"),
         "profiling_options": Field("", anything(), "JSON text; switches profiling on"),
-        "dump_path": Field("", anything(), "existing folder; switches tensor dump on"),
+        "dump_path": Field("", PATH, "existing folder; switches tensor dump on"),
         "dump_steps": Field("", anything(), "e.g. 0|5|10-20; all of them"),
         "dump_mode": Field(
             "output", one_of("input", "output", "all", "overflow"), "what is dumped"

@@ -3,9 +3,7 @@
 import time
 from typing import Any, NamedTuple, Optional
 
-from tqdm import tqdm
-
-from alexnet_estimator.console import has_bars, say
+from alexnet_estimator.console import has_bars, open_bar, say
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.hooks.metrics_log import MetricsLog
 from alexnet_estimator.hooks.step_tensors import StepTensors
@@ -77,12 +75,7 @@ class ProgressHook(tf.train.SessionRunHook):
         self._tensors, self._log, self._clock = tensors, log, clock
         self._amounts, self._is_chief = amounts, is_chief
         self._window_start_step = self._last_logged_step = 0
-        self._bar: Optional[tqdm] = None
-
-    def begin(self) -> None:
-        """Show a bar if there is a terminal."""
-        if self._is_chief and has_bars():
-            self._bar = tqdm(total=self._amounts.total_steps, unit="step", leave=False)
+        self._bar: Optional[Any] = None
 
     def before_run(self, run_context: Any) -> tf.train.SessionRunArgs:
         """Request the scalars of the step."""
@@ -97,6 +90,9 @@ class ProgressHook(tf.train.SessionRunHook):
             self._clock.restart()
             self._window_start_step = step
             self._last_logged_step = step - step % self._amounts.log_every_steps
+            if self._is_chief and has_bars():
+                # A session that follows an evaluation goes on where the last one was.
+                self._bar = open_bar("", self._amounts.total_steps, "steps", step)
             return
         every = self._amounts.log_every_steps
         # A device that makes several steps in a call and skips some of them can pass

@@ -75,4 +75,5 @@ VERB = Verb(
     },
     usage="[train] [evaluate] [input]",
     max_arguments=3,
+    first_path=3,
 )

@@ -35,5 +35,6 @@ VERB = Verb(
     texts={"output": "File for the new table. Required, e.g. 8p.json."},
     usage="check FILE | make",
     max_arguments=2,
+    first_path=1,
     sections=(),
 )

@@ -7,6 +7,7 @@ from alexnet_estimator import config as config_lib
 from alexnet_estimator.command_line import Command
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import ConfigError
+from alexnet_estimator.paths import expand_paths
 
 
 def configure(command: Command, file: Optional[str]) -> Config:
@@ -24,6 +25,8 @@ def configure(command: Command, file: Optional[str]) -> Config:
     if file:
         config = config_lib.load_config_file(file, network)
     config_lib.apply_overrides(config, command.fields())
+    paths = {name: text for name, text in config_lib.path_fields(config) if text}
+    config_lib.apply_overrides(config, expand_paths(paths).items())
     # Ranks and later commands may be started from another folder.
     if config.data.path and not config.data.path.startswith("sample:"):
         config.data.path = os.path.abspath(config.data.path)
