@@ -25,7 +25,7 @@ from alexnet_estimator.hooks.metrics_log import MetricsLog
 from alexnet_estimator.hooks.progress import StepClock
 from alexnet_estimator.hooks.step_tensors import StepTensors
 from alexnet_estimator.hooks.stopping import StopRequest
-from alexnet_estimator.hooks.timing import TimingHook, TimingPlan
+from alexnet_estimator.hooks.timing import CallCounts, TimingHook
 from alexnet_estimator.jobs.benchmark import figures
 from alexnet_estimator.jobs.benchmark.figures import Record
 from alexnet_estimator.jobs.benchmark.request import (
@@ -145,12 +145,12 @@ class _Measurement:
         level = run.runtime.trace_level
         is_traced = level != tf.RunOptions.NO_TRACE and mode != "input"
         self._steps_per_call = loop
-        self._plan = TimingPlan(
+        self._counts = CallCounts(
             -(-request.num_warmup_steps // loop),
             -(-request.num_steps // loop),
             NUM_TRACED_STEPS if is_traced else 0,
         )
-        self.timing = TimingHook(self._plan, level)
+        self.timing = TimingHook(self._counts, level)
 
     def run(self) -> Record:
         """Run the session; return what was seen."""
@@ -160,7 +160,7 @@ class _Measurement:
             run_steps(run, training, first_step=0, last_step=None)
         elif self.mode == "evaluate":
             phase = "evaluate"
-            evaluate_sums(run, None, self._make_hooks(phase), self._plan.num_calls)
+            evaluate_sums(run, None, self._make_hooks(phase), self._counts.num_calls)
         else:
             self._read(self._make_hooks(phase))
         if self._stop.is_agreed:
@@ -207,7 +207,7 @@ class _Measurement:
             "mode": self.mode,
             "input": self.source,
             "time_secs": round(time.time(), 3),
-            "num_warmup_steps": self._plan.num_warmup * self._steps_per_call,
+            "num_warmup_steps": self._counts.num_warmup * self._steps_per_call,
             **speed,
             "images_per_cpu_sec": round(speed["num_images"] / all_cpu_secs, 2),
             "input_wait_share": None if share is None else round(share, 4),
@@ -222,7 +222,7 @@ class _Measurement:
 
     def _num_images(self) -> List[int]:
         """Return the images of all ranks in each measured call."""
-        first, count = self._plan.num_warmup, self._plan.num_measured
+        first, count = self._counts.num_warmup, self._counts.num_measured
         if self.mode != "evaluate":
             return [self._run.global_batch_size * self._steps_per_call] * count
         reader = evaluation_reader(self._run)
