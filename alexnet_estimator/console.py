@@ -66,6 +66,11 @@ def escape(text: str) -> str:
     return _UNSAFE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 
 
+def count(number: int, thing: str) -> str:
+    """Return a number with its noun, e.g. ``1 picture`` or ``2 pictures``."""
+    return f"{number} {thing}" + ("" if number == 1 else "s")
+
+
 def say(text: str, is_result: bool = False) -> None:
     """Print to standard output; the text may get lost.
 
@@ -84,7 +89,7 @@ def show(text: str) -> None:
         OSError: Standard output takes no more; ``filename`` is ``STDOUT_NAME``.
     """
     with writing_results():
-        print(escape(text), file=_require_stdout(), flush=True)
+        print(escape(text), file=require_stdout(), flush=True)
 
 
 @contextlib.contextmanager
@@ -176,7 +181,12 @@ def _is_terminal(stream: Optional[TextIO]) -> bool:
     return stream is not None and stream.isatty()
 
 
-def _require_stdout() -> TextIO:
+def require_stdout() -> TextIO:
+    """Return standard output.
+
+    Raises:
+        OSError: It was closed before this program began.
+    """
     if sys.stdout is None:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     return sys.stdout

@@ -18,25 +18,32 @@ class UserError(Exception):
     """A problem that the user can mend.
 
     Args:
-        problems: one message, or all problems of one input.
-        heading: what the problems are about, e.g. ``configs/x.py``.
+        problems: One message, or all problems of one input.
+        heading: Input that the problems are about, e.g. ``configs/x.py``.
+        advice: What to do about all of them; it is not counted as a problem.
     """
 
     exit_code = EXIT_USAGE
 
-    def __init__(self, problems: Union[str, Sequence[str]], heading: str = ""):
+    def __init__(
+        self,
+        problems: Union[str, Sequence[str]],
+        heading: str = "",
+        advice: str = "",
+    ):
         self.problems = [problems] if isinstance(problems, str) else list(problems)
-        self.heading = heading
+        self.heading, self.advice = heading, advice
         super().__init__(self.message())
 
     def message(self) -> str:
-        """Return the whole text: the heading, then a line for each problem."""
+        """Return the whole text: heading, problems and advice."""
+        start = f"{self.heading}: " if self.heading else ""
+        end = [self.advice] if self.advice else []
         if len(self.problems) == 1:
-            start = f"{self.heading}: " if self.heading else ""
-            return start + self.problems[0]
-        count = f"{len(self.problems)} problems"
-        start = f"{self.heading}: {count}" if self.heading else count
-        return "\n".join([start, *(f"  - {problem}" for problem in self.problems)])
+            return "; ".join([start + self.problems[0], *end])
+        lines = [f"{start}{len(self.problems)} problems"]
+        lines += [f"  - {problem}" for problem in self.problems]
+        return "\n".join([*lines, *end])
 
 
 class ConfigError(UserError):

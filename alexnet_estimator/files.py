@@ -1,11 +1,9 @@
 """Files and folders that appear whole or not at all."""
 
 import contextlib
-import csv
 import errno
 import fcntl
 import hashlib
-import io
 import json
 import os
 import re
@@ -95,11 +93,26 @@ def encode_json(value: Any, indent: Optional[int] = None) -> bytes:
 
 
 def encode_csv(row: Sequence[Any]) -> bytes:
-    """Return a row of a CSV file, with names of files as they were; ends with a LF."""
-    text = io.StringIO()
-    # Ends lines with CR and LF, without which it would not quote both.
-    csv.writer(text).writerow(row)
-    return text.getvalue()[:-2].encode("utf-8", "surrogateescape") + b"\n"
+    """Return a row of a CSV file, with names of files as they were; ends with a LF.
+
+    Text that a spreadsheet might take for a formula is in quotes: programs read the
+    same text, and people who import the column as text see it.
+    """
+    text = ",".join(
+        _quote(cell) if isinstance(cell, str) else str(cell) for cell in row
+    )
+    return text.encode("utf-8", "surrogateescape") + b"\n"
+
+
+def is_formula(text: str) -> bool:
+    """Return whether a spreadsheet might take the text of a cell for a formula."""
+    return text.startswith(("=", "+", "-", "@", "\t", "\r"))
+
+
+def _quote(cell: str) -> str:
+    if not is_formula(cell) and not re.search(r'[,"\r\n]', cell):
+        return cell
+    return '"' + cell.replace('"', '""') + '"'
 
 
 def sync(path: str) -> None:

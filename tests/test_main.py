@@ -11,6 +11,7 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 from unittest import mock
 
 import pytest
+import tensorflow.compat.v1 as tf
 
 from alexnet_estimator import __main__ as cli
 from alexnet_estimator import config as config_lib
@@ -37,6 +38,7 @@ BAD_CONFIGS = {
     ),
     "broken.json": '{"config": {',
     "text.txt": "learning_rate: 0.1",
+    "remote.json": '{"config": {"data": {"path": "hdfs://n/x"}}}',
 }
 
 
@@ -124,6 +126,11 @@ MISTAKES: List[Tuple[str, int, List[str]]] = [
     ("verify --epochs=2", 2, ["verify does not use --epoch"]),
     ("evaluate", 2, ["--model_dir is missing"]),
     ("evaluate --model_dir={empty}", 2, ["{empty}", "train"]),
+    ("train --model_dir=s3://b/run", 2, ["--model_dir", "'s3://b/run'", "mount"]),
+    ("train --config.data.path=gs://b/x", 2, ["data.path", "'gs://b/x'", "mount"]),
+    ("train --config={remote_json}", 2, ["data.path", "'hdfs://n/x'", "mount"]),
+    ("convert --data_path=~nobody-here/x --output=a://b", 2, ["2 problems", "./~nob"]),
+    ("predict --model_dir={empty} s3://a/b.jpg", 2, ["argument 1", "'s3://a/b.jpg'"]),
     ("train --device=tpu --data_path={data}", 2, ["runtime.device", "tpu", "npu"]),
     ("train --precision_mode=force_fp16 --device=cpu --data_path={data}", 2, ["cpu"]),
     (
@@ -286,7 +293,7 @@ def test_convert_says_what_it_has_made(
     )
     assert output.code == 0
     assert "train: 45 images in 3 files" in output.out
-    assert "validation: 15 images in 1 files" in output.out
+    assert "validation: 15 images in 1 file\n" in output.out
     assert "3 classes: apple, ocean, tree" in output.out
     assert records.manifest.load(str(tmp_path / "out")).num_classes == 3
 
@@ -356,7 +363,7 @@ def test_a_dry_run_settles_device_and_precision(
     words = ["train", f"--config={TINY}", f"--data_path={places['data']}"]
     card = run(*words, f"--device={asked}", "--dry_run").out
     assert re.search(rf"device +{device}, TensorFlow", card)
-    on_host, on_npu = "must_keep_origin_dtype, loss scale none", "allow_mix_precision"
+    on_host, on_npu = "float32, loss scale none", "mixed .allow_mix_precision."
     assert re.search(f"precision +{on_npu if device == 'npu' else on_host}", card)
 
 
@@ -405,6 +412,23 @@ def test_ready_made_configurations_are_found_everywhere(
     (tmp_path / "configs" / "tiny.py").write_text(mine)
     config, _ = planned("--config=configs/tiny.py")
     assert config.train.epochs == 5.0
+
+
+def test_home_is_found_after_the_equals_sign(
+    planned: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")  # Shells leave --flag=~ to the program.
+    config, model_dir = planned("--model_dir=~/run", "--config.data.path=~/photos")
+    assert (model_dir, config.data.path) == ("/home/me/run", "/home/me/photos")
+    config, _ = planned("--data_path=~/x", "--warm_start_from=~/y")
+    assert (config.data.path, config.warm_start.path) == ("/home/me/x", "/home/me/y")
+
+
+def test_steps_win_over_epochs_aloud(planned: Any, run: Any) -> None:
+    with mock.patch.object(dry_run_job, "dry_run", return_value=""):
+        output = run("train", "--dry_run", "--train_steps=7", "--epoch=3")
+    assert "--train_steps=7 decides" in output.err
+    assert "--epoch=3 is not used" in output.err
 
 
 def test_one_command_line_leaves_nothing_for_the_next(planned: Any) -> None:
@@ -456,6 +480,15 @@ def test_help(run: Any) -> None:
     assert "any value" not in fields
     of_convert = run("convert", "--helpfull").out
     assert "--config.convert." in of_convert and "--config.optim." not in of_convert
+
+
+def test_versions(run: Any) -> None:
+    code, out, _ = run("--version")
+    version = re.escape(tf.__version__)
+    pattern = (
+        rf"alexnet_estimator 1\.\d\.\d, [\w-]*tensorflow[\w-]* {version}, Python .*"
+    )
+    assert code == 0 and re.fullmatch(pattern, out.strip())
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from typing import Any, List, Optional, Sequence, Tuple
 
 from alexnet_estimator import checkpoints
+from alexnet_estimator.config import Config
+from alexnet_estimator.console import count
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.hooks.progress import format_secs
 from alexnet_estimator.inputs import slices_of_rank
@@ -12,6 +14,7 @@ from alexnet_estimator.networks import find_network
 from alexnet_estimator.networks.graphs import count_parameters
 from alexnet_estimator.optim.loss_scale import resolve_loss_scale
 from alexnet_estimator.optim.schedules import learning_rate
+from alexnet_estimator.schema import PRECISION_ALIASES
 from alexnet_estimator.warm_start import WarmStart
 
 
@@ -44,7 +47,7 @@ def start_card(
         ("device", f"{run.runtime.device}, TensorFlow {tf.__version__}"),
         ("ranks", f"{run.runtime.num_ranks}"),
         ("batch", f"{batch} a rank, {run.global_batch_size} in all"),
-        ("precision", f"{config.precision.mode}, loss scale {_loss_scale(run)}"),
+        ("precision", describe_precision(config)),
         ("model", f"{network.title}, {num_parameters:,} parameters"),
         ("data", describe_data(run)),
         *shards_rows(run),
@@ -80,23 +83,30 @@ def warm_start_rows(run: Run, warm: WarmStart, is_new: bool) -> List[Tuple[str, 
     return rows + [("note", note) for note in warm.notes]
 
 
-def end_card(run: Run, result: Evaluation, secs: float) -> str:
+def end_card(
+    run: Run, result: Evaluation, secs: float, report: Optional[str] = None
+) -> str:
     """Describe what came out.
 
     Args:
         run: a finished run.
         result: its last evaluation.
         secs: wall time of this start.
+        report: Path of the report; None: it could not be written.
     """
     accuracy = result["top_1_accuracy"]
     chance = majority_share(run)
     rows = [
         ("steps", f"{result['global_step']}"),
-        ("accuracy", f"{accuracy:.4f} on {result['num_images']} unseen images"),
+        (
+            "accuracy",
+            f"{accuracy:.4f} on {count(result['num_images'], 'unseen image')}",
+        ),
         ("majority class", f"{chance:.4f} would come from always the same answer"),
         ("time", format_secs(secs)),
         ("checkpoint", str(checkpoints.latest(run.model_dir))),
         ("evaluation", f"{run.model_dir}/eval/{result['global_step']}.json"),
+        *((("report", report),) if report else ()),
         ("TensorBoard", f"tensorboard --logdir={run.model_dir}"),
     ]
     return format_card("done", rows)
@@ -107,7 +117,7 @@ def describe_data(run: Run) -> str:
     splits, num_bad = run.dataset.splits, run.dataset.num_bad_records
     return (
         f"{run.dataset.directory}: {run.dataset.num_classes} classes, "
-        f"{splits['train'].num_images} images to train, "
+        f"{count(splits['train'].num_images, 'image')} to train, "
         f"{splits['validation'].num_images} to evaluate"
         + (f", {num_bad} damaged ones left out" if num_bad else "")
     )
@@ -122,8 +132,8 @@ def shards_rows(run: Run) -> List[Tuple[str, str]]:
     for rank in range(run.runtime.num_ranks):
         slices = slices_of_rank(shards, rank, run.runtime.num_ranks)
         images = sum(part.take for part in slices)
-        files = f"{len(slices)} of {len(shards)} files"
-        rows.append((f"rank {rank} reads", f"{files}, {images} images"))
+        files = f"{len(slices)} of {count(len(shards), 'file')}"
+        rows.append((f"rank {rank} reads", f"{files}, {count(images, 'image')}"))
     return rows
 
 
@@ -134,5 +144,9 @@ def format_card(title: str, rows: List[Tuple[str, Any]]) -> str:
     return "\n".join([f"-- {title} ".ljust(60, "-"), *lines, "-" * 60])
 
 
-def _loss_scale(run: Run) -> str:
-    return resolve_loss_scale(run.config.precision)
+def describe_precision(config: Config) -> str:
+    """Name the number formats in plain words where there are any."""
+    mode = config.precision.mode
+    plain = {name: alias for alias, name in PRECISION_ALIASES.items()}
+    words = f"{plain[mode]} ({mode})" if plain.get(mode) == "mixed" else plain.get(mode)
+    return f"{words or mode}, loss scale {resolve_loss_scale(config.precision)}"

@@ -373,7 +373,7 @@ def explain_data_errors(run: Run) -> Iterator[None]:
             "copy the data again, convert it again, or leave out up to N records with "
             "--config.data.max_bad_records=N"
         )
-        raise DataError([*damages, advice], run.dataset.directory) from error
+        raise DataError(damages, run.dataset.directory, advice) from error
 
 
 def _shards_of_rank(run: Run) -> List[Shard]:

@@ -8,7 +8,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 from alexnet_estimator import checkpoints, inputs, locks, warm_start
 from alexnet_estimator.config import to_json, validate
-from alexnet_estimator.console import say
+from alexnet_estimator.console import count, say
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import StopRequested
 from alexnet_estimator.hooks.guard import FiniteGuard
@@ -145,9 +145,11 @@ class _Trainer:
             result = self._evaluate(step)
         secs = time.monotonic() - self._start_secs
         self._log.write("end", step, seconds=round(secs, 1))
+        report = None
         if run.runtime.is_chief:
-            write_outcome(run, step)
-        self._say(cards.end_card(run, result, secs), is_result=True)
+            self._say("writing the report ...")
+            report = write_outcome(run, step)
+        self._say(cards.end_card(run, result, secs, report), is_result=True)
         return result
 
     def _note_start(self, restored: Optional[int], changes: Sequence[str]) -> None:
@@ -243,6 +245,8 @@ class _Trainer:
         """Evaluate the checkpoint of ``step``; log, show and remember the result."""
         run, start_secs = self._run, time.monotonic()
         checkpoint = checkpoints.path_of(run.model_dir, step)
+        num_images = run.dataset.splits["validation"].num_images
+        self._say(f"evaluating {count(num_images, 'image')} ...")
         sums = evaluate_sums(run, checkpoint, self._group_hooks("evaluate"))
         self._stop_if_agreed(step)
         result = summarise(sums, run)
@@ -260,7 +264,8 @@ class _Trainer:
             confusion = pictures.draw_confusion(result)
             self._log.write_image("confusion_matrix", step, confusion)
         self._say(
-            f"step {step}/{run.total_steps}  evaluated {result['num_images']} images: "
+            f"step {step}/{run.total_steps}  "
+            f"evaluated {count(result['num_images'], 'image')}: "
             f"accuracy {accuracy:.4f}  loss {result['loss']:.4f}"
         )
         return result

@@ -15,7 +15,11 @@ from alexnet_estimator.jobs.benchmark.request import (
     check_request,
 )
 from alexnet_estimator.verbs.ranks import FLAGS, launch_ranks, read_topology
-from alexnet_estimator.verbs.settings import configure, find_stored_config
+from alexnet_estimator.verbs.settings import (
+    announce_loading,
+    configure,
+    find_stored_config,
+)
 
 
 def benchmark(command: Command) -> int:
@@ -37,6 +41,7 @@ def benchmark(command: Command) -> int:
     )
     check_request(request)
     topology = read_topology(command)
+    announce_loading()
     if topology is None:
         from alexnet_estimator.jobs.benchmark.job import benchmark as run_benchmark
 

@@ -14,7 +14,8 @@ def convert(command: Command) -> int:
     config = configure(command, command.flags.config)
     dataset = convert_pictures(config.data.path, command.flags.output, config.convert)
     lines = [
-        f"{name}: {split.num_images} images in {len(split.shards)} files"
+        f"{name}: {console.count(split.num_images, 'image')} in "
+        + console.count(len(split.shards), "file")
         for name, split in dataset.splits.items()
     ]
     names = ", ".join(dataset.class_names[:10])

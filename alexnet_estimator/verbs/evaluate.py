@@ -9,7 +9,11 @@ from alexnet_estimator.verbs.ranks import (
     read_topology,
     watching_alone,
 )
-from alexnet_estimator.verbs.settings import configure, find_stored_config
+from alexnet_estimator.verbs.settings import (
+    announce_loading,
+    configure,
+    find_stored_config,
+)
 
 
 def evaluate(command: Command) -> int:
@@ -18,6 +22,7 @@ def evaluate(command: Command) -> int:
     model_dir = command.flags.model_dir
     config = configure(command, find_stored_config(model_dir))
     topology = read_topology(command)
+    announce_loading()
     if topology is not None:
         return launch_ranks(command, config, model_dir, topology)
     from alexnet_estimator.jobs.evaluate import evaluate as run_evaluation
@@ -30,7 +35,7 @@ def evaluate(command: Command) -> int:
         console.show(
             f"step {result['global_step']}: accuracy {result['top_1_accuracy']:.4f}, "
             f"top-5 {result['top_5_accuracy']:.4f}, loss {result['loss']:.4f} "
-            f"on {result['num_images']} images; see {model_dir}/eval/"
+            f"on {console.count(result['num_images'], 'image')}; see {model_dir}/eval/"
         )
     return EXIT_DONE
 

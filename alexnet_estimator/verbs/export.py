@@ -3,12 +3,13 @@
 from alexnet_estimator import console
 from alexnet_estimator.command_line import Command, Verb
 from alexnet_estimator.errors import EXIT_DONE
-from alexnet_estimator.verbs.settings import configure
+from alexnet_estimator.verbs.settings import announce_loading, configure
 
 
 def export(command: Command) -> int:
     """Export the model of a run."""
     command.require("model_dir", "output")
+    announce_loading()
     from alexnet_estimator.jobs.export.job import export as run_export
     from alexnet_estimator.jobs.predict.classifier import find_record
 
@@ -19,9 +20,10 @@ def export(command: Command) -> int:
     done = run_export(
         config, given.model_dir, given.output, formats, batch_size, given.checkpoint
     )
+    pictures = console.count(done.num_pictures, "picture")
     console.say(
-        f"step {done.global_step} is in {done.folder}: on {done.num_pictures} pictures "
-        f"the exports differ from it by {done.max_difference:.2g} at most",
+        f"step {done.global_step} is in {done.folder}: on {pictures} the exports "
+        f"differ from it by {done.max_difference:.2g} at most",
         is_result=True,
     )
     if "frozen" in formats:

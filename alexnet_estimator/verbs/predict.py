@@ -3,12 +3,13 @@
 from alexnet_estimator import console
 from alexnet_estimator.command_line import Command, Verb
 from alexnet_estimator.errors import EXIT_DONE
-from alexnet_estimator.verbs.settings import configure
+from alexnet_estimator.verbs.settings import announce_loading, configure
 
 
 def predict(command: Command) -> int:
     """Classify pictures and write a row for each."""
     command.require("model_dir")
+    announce_loading()
     from alexnet_estimator.jobs.predict.classifier import find_record, open_classifier
     from alexnet_estimator.jobs.predict.job import predict as run_prediction
 
@@ -23,7 +24,8 @@ def predict(command: Command) -> int:
     )
     # Not said on standard output, which may be the data.
     console.note(
-        f"{summary.num_images} pictures, {len(summary.rejects)} unreadable, "
+        f"{console.count(summary.num_images, 'picture')}, "
+        f"{len(summary.rejects)} unreadable, "
         f"{summary.images_per_sec:.1f} images/s"
     )
     return EXIT_DONE

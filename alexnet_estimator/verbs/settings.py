@@ -4,6 +4,7 @@ import os
 from typing import Optional
 
 from alexnet_estimator import config as config_lib
+from alexnet_estimator import console, launch
 from alexnet_estimator.command_line import Command
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import ConfigError
@@ -34,6 +35,12 @@ def configure(command: Command, file: Optional[str]) -> Config:
         config.warm_start.path = os.path.abspath(config.warm_start.path)
     config_lib.validate(config, command.words[0])
     return config
+
+
+def announce_loading() -> None:
+    """Say at once that the command works: importing TensorFlow takes seconds."""
+    if not launch.is_rank_process(os.environ):  # The launcher has said it.
+        console.note("loading TensorFlow ...")
 
 
 def find_stored_config(model_dir: str) -> str:

@@ -16,7 +16,7 @@ from alexnet_estimator.verbs.ranks import (
     read_topology,
     watching_alone,
 )
-from alexnet_estimator.verbs.settings import configure
+from alexnet_estimator.verbs.settings import announce_loading, configure
 
 
 def train(command: Command) -> int:
@@ -24,6 +24,7 @@ def train(command: Command) -> int:
     config, name = _configure(command)
     model_dir = command.flags.model_dir or os.path.join("runs", name)
     topology = read_topology(command)
+    announce_loading()
     _check_warm_start(config, model_dir, topology)
     if command.flags.dry_run:
         from alexnet_estimator.jobs.dry_run import dry_run
@@ -59,6 +60,11 @@ def _configure(command: Command) -> Tuple[Config, str]:
         file = str(config_lib.ready_made_folder() / name)
     name = pathlib.Path(file).stem if file else "default"
     config = configure(command, file)
+    if given.epoch is not None and given.train_steps is not None:
+        console.warn(
+            f"--train_steps={given.train_steps} decides when training ends; "
+            f"--epoch={given.epoch} is not used"
+        )
     if not config.data.path and not config.data.synthetic:
         config.data.path = "sample:mono_poly"
     return config, name

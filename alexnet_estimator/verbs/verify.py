@@ -14,8 +14,8 @@ def verify(command: Command) -> int:
     if not config.data.path:
         raise ConfigError("--data_path is missing: name the folder of converted data")
     damages = verify_records(config.data.path, config.data.label_offset)
-    lines = [*map(str, damages), f"{len(damages)} damages" if damages else "no damage"]
-    console.show("\n".join(lines))
+    summary = console.count(len(damages), "damage") if damages else "no damage"
+    console.show("\n".join([*map(str, damages), summary]))
     return EXIT_DATA if damages else EXIT_DONE
 
 

@@ -92,7 +92,8 @@ def predict(
             num_images += 1
             first_secs = first_secs or time.monotonic()
         if not num_images:
-            raise DataError(f"none of {len(rejects)} pictures can be read")
+            lost = console.count(len(rejects), "picture")
+            raise DataError(f"none of {lost} can be read")
     now_secs, num_first = time.monotonic(), _batch_size(classifier, found)
     rate = measure_rate(
         num_images, num_first, now_secs - start_secs, now_secs - first_secs

@@ -1,16 +1,15 @@
 """Predictions as rows of CSV or JSON lines, and the file or pipe that takes them."""
 
 import contextlib
-import io
 import json
-import sys
-from typing import Any, BinaryIO, Callable, Iterator, NamedTuple, Sequence
+import os
+from typing import Any, BinaryIO, Callable, Iterator, NamedTuple, Sequence, TextIO
 
 import numpy as np
 
-from alexnet_estimator.console import STDOUT, writing_results
+from alexnet_estimator.console import STDOUT, escape, require_stdout, writing_results
 from alexnet_estimator.errors import ConfigError, DataError
-from alexnet_estimator.files import encode_csv, replacing
+from alexnet_estimator.files import encode_csv, is_formula, replacing
 
 ROW_FORMATS = ("csv", "jsonl")
 
@@ -30,14 +29,20 @@ class Prediction(NamedTuple):
 def write_csv(
     file: BinaryIO, class_names: Sequence[str], top_k: int
 ) -> Callable[[Prediction], Any]:
-    """Write the header of a CSV file; return a function that writes a row."""
+    """Write the header of a CSV file; return a function that writes a row.
+
+    The paths must not be formulas to a spreadsheet: ``=1.jpg`` is written as
+    ``./=1.jpg``, which is the same file to every program.  Names of classes stay as
+    they are, in quotes.
+    """
     header = ["path", "class", "probability"]
     for place in range(2, top_k + 1):
         header += [f"class_{place}", f"probability_{place}"]
     file.write(encode_csv(header))
 
     def write(prediction: Prediction) -> None:
-        row = [prediction.path]
+        path = prediction.path
+        row = [os.path.join(os.curdir, path) if is_formula(path) else path]
         for index in _rank_classes(prediction, top_k):
             row += [class_names[index], _round(prediction, index)]
         file.write(encode_csv(row))
@@ -74,8 +79,19 @@ def _round(prediction: Prediction, index: int) -> Any:
     return round(float(prediction.probabilities[index]), 6)
 
 
+class _EscapingFile:
+    """Takes rows as bytes and shows them as text."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, row: bytes) -> None:
+        """Show one row."""
+        self._stream.write(escape(row.decode("utf-8", "surrogateescape")))
+
+
 @contextlib.contextmanager
-def open_output(path: str) -> Iterator[BinaryIO]:
+def open_output(path: str) -> Iterator[Any]:
     """Open a file that appears when it is complete, or standard output for ``-``.
 
     Raises:
@@ -85,11 +101,11 @@ def open_output(path: str) -> Iterator[BinaryIO]:
     """
     if path == STDOUT:
         with writing_results():
-            buffer: Any = getattr(sys.stdout, "buffer", None) or io.BytesIO()
-            yield buffer
-            if isinstance(buffer, io.BytesIO):  # A notebook's stdout takes text only.
-                sys.stdout.write(buffer.getvalue().decode("utf-8", "replace"))
-            sys.stdout.flush()
+            stdout = require_stdout()
+            # A notebook takes text only, and a terminal must not get raw names.
+            has_bytes = hasattr(stdout, "buffer") and not stdout.isatty()
+            yield stdout.buffer if has_bytes else _EscapingFile(stdout)
+            stdout.flush()
         return
     with contextlib.ExitStack() as stack:
         try:
