@@ -18,6 +18,7 @@ from alexnet_estimator.errors import (
     ConfigError,
     UserError,
 )
+from alexnet_estimator.rank_environment import is_rank
 from alexnet_estimator.verbs.benchmark import VERB as BENCHMARK
 from alexnet_estimator.verbs.convert import VERB as CONVERT
 from alexnet_estimator.verbs.evaluate import VERB as EVALUATE
@@ -49,7 +50,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     """Run one command line and return its exit code; no traceback for mistakes."""
     launch.prepare_signals()
     # A launcher writes what its ranks say into log files.
-    console.prepare(is_log=launch.is_rank_process(os.environ))
+    console.prepare(is_log=is_rank(os.environ))
     words = list(sys.argv[1:] if argv is None else argv)
     has_launcher = any(word.startswith("--rank_table") for word in words)
     launch.prepare_tensorflow(has_launcher)

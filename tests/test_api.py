@@ -47,20 +47,9 @@ def test_other_names_are_missing() -> None:
 
 
 def test_tensorflow_waits_until_it_is_needed() -> None:
-    code = (
-        "import logging, os, sys, alexnet_estimator\n"
-        "sys.ps1 = '>>> '  # As in a notebook.\n"
-        "alexnet_estimator.config_from({'train': {'steps': 1}})\n"
-        "assert 'tensorflow' not in sys.modules\n"
-        "alexnet_estimator.alexnet\n"
-        "assert 'tensorflow' in sys.modules\n"
-        "assert os.environ['KMP_BLOCKTIME'] == '0'\n"
-        "assert logging.getLogger('tensorflow').level == logging.ERROR\n"
-    )
     done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=str(ROOT),
-        env={"PATH": "/usr/bin:/bin", "KMP_SETTINGS": "0"},
+        [sys.executable, str(ROOT / "tests" / "programs" / "use_as_notebook.py")],
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "KMP_SETTINGS": "0"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         universal_newlines=True,

@@ -8,6 +8,7 @@ from alexnet_estimator import launch
 from alexnet_estimator import rank_table as tables
 from alexnet_estimator.command_line import Command
 from alexnet_estimator.config import Config
+from alexnet_estimator.rank_environment import is_rank
 from alexnet_estimator.rank_table import Topology
 from alexnet_estimator.schema import ACCELERATORS
 
@@ -26,7 +27,7 @@ def read_topology(command: Command) -> Optional[Topology]:
         ConfigError: The rank table is wrong.
     """
     path = command.flags.rank_table
-    if not path or launch.is_rank_process(os.environ):
+    if not path or is_rank(os.environ):
         return None
     return tables.read(path, wait_secs=TABLE_WAIT_SECS)
 

@@ -4,11 +4,12 @@ import os
 from typing import Optional
 
 from alexnet_estimator import config as config_lib
-from alexnet_estimator import console, launch
+from alexnet_estimator import console
 from alexnet_estimator.command_line import Command
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.paths import expand_paths
+from alexnet_estimator.rank_environment import is_rank
 
 
 def configure(command: Command, file: Optional[str]) -> Config:
@@ -39,7 +40,7 @@ def configure(command: Command, file: Optional[str]) -> Config:
 
 def announce_loading() -> None:
     """Say at once that the command works: importing TensorFlow takes seconds."""
-    if not launch.is_rank_process(os.environ):  # The launcher has said it.
+    if not is_rank(os.environ):  # The launcher has said it.
         console.note("loading TensorFlow ...")
 
 

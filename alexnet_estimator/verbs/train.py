@@ -5,10 +5,11 @@ import pathlib
 from typing import Optional, Tuple
 
 from alexnet_estimator import config as config_lib
-from alexnet_estimator import console, launch
+from alexnet_estimator import console
 from alexnet_estimator.command_line import Command, Verb
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import EXIT_DONE
+from alexnet_estimator.rank_environment import is_rank
 from alexnet_estimator.rank_table import Topology
 from alexnet_estimator.verbs.ranks import (
     FLAGS,
@@ -81,7 +82,7 @@ def _check_warm_start(
         UserError: The source cannot be used.
     """
     is_elsewhere = topology is not None and len(topology.servers) > 1
-    is_checked = launch.is_rank_process(os.environ)
+    is_checked = is_rank(os.environ)
     if config.warm_start.path and not is_elsewhere and not is_checked:
         from alexnet_estimator.jobs.first_weights import check_source
 
