@@ -27,7 +27,7 @@ def test_functions_are_not_hidden_by_modules() -> None:
     # Importing alexnet_estimator.x would replace the function x.
     modules = {module.name for module in pkgutil.iter_modules([str(ROOT)])}
     modules |= {m.name for m in pkgutil.iter_modules(alexnet_estimator.__path__)}
-    assert "model" in modules
+    assert "networks" in modules
     assert not modules & set(alexnet_estimator.__all__)
 
 
