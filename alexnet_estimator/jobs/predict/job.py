@@ -71,29 +71,35 @@ def predict(
             f"must be one of {', '.join(ROW_FORMATS)}"
         )
     found = find_sources(sources)
-    rejects: List[Reject] = []
-    num_images, start_secs, first_secs = 0, time.monotonic(), 0.0
-    with rows.open_output(output) as file, warnings.catch_warnings(), console.open_bar(
-        "predicting", len(found), "images"
-    ) as bar:
-        warnings.filterwarnings("ignore", module="PIL")  # Remarks on odd pictures.
-
-        def reject(picture: Reject) -> None:
-            rejects.append(picture)
-            bar.update()
-            console.warn(f"{picture.path}: {picture.reason}")
-
+    with rows.open_output(output) as file:
         begin = rows.write_csv if row_format == "csv" else rows.write_json_lines
         names = classifier.class_names
         write = begin(file, names, min(top_k, len(names)))
+        return _write_rows(classifier, found, write)
+
+
+def _write_rows(
+    classifier: Classifier, found: Sequence[Found], write: Callable[[Prediction], None]
+) -> Summary:
+    """Classify pictures and pass the answers on."""
+    rejects: List[Reject] = []
+    num_images, start_secs, first_secs = 0, time.monotonic(), 0.0
+    bar = console.open_bar("predicting", len(found), "images")
+
+    def reject(picture: Reject) -> None:
+        rejects.append(picture)
+        bar.update()
+        console.warn(f"{picture.path}: {picture.reason}")
+
+    with bar, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")  # Remarks on odd pictures.
         for prediction in classify(classifier, found, reject):
             write(prediction)
             bar.update()
             num_images += 1
             first_secs = first_secs or time.monotonic()
-        if not num_images:
-            lost = console.count(len(rejects), "picture")
-            raise DataError(f"none of {lost} can be read")
+    if not num_images:
+        raise DataError(f"none of {console.count(len(rejects), 'picture')} can be read")
     now_secs, num_first = time.monotonic(), _batch_size(classifier, found)
     rate = measure_rate(
         num_images, num_first, now_secs - start_secs, now_secs - first_secs
