@@ -1,0 +1,394 @@
+"""Networks other than AlexNet: found by name, and examples/lenet.py through every verb."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+from typing import Any, Dict, List, NamedTuple
+
+import numpy as np
+import pytest
+
+from alexnet_estimator import __main__ as cli
+from alexnet_estimator import config as config_lib
+from alexnet_estimator.errors import ConfigError
+from alexnet_estimator.networks import Network, find_network
+from alexnet_estimator.schema import Field, at_least
+from tests import pictures
+from tests.ranks import read_weights, run_ranks
+from tests.training import evaluation, metrics, variables
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+LENET = ROOT / "examples" / "lenet.py"
+LAYERS = ("conv1", "conv2", "fc3", "fc4", "head")
+# Small pictures, few steps, one thread.
+QUICK = [
+    "--config.data.image_size=28",
+    "--config.data.shuffle_images=64",
+    "--config.model.hidden_units=20",
+    "--config.optim.schedule=constant",
+    "--config.train.eval_every_epochs=0",
+    "--config.runtime.num_threads=1",
+    "--batch_size=8",
+    "--precision_mode=float32",
+    "--device=cpu",
+    "--quiet",
+]
+
+
+# Who knows AlexNet.
+
+
+def test_nobody_but_its_module_knows_alexnets_layers() -> None:
+    package = ROOT / "alexnet_estimator"
+    pattern = re.compile(r"alexnet/|\bconv[1-5]|\bfc[678]|LAYER_NAMES")
+    files = sorted(package.rglob("*.py"))
+    found = [
+        str(file.relative_to(package))
+        for file in files
+        if pattern.search(file.read_text(encoding="utf-8"))
+    ]
+    assert {name.split(os.sep)[0] for name in found} == {"networks"}
+
+
+def test_alexnet_is_chosen_without_tensorflow() -> None:
+    code = (
+        "import sys; from alexnet_estimator.config import default_config, validate; "
+        "validate(default_config()); sys.exit('tensorflow' in sys.modules)"
+    )
+    assert subprocess.call([sys.executable, "-c", code], cwd=str(ROOT)) == 0
+
+
+# The configuration of another network.
+
+
+def test_the_section_model_has_the_settings_of_the_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    words = [("model.hidden_units", "7"), ("model.network", "examples/lenet.py")]
+    for overrides in (words, words[::-1]):
+        config = config_lib.default_config()
+        config_lib.apply_overrides(config, overrides)
+        assert config.model.to_dict() == {
+            "network": str(LENET),  # The run is found from any folder.
+            "channels": 6,
+            "hidden_units": 7,
+            "keep_prob": 0.5,
+        }
+        config_lib.apply_overrides(config, [("model.network", "examples/lenet.py")])
+        assert config.model.hidden_units == 7
+    section = {"hidden_units": 7, "network": "examples/lenet.py"}
+    assert config_lib.config_from({"model": section}).to_dict() == config.to_dict()
+    assert config_lib.default_config(str(LENET)).model.hidden_units == 84
+    config_lib.apply_overrides(config, [("model.network", "alexnet")])
+    assert config.to_dict() == config_lib.default_config().to_dict()
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"hiden_units": 3}, "no field model.hiden_units; did you mean model.hidden"),
+        ({"fc6_units": 3}, "no field model.fc6_units"),
+        ({"hidden_units": "3"}, "must be of type int"),
+        ({"hidden_units": 0}, "model.hidden_units is 0: must be at least 1"),
+    ],
+)
+def test_settings_are_checked_like_other_fields(
+    fields: Dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        section = {"network": str(LENET), **fields}
+        config_lib.validate(config_lib.config_from({"model": section}))
+
+
+def test_the_network_checks_itself() -> None:
+    config = config_lib.default_config(str(LENET))
+    config.data.image_size = 15
+    config.warm_start.frozen_until = "conv1"
+    with pytest.raises(ConfigError, match="data.image_size is 15: must be at least 16"):
+        config_lib.validate(config)
+    config.data.image_size = 16
+    config_lib.validate(config)
+    for name in ("conv3", "head"):
+        config.warm_start.frozen_until = name
+        with pytest.raises(ConfigError, match="one of '', conv1, conv2, fc3, fc4$"):
+            config_lib.validate(config)
+    other = config_lib.default_config()
+    other.model.network = str(LENET)  # Without its settings.
+    with pytest.raises(ConfigError, match="config_from"):
+        config_lib.validate(other)
+
+
+def test_help_shows_the_settings(capsys: pytest.CaptureFixture) -> None:
+    assert cli.main(["train", "--helpfull", f"--config.model.network={LENET}"]) == 0
+    shown = capsys.readouterr().out
+    assert "--config.model.hidden_units=84" in shown and "fc6_units" not in shown
+
+
+# Files and modules that cannot be used.
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("network = 3", "has int as `network`: it must hold `network = Network(...)`"),
+        ("x = 3", "has no `network`"),
+        ("x = 1\nimport nowhere", "ModuleNotFoundError: No module named 'nowhere' (li"),
+        ("x = (", "SyntaxError"),
+        ("make(build=lambda images: 0)", "build must be a function of (images, num_cl"),
+        ("make(build=3)", "build is 3"),
+        (
+            "make(check=lambda: [])",
+            "check must be a function of (settings, image_size)",
+        ),
+        ("make(layer_names=['a'])", "layer_names is ['a']: must be a tuple of names"),
+        ("make(layer_names=('a', 'b', 'a'))", "a name is in it twice"),
+        ("make(layer_names=('a/b',))", "'a/b' cannot be a scope"),
+        ("make(name='le/net')", "'le/net' cannot be a scope"),
+        ("make(drawn_kernels='b')", "drawn_kernels is 'b': not one of ('a',)"),
+        ("make(settings={'n': 3})", "the setting n is 3: must be a schema.Field"),
+        (
+            "make(settings={'n': Field(0, at_least(1), '')})",
+            "n is 0: must be at least 1",
+        ),
+        (
+            "make(settings={'network': Field(1, at_least(1), '')})",
+            "the name of a setting",
+        ),
+    ],
+)
+def test_wrong_files_get_one_message(
+    content: str, message: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from alexnet_estimator.networks import Network\n"
+        "from alexnet_estimator.schema import Field, at_least\n"
+        "def make(**changes):\n"
+        "    usual = dict(name='n', build=lambda *five: 0, layer_names=('a',))\n"
+        "    return Network(**{**usual, **changes})\n" + content
+    )
+    assert cli.main(["train", f"--config.model.network={file}"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"error: {file}: ") and message in shown
+    assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("missing/mine.py", "No such file or directory: --config.model.network takes"),
+        ("resnet", "no network 'resnet': there is alexnet"),
+        ("", "no network ''"),
+        ("no_package.mine", "no network 'no_package.mine'"),
+        ("json.nothing", "no network 'json.nothing'"),
+        ("json.decoder", "json.decoder: has no `network`"),
+        ("json.decoder:JSONDecoder", "has type as `JSONDecoder`"),
+    ],
+)
+def test_networks_that_are_not_there(name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        find_network(name)
+
+
+def test_modules_of_other_packages(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "their_package").mkdir()
+    shutil.copy(str(LENET), str(tmp_path / "their_package" / "nets.py"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = find_network("their_package.nets")
+    assert (found.name, found.source) == ("lenet", "their_package.nets")
+    assert find_network("their_package.nets:network").layer_names == LAYERS
+    assert found.sha256 == find_network(str(LENET)).sha256
+    assert find_network("alexnet").sha256 == ""
+
+
+# LeNet through all verbs.
+
+
+class Runs(NamedTuple):
+    """Finished runs of LeNet, made from a folder that has its file."""
+
+    folder: pathlib.Path
+    whole: str
+    parts: str
+
+
+def run(*words: str) -> int:
+    return cli.main([*words, "--quiet"])
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> Runs:
+    folder = tmp_path_factory.mktemp("lenet")
+    file = shutil.copy(str(LENET), str(folder / "lenet.py"))
+    found = Runs(folder, str(folder / "whole"), str(folder / "parts"))
+    words = [f"--data_path={data_dir}", f"--config.model.network={file}", *QUICK]
+    assert run("train", *words, f"--model_dir={found.whole}", "--train_steps=6") == 0
+    for steps in (3, 6):
+        words = [*words, f"--model_dir={found.parts}"] if steps == 3 else []
+        more = [f"--model_dir={found.parts}", f"--train_steps={steps}"]
+        assert run("train", *words, *more) == 0
+    return found
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(runs: Runs) -> None:
+    whole, parts = variables(runs.whole), variables(runs.parts)
+    assert {name.split("/")[1] for name in whole if "/" in name} == set(LAYERS)
+    assert whole["lenet/fc4/kernel"].shape == (120, 20)
+    assert set(whole) == set(parts) and whole["global_step"] == 6
+    for name, value in whole.items():
+        assert parts[name].tobytes() == value.tobytes(), name
+    assert len(metrics(runs.parts, "start")) == 2
+
+
+def test_a_run_records_its_network(runs: Runs) -> None:
+    record = json.loads(pathlib.Path(runs.whole, "config.json").read_text())
+    assert record["config"]["model"]["network"] == str(runs.folder / "lenet.py")
+    assert record["network"] == {
+        "name": "lenet",
+        "title": "LeNet-5",
+        "sha256": find_network(str(LENET)).sha256,
+    }
+
+
+def test_the_report_is_about_the_network(runs: Runs) -> None:
+    page = pathlib.Path(runs.whole, "report.html").read_text(encoding="utf-8")
+    assert "LeNet-5" in page and "AlexNet" not in page
+    assert "model.hidden_units" in page and "units of fc4" in page
+    assert os.path.exists(os.path.join(runs.whole, "conv1_kernels.png"))
+
+
+def test_evaluate(runs: Runs) -> None:
+    before = evaluation(runs.whole, 6)
+    os.remove(os.path.join(runs.whole, "eval", "6.json"))
+    assert run("evaluate", f"--model_dir={runs.whole}") == 0
+    assert evaluation(runs.whole, 6) == before
+
+
+def test_predict_and_export(runs: Runs, picture_folder: str) -> None:
+    output = runs.folder / "exported"
+    assert run("export", f"--model_dir={runs.whole}", f"--output={output}") == 0
+    assert '"images:1,28,28,3"' in (output / "to_om.sh").read_text()
+    answers = []
+    for model_dir in (runs.whole, output):
+        file = runs.folder / "answers.csv"
+        words = [picture_folder, f"--model_dir={model_dir}", f"--output={file}"]
+        assert run("predict", *words) == 0
+        answers.append(file.read_text().splitlines())
+    trained, exported = answers
+    assert len(trained) == 61
+    classes = [[row.split(",")[1] for row in rows] for rows in answers]
+    assert classes[0] == classes[1]
+
+
+def test_an_exported_model_needs_no_file_of_the_network(
+    runs: Runs, picture_folder: str
+) -> None:
+    output = runs.folder / "alone"
+    assert run("export", f"--model_dir={runs.whole}", f"--output={output}") == 0
+    record = (output / "saved_model" / "assets.extra" / "config.json").read_text()
+    assert str(runs.folder) not in record
+
+
+def test_warm_start_with_a_new_head(runs: Runs, tmp_path: pathlib.Path) -> None:
+    data = pictures.make_dataset(tmp_path, ("bee", "cow"), 12).directory
+    words = [
+        *("train", f"--data_path={data}", f"--model_dir={tmp_path / 'run'}"),
+        *(f"--config.model.network={runs.folder / 'lenet.py'}", "--train_steps=2"),
+        *(f"--warm_start_from={runs.whole}", "--config.warm_start.frozen_until=conv2"),
+    ]
+    assert run(*words, *QUICK) == 0
+    record = json.loads((tmp_path / "run" / "warm_start.json").read_text())
+    assert record["restored"] == list(LAYERS[:-1])
+    assert record["new"] == {"head": "has 2 classes, 3 in the source"}
+    before, after = variables(runs.whole), variables(tmp_path / "run")
+    assert after["lenet/head/bias"].shape == (2,)
+    assert not np.array_equal(after["lenet/fc3/kernel"], before["lenet/fc3/kernel"])
+    for part in ("kernel", "bias"):
+        # The mean of other pictures is folded into the first layer.
+        name = f"lenet/conv2/{part}"
+        assert after[name].tobytes() == before[name].tobytes()
+        assert f"{name}/Momentum" not in after
+        assert f"lenet/fc3/{part}/Momentum" in after
+
+
+def test_two_ranks(runs: Runs, data_dir: str, tmp_path: pathlib.Path) -> None:
+    pytest.importorskip("horovod", reason="Horovod is not installed")
+    words = ["train", f"--data_path={data_dir}", "--train_steps=2", *QUICK]
+    words.append(f"--config.model.network={runs.folder / 'lenet.py'}")
+    (tmp_path / "weights").mkdir()
+    assert run_ranks(2, words, tmp_path / "run", tmp_path / "weights") == 0
+    first, other = (read_weights(tmp_path / "weights", rank) for rank in (0, 1))
+    assert set(first) == set(other) and first["global_step"] == 2
+    for name, value in first.items():
+        assert other[name].tobytes() == value.tobytes(), name
+
+
+# Runs whose network is another one now.
+
+
+def test_another_network_is_not_the_run(
+    runs: Runs, capsys: pytest.CaptureFixture
+) -> None:
+    folder = f"--model_dir={runs.whole}"
+    for words, message in (
+        (["--config.model.network=alexnet"], "the network is alexnet, in the stored"),
+        (["--config.model.hidden_units=21"], "model.hidden_units is 21, in the stored"),
+    ):
+        words = ["train", folder, "--config.data.image_size=63", *words]
+        assert cli.main(words) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_network_that_has_moved_is_given_again(
+    runs: Runs, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = shutil.copytree(runs.whole, str(tmp_path / "run"))
+    record = pathlib.Path(folder, "config.json")
+    gone = str(tmp_path / "gone.py")
+    old = str(runs.folder / "lenet.py")
+    record.write_text(record.read_text().replace(old, gone))
+    assert cli.main(["evaluate", f"--model_dir={folder}"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"error: {gone}: No such file") and "new path" in shown
+    words = [f"--model_dir={folder}", f"--config.model.network={LENET}"]
+    assert run("evaluate", *words) == 0
+    assert evaluation(folder, 6) == evaluation(runs.whole, 6)
+
+
+CHANGED = {"units of fc4": "of another text", '("fc3", 120)': '("fc3", 124)'}
+
+
+def test_a_network_that_has_changed(
+    runs: Runs, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = shutil.copytree(runs.whole, str(tmp_path / "run"))
+    for number, (text, other) in enumerate(CHANGED.items()):
+        file = tmp_path / f"{number}.py"
+        file.write_text(LENET.read_text().replace(text, other))
+        words = [f"--model_dir={folder}", f"--config.model.network={file}"]
+        code = 0 if number == 0 else 2
+        for verb in ("train", "evaluate"):
+            assert (
+                cli.main([verb, *words, "--train_steps=7"][: 3 if code else 4]) == code
+            )
+            shown = capsys.readouterr().err
+            assert "has changed since" in shown
+            if code:
+                assert "lenet/fc3/kernel" in shown and "Traceback" not in shown
+
+
+def test_a_network_object_needs_little() -> None:
+    network = Network("tiny", lambda *five: None, ("head",))
+    assert (network.title, network.head) == ("tiny", "head")
+    assert network.layers_until("") == () and network.layers_until("head") == ("head",)
+    assert network.check(None, 1) == []  # type: ignore[arg-type]
+    field = Field(1, at_least(1), "")
+    with pytest.raises(ConfigError, match="2 problems"):
+        Network("a b", lambda *five: None, ("head",), settings={"x y": field})
