@@ -326,8 +326,8 @@ def describe_verb(words: Sequence[str], verb: Verb, is_full: bool = False) -> st
     usage = " ".join(filter(None, [PROGRAM, name, verb.usage, "[flags]"]))
     lines = [f"usage: {usage}", "", verb.summary, "", "examples:"]
     for example in verb.examples:
-        words = textwrap.wrap(f"{PROGRAM} {example}", 74, break_on_hyphens=False)
-        lines.append("  " + " \\\n      ".join(words))
+        parts = textwrap.wrap(f"{PROGRAM} {example}", 74, break_on_hyphens=False)
+        lines.append("  " + " \\\n      ".join(parts))
     for title, group in FLAG_GROUPS.items():
         rows = {n: flag for n, flag in group.items() if n in verb.flag_names}
         lines += ["", f"{title}:"] if rows else []

@@ -162,9 +162,15 @@ def load_resolved(path: str, network: str = "") -> Config:
         raise ConfigError(f"not JSON: {error}", path) from error
     if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
         raise ConfigError('no {"config": {...}} in it', path)
-    if network and isinstance(record["config"].get("model"), dict):
-        record["config"]["model"]["network"] = network
-    return config_from(record["config"])
+    config = record["config"]
+    if network:
+        described = record.get("network")
+        name = described.get("name") if isinstance(described, dict) else DEFAULT
+        model = config.get("model")
+        # Another network does not have the settings of the recorded one.
+        is_same = isinstance(model, dict) and find_network(network).name == name
+        config["model"] = {**(model if is_same else {}), "network": network}
+    return config_from(config)
 
 
 def apply_overrides(config: Config, overrides: Iterable[Tuple[str, str]]) -> None:

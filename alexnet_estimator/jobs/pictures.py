@@ -26,7 +26,7 @@ def draw_kernels(
         zoom: Pixels for each weight.
 
     Returns:
-        A name, e.g. ``conv1_kernels``, and the bytes of a PNG, in which every kernel is
+        A name, ``LAYER_kernels``, and the bytes of a PNG, in which every kernel is
         stretched to the full range of colours.  Empty where the layer has no kernel of
         the shape [height, width, 3, outputs].
     """

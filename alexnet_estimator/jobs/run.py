@@ -189,7 +189,7 @@ def record_run(run: Run) -> List[str]:
         "conversion": run.dataset.conversion,
         "num_ranks": run.runtime.num_ranks,
         "device": run.runtime.device,
-        "network": describe_network(run.config),
+        "network": find_network(run.config.model.network).describe(),
         "versions": versions(),
     }
     stored = fitting_record(run, is_training=True)
@@ -261,12 +261,6 @@ def _with_defaults(stored: Dict[str, Any], config: Config) -> Dict[str, Any]:
     """Return a stored configuration with the fields that its version did not have."""
     defaults = _as_stored(default_config(config.model.network))
     return {name: {**defaults[name], **stored.get(name, {})} for name in defaults}
-
-
-def describe_network(config: Config) -> Dict[str, str]:
-    """Return what a record says of the network, for readers without its file."""
-    network = find_network(config.model.network)
-    return {"name": network.name, "title": network.title, "sha256": network.sha256}
 
 
 def _find_misfits(

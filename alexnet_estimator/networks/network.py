@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import re
-from typing import Any, Callable, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from ml_collections import ConfigDict
 
@@ -82,6 +82,19 @@ class Network:
     def head(self) -> str:
         """The last layer, which has an output for each class."""
         return self.layer_names[-1]
+
+    def describe(self) -> Dict[str, Any]:
+        """Return what a run records of its network, for readers without its file."""
+        settings = {
+            name: {"default": field.default, "doc": field.doc}
+            for name, field in self.settings.items()
+        }
+        return {
+            "name": self.name,
+            "title": self.title,
+            "sha256": self.sha256,
+            "settings": settings,
+        }
 
     def layers_until(self, layer: str) -> Tuple[str, ...]:
         """Return the layers up to and including one; none for an empty name."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from alexnet_estimator.config import RECORD_FILE
 from alexnet_estimator.errors import ConfigError
+from alexnet_estimator.networks import DEFAULT, find_network
 from alexnet_estimator.report.scores import Answers, count_matrix, wilson_interval
 from alexnet_estimator.report.text import plain
 
@@ -116,6 +117,12 @@ class History:
     notes: List[str] = dataclasses.field(default_factory=list)
 
     @property
+    def network(self) -> str:
+        """Return the title of the network, which runs of old versions do not record."""
+        title = self.section("network").get("title")
+        return plain(title) if title else find_network(DEFAULT).title
+
+    @property
     def data_digest(self) -> str:
         """Return SHA-256 of the data; a dash where it is unknown."""
         return plain(self.record.get("data_digest"))
@@ -202,8 +209,9 @@ def _read_run(name: str, model_dir: str) -> History:
     logged = _read_metrics(folder / "metrics.jsonl", run)
     _read_evaluations(folder / "eval", run, logged)
     _read_samples(folder / "samples.json", run)
-    kernels = _read_bytes(folder / "conv1_kernels.png", run.notes)
-    run.kernels = kernels if kernels.startswith(_PNG_START) else b""
+    for file in sorted(folder.glob("*_kernels.png"))[:1]:  # Named after their layer.
+        kernels = _read_bytes(file, run.notes)
+        run.kernels = kernels if kernels.startswith(_PNG_START) else b""
     return run
 
 

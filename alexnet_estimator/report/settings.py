@@ -3,9 +3,10 @@
 import json
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
+from alexnet_estimator.networks import DEFAULT, find_network
 from alexnet_estimator.report.history import History, section
 from alexnet_estimator.report.text import UNKNOWN, plain
-from alexnet_estimator.schema import SCHEMA
+from alexnet_estimator.schema import SCHEMA, Field, anything
 
 
 class Setting(NamedTuple):
@@ -19,7 +20,7 @@ class Setting(NamedTuple):
 
 def list_settings(run: History) -> Tuple[List[Setting], List[Setting]]:
     """Return the fields that differ from the defaults, and the others."""
-    fields = _flatten(SCHEMA)
+    fields = {**_flatten(SCHEMA), **_network_fields(run)}
     changed: List[Setting] = []
     same: List[Setting] = []
     for name, value in _flatten(run.section("config")).items():
@@ -58,6 +59,20 @@ def list_differences(runs: Sequence[History]) -> List[Tuple[str, List[str]]]:
         for name in names
         if len({each.get(name) for each in facts}) > 1
     ]
+
+
+def _network_fields(run: History) -> Dict[str, Field]:
+    """Return the settings of the network, of which only the package's own is loaded."""
+    described = section(run.section("network").get("settings"))
+    if not described:
+        return _flatten({"model": find_network(DEFAULT).settings})
+    return {
+        f"model.{name}": Field(
+            entry.get("default"), anything(), plain(entry.get("doc"))
+        )
+        for name, entry in described.items()
+        if isinstance(entry, dict)
+    }
 
 
 def _flatten(groups: Any) -> Dict[str, Any]:

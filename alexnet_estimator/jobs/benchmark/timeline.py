@@ -24,7 +24,7 @@ def to_chrome_trace(step_stats: Any) -> str:
             is_free = (row for row, end in enumerate(row_ends) if end <= start)
             row = next(is_free, len(row_ends))
             row_ends[row : row + 1] = [start + duration]
-            # Conv2D in the label "conv1/Conv2D = Conv2D(images, ...)".
+            # Conv2D in the label "LAYER/Conv2D = Conv2D(images, ...)".
             operator = re.search(r" = (\w+)\(", node.timeline_label)
             events.append(
                 {
