@@ -242,25 +242,17 @@ def restoring_scaffold(checkpoint: Optional[str]) -> Optional[tf.train.Scaffold]
         None where nothing is missing.
 
     Raises:
-        ConfigError: other variables than those of loss scaling are missing.
+        ConfigError: The checkpoint does not fit the graph otherwise, see ``check_fit``.
     """
     if checkpoint is None:
         return None
+    scaling = [v for v in tf.global_variables() if v.op.name.startswith("loss_scale/")]
+    check_fit(checkpoint, [v for v in tf.global_variables() if v not in scaling])
     stored = tf.train.load_checkpoint(checkpoint).get_variable_to_dtype_map()
     # An NPU counts in int32 where CPUs and GPUs count in int64.
-    missing = [
-        variable
-        for variable in tf.global_variables()
-        if stored.get(variable.op.name) != variable.dtype.base_dtype
-    ]
+    missing = [v for v in scaling if stored.get(v.op.name) != v.dtype.base_dtype]
     if not missing:
         return None
-    strange = [v.op.name for v in missing if not v.op.name.startswith("loss_scale/")]
-    if strange:
-        raise ConfigError(
-            f"{checkpoint} has no {', '.join(strange[:5])}: it was made with another "
-            "configuration; use that, or another --model_dir"
-        )
     found = [v for v in tf.global_variables() if v not in missing]
     initialize = [tf.train.Scaffold.default_local_init_op()]
     return tf.train.Scaffold(
@@ -268,6 +260,33 @@ def restoring_scaffold(checkpoint: Optional[str]) -> Optional[tf.train.Scaffold]
         ready_for_local_init_op=tf.report_uninitialized_variables(found),
         local_init_op=tf.group(*initialize, *(v.initializer for v in missing)),
     )
+
+
+def check_fit(checkpoint: str, variables: Iterable[tf.Variable]) -> None:
+    """Check that a checkpoint has all variables of a graph in their shapes.
+
+    Args:
+        checkpoint: Path prefix of the checkpoint.
+        variables: Variables of the graph.
+
+    Raises:
+        ConfigError: It has not, because the network or its settings are other ones.
+    """
+    reader = tf.train.load_checkpoint(checkpoint)
+    shapes = reader.get_variable_to_shape_map()
+    problems = []
+    for variable in variables:
+        name, shape = variable.op.name, variable.shape.as_list()
+        if name not in shapes:
+            problems.append(f"has no {name}")
+        elif shapes[name] != shape:
+            problems.append(f"has {name} of the shape {shapes[name]}, not {shape}")
+    if problems:
+        raise ConfigError(
+            f"{', '.join(problems[:5])}: it was made with another configuration, or "
+            "the network has changed since; use those, or another --model_dir",
+            checkpoint,
+        )
 
 
 def _quarantine(

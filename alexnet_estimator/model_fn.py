@@ -43,14 +43,18 @@ def build_model_fn(
     num_classes: int,
     runtime: Runtime,
     training: Optional[Training] = None,
+    checkpoint: Optional[str] = None,
 ) -> ModelFn:
     """Return the Estimator's ``model_fn(features, labels, mode)``.
 
     Args:
-        config: resolved: ``data.mean_rgb`` and ``precision.mode`` are concrete.
-        num_classes: of the data.
-        runtime: averages gradients and sums metrics over ranks.
-        training: needed for mode TRAIN only.
+        config: Resolved configuration: ``data.mean_rgb`` and ``precision.mode`` are
+            concrete.
+        num_classes: Number of classes of the data.
+        runtime: Runtime that averages gradients and sums metrics over ranks.
+        training: What only mode TRAIN needs.
+        checkpoint: Path prefix of the checkpoint that modes EVAL and PREDICT will
+            restore, where this rank has it; a graph that it does not fit is refused.
     """
 
     def model_fn(
@@ -67,6 +71,8 @@ def build_model_fn(
         )
         if features["image"].shape.ndims == 5:
             logits = _average_views(logits, int(features["image"].shape[1]))
+        if checkpoint is not None and not is_training:
+            checkpoints.check_fit(checkpoint, tf.global_variables())
         if mode == tf.estimator.ModeKeys.PREDICT:
             return _prediction_spec(logits, config)
         if mode == tf.estimator.ModeKeys.EVAL:

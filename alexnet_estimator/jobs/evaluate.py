@@ -76,7 +76,9 @@ def evaluate_sums(
     if split.num_images == 0:
         raise DataError("the split validation has no images", run.dataset.directory)
     data, reader = run.config.data, evaluation_reader(run)
-    model_fn = build_model_fn(run.config, run.dataset.num_classes, run.runtime)
+    model_fn = build_model_fn(
+        run.config, run.dataset.num_classes, run.runtime, checkpoint=checkpoint
+    )
     estimator = run.runtime.make_estimator(model_fn, run.model_dir, run.config)
 
     def input_fn() -> tf.data.Dataset:

@@ -113,7 +113,7 @@ def trained(
     runtime: Runtime, config: Config, num_classes: int, checkpoint: str
 ) -> PredictBatches:
     """Return what predicts with a checkpoint through the runtime's Estimator."""
-    model_fn = build_model_fn(config, num_classes, runtime)
+    model_fn = build_model_fn(config, num_classes, runtime, checkpoint=checkpoint)
     model_dir = os.path.dirname(os.path.abspath(checkpoint))
     estimator = runtime.make_estimator(model_fn, model_dir, config)
 
