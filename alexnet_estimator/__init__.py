@@ -36,7 +36,8 @@ from typing import Any, List
 __version__ = "1.0.0"
 
 _ROOMS = {
-    "config": ("config_from", "default_config", "load_config_file"),
+    "config": ("config_from", "default_config"),
+    "config_file": ("load_config_file",),
     "console": ("be_quiet",),
     "inputs": ("Reader", "eval_batches", "normalise", "train_batches"),
     "engine.graph_mode": ("tf",),
@@ -47,7 +48,7 @@ _ROOMS = {
     "jobs.export.job": ("export",),
     "jobs.predict.job": ("classify", "predict"),
     "jobs.predict.sources": ("find_sources",),
-    "jobs.run": ("open_run",),
+    "jobs.session": ("open_run",),
     "jobs.train": ("train",),
     "networks": ("Network", "find_network"),
     "networks.alexnet_graph": ("alexnet",),

@@ -3,7 +3,8 @@
 ``default_config()`` returns a locked ``ml_collections.ConfigDict``; the files in
 ``configs/`` change a few fields of it, ``apply_overrides`` applies the command line's
 ``--config.section.field=value``, and ``validate`` refuses what cannot work, all
-problems in one message, before anything expensive starts.
+problems in one message, before anything expensive starts.  ``resolve`` returns what a
+job goes by: a frozen copy.
 
 The section ``model`` consists of ``network`` and of the settings of that network.
 Choosing another network replaces the section by the defaults of that one.
@@ -14,12 +15,11 @@ No TensorFlow is imported here.
 import ast
 import dataclasses
 import difflib
-import importlib.util
 import json
-import pathlib
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from ml_collections import ConfigDict as Config
+from ml_collections import FrozenConfigDict
 
 from alexnet_estimator import engine
 from alexnet_estimator.errors import ConfigError
@@ -33,9 +33,6 @@ from alexnet_estimator.schema import (
     Field,
     one_of,
 )
-
-# What a run records: its configuration, among other things; see load_resolved.
-RECORD_FILE = "config.json"
 
 
 def fields_of(network: Network) -> Dict[str, Dict[str, Field]]:
@@ -97,82 +94,6 @@ def _is_setting(pair: Tuple[str, Any]) -> bool:
     return pair[0] != "model.network"
 
 
-def load_config_file(path: str, network: str = "") -> Config:
-    """Run a configuration file and return what its ``get_config()`` returns.
-
-    A configuration file is Python code and runs with your rights: read files from
-    elsewhere before you use them.  A ``.json`` file (a run's ``config.json``) is only
-    read.  The ready-made ones, ``configs/X.py``, are found from any folder.
-
-    Args:
-        path: Path of the file.
-        network: Network in place of the one that a run has recorded, whose file may
-            have moved; empty: the recorded one.
-
-    Raises:
-        ConfigError: no such file, no ``get_config``, or not made by this schema.
-    """
-    file, ready_made = pathlib.Path(path), ready_made_folder()
-    if not file.exists() and file.parent == pathlib.Path("configs"):
-        file = ready_made / file.name
-    if not file.is_file():
-        names = [f"configs/{found.name}" for found in sorted(ready_made.glob("*.py"))]
-        raise ConfigError(f"{path} is not a file; there are {', '.join(names)}")
-    if file.suffix == ".json":
-        return load_resolved(path, network)
-    spec = importlib.util.spec_from_file_location(f"_config_{file.stem}", str(file))
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{path} is neither a .py nor a .json file")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        config = module.get_config()
-    except ConfigError:
-        raise
-    except Exception as error:  # The file is the user's code: any error may come.
-        raise ConfigError(f"{type(error).__name__}: {error}", path) from error
-    if not isinstance(config, Config) or set(config) != set(SCHEMA):
-        raise ConfigError(
-            "get_config() must return alexnet_estimator.config.default_config() "
-            "with fields changed",
-            path,
-        )
-    return config
-
-
-def ready_made_folder() -> pathlib.Path:
-    """Return ``configs/``: in an installed package, or in a clone beside it."""
-    package = pathlib.Path(__file__).resolve().parent
-    inside = package / "configs"
-    return inside if inside.is_dir() else package.parent / "configs"
-
-
-def load_resolved(path: str, network: str = "") -> Config:
-    """Read the ``config.json`` that a run recorded; see ``load_config_file``.
-
-    Raises:
-        ConfigError: not JSON, too large, or fields that this version does not know.
-    """
-    file = pathlib.Path(path)
-    if file.stat().st_size > 1 << 20:
-        raise ConfigError("larger than 1 MiB: not a configuration", path)
-    try:
-        record = _tuples_for_lists(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, RecursionError) as error:  # Recursion: "[[[[[..."
-        raise ConfigError(f"not JSON: {error}", path) from error
-    if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
-        raise ConfigError('no {"config": {...}} in it', path)
-    config = record["config"]
-    if network:
-        described = record.get("network")
-        name = described.get("name") if isinstance(described, dict) else DEFAULT
-        model = config.get("model")
-        # Another network does not have the settings of the recorded one.
-        is_same = isinstance(model, dict) and find_network(network).name == name
-        config["model"] = {**(model if is_same else {}), "network": network}
-    return config_from(config)
-
-
 def apply_overrides(config: Config, overrides: Iterable[Tuple[str, str]]) -> None:
     """Change fields as the command line says.
 
@@ -193,14 +114,13 @@ def apply_overrides(config: Config, overrides: Iterable[Tuple[str, str]]) -> Non
 def validate(config: Config, verb: str = "") -> None:
     """Refuse values and combinations that cannot work, before any graph is built.
 
-    Also replaces the aliases of ``precision.mode`` by the vendor's names.
-
     Args:
-        config: changed in place.
-        verb: what it is for: ``train`` and ``benchmark`` need more than others do.
+        config: Configuration.
+        verb: Name of the subcommand: ``train`` and ``benchmark`` need more than others
+            do.
 
     Raises:
-        ConfigError: all problems, each with the value seen and the rule.
+        ConfigError: All problems, each with the value seen and the rule.
     """
     network = find_network(config.model.network)
     fields = fields_of(network)
@@ -219,15 +139,35 @@ def validate(config: Config, verb: str = "") -> None:
         problems.extend(network.check(config.model, config.data.image_size))
     problems.extend(_bad_combinations(config))
     if verb == "train":
-        problems.extend(_lacking_source(config))
+        problems.extend(find_lacking_source(config))
     if verb in ("train", "benchmark"):
         device = config.runtime.device
         adapter = ACCELERATORS[device].adapter if device in ACCELERATORS else ""
         problems.extend(engine.lacking(device, adapter, config.optim.optimizer))
     if problems:
         raise ConfigError(problems, "configuration")
-    mode = config.precision.mode
-    config.precision.mode = PRECISION_ALIASES.get(mode, mode)
+
+
+def resolve(
+    config: Config, precision_mode: str = "", mean_rgb: Sequence[float] = ()
+) -> Config:
+    """Return a copy that nobody can change, with nothing left to measure or choose.
+
+    Args:
+        config: Valid configuration, which stays as it is.
+        precision_mode: Precision that the accelerator makes of ``precision.mode``;
+            empty: what is there.
+        mean_rgb: Mean colour of the data, 0 to 255, for a configuration without one.
+
+    Returns:
+        A frozen configuration.
+    """
+    resolved = Config(config.to_dict())
+    mode = precision_mode or config.precision.mode
+    resolved.precision.mode = PRECISION_ALIASES.get(mode, mode)
+    if not config.data.mean_rgb:
+        resolved.data.mean_rgb = tuple(round(mean, 3) for mean in mean_rgb)
+    return FrozenConfigDict(resolved)
 
 
 def to_json(config: Config) -> str:
@@ -261,6 +201,18 @@ def describe_fields(
         for section in sections
         for name, field in fields[section].items()
     )
+
+
+def find_lacking_source(config: Config) -> List[str]:
+    """Return what is wanted of layers that are taken over from nowhere."""
+    if config.warm_start.path:
+        return []
+    return [
+        f"warm_start.{name} is {value!r} but warm_start.path is '': give "
+        "--warm_start_from"
+        for name, value in config.warm_start.items()
+        if value != SCHEMA["warm_start"][name].default
+    ]
 
 
 def _bad_combinations(config: Config) -> List[str]:
@@ -297,18 +249,6 @@ def _bad_combinations(config: Config) -> List[str]:
     return problems
 
 
-def _lacking_source(config: Config) -> List[str]:
-    """Return what is wanted of layers that are taken over from nowhere."""
-    if config.warm_start.path:
-        return []
-    return [
-        f"warm_start.{name} is {value!r} but warm_start.path is '': give "
-        "--warm_start_from"
-        for name, value in config.warm_start.items()
-        if value != SCHEMA["warm_start"][name].default
-    ]
-
-
 def _assign_text(config: Config, name: str, text: str) -> List[str]:
     """Parse ``text`` by the type of the field and assign it; return problems."""
     field = _find_field(config, name)
@@ -327,6 +267,8 @@ def _assign(config: Config, name: str, value: Any) -> List[str]:
     if field is None:
         return [_unknown_field(config, name)]
     expected = type(field.default)
+    if expected is tuple and isinstance(value, list):  # JSON has lists only.
+        value = tuple(value)
     if expected is float and type(value) is int and abs(value) < MAX_NUMBER:
         value = float(value)
     if type(value) is not expected:
@@ -373,10 +315,3 @@ def _parse(text: str, kind: type) -> Any:
         value = ast.literal_eval(text)
         return tuple(value) if isinstance(value, (list, tuple)) else (value,)
     return kind(text)
-
-
-def _tuples_for_lists(value: Any) -> Any:
-    """JSON has lists only; the schema's sequences are tuples."""
-    if isinstance(value, dict):
-        return {key: _tuples_for_lists(item) for key, item in value.items()}
-    return tuple(value) if isinstance(value, list) else value

@@ -30,7 +30,8 @@ def replacing(path: str) -> Iterator[BinaryIO]:
     """
     if os.path.exists(path) and not os.path.isfile(path):
         # Renaming would replace /dev/null by a file, where the user may do that.
-        raise OSError(errno.EINVAL, "exists and is not a regular file", path)
+        kind = "a folder" if os.path.isdir(path) else "not a regular file"
+        raise OSError(errno.EINVAL, f"it is {kind}", path)
     with _temporary(path, _create_file) as partial:
         with open(partial, "wb") as file:
             yield file

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from alexnet_estimator import __main__ as cli
-from alexnet_estimator import config, engine, inputs, runtime
+from alexnet_estimator import config, engine, inputs, run_record, runtime
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.jobs import evaluate
@@ -57,7 +57,7 @@ def train(data_dir: str, model_dir: pathlib.Path, num_steps: int) -> None:
 def begin(folder: pathlib.Path, data_dir: str) -> None:
     """Train and export with this engine; write down its pictures and masks."""
     train(data_dir, folder / "run", NUM_STEPS)
-    settings = config.load_resolved(str(folder / "run/config.json"))
+    settings = run_record.read(str(folder / "run/config.json")).config
     export.export(settings, str(folder / "run"), str(folder / "export"))
     np.savez(str(folder / "streams"), **draw_streams(data_dir, folder))
 

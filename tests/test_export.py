@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from alexnet_estimator import inputs
-from alexnet_estimator.config import Config, load_resolved
+from alexnet_estimator import inputs, run_record
+from alexnet_estimator.config import Config
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.jobs.export import graphs, job
 from alexnet_estimator.jobs.export.trial import MAX_DIFFERENCE, Trial, compare
@@ -87,7 +87,7 @@ def tampered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _config(model_dir: str) -> Config:
-    return load_resolved(os.path.join(model_dir, "config.json"))
+    return run_record.read(run_record.path_of(model_dir)).config
 
 
 def _photos(data_dir: str) -> str:

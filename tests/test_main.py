@@ -256,7 +256,7 @@ def test_a_run_of_an_earlier_version_goes_on(
     assert run("evaluate", f"--model_dir={copy}").code == 0
     other = "--config.model.conv_channels=(96,256,384,256,256)"
     output = run("evaluate", f"--model_dir={copy}", other)
-    assert output.code == 2 and "conv_channels is [96, 256, 384, 256" in output.err
+    assert output.code == 2 and "conv_channels is (96, 256, 384, 256" in output.err
 
 
 def test_a_damaged_record_is_named(

@@ -12,7 +12,7 @@ from PIL import Image
 
 from alexnet_estimator import inputs
 from alexnet_estimator.jobs import outcome, pictures
-from alexnet_estimator.jobs.run import Run
+from alexnet_estimator.jobs.session import Run
 from alexnet_estimator.jobs.train import train
 from tests import tiny
 from tests.conftest import CLASS_NAMES

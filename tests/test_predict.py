@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from alexnet_estimator import checkpoints, inputs
-from alexnet_estimator.config import Config, load_resolved
+from alexnet_estimator import checkpoints, inputs, run_record
+from alexnet_estimator.config import Config
 from alexnet_estimator.errors import EXIT_DATA, ConfigError, DataError
 from alexnet_estimator.jobs.evaluate import Evaluation, evaluate
 from alexnet_estimator.jobs.predict import job
@@ -24,7 +24,7 @@ from alexnet_estimator.jobs.predict.classifier import (
     open_classifier,
 )
 from alexnet_estimator.jobs.predict.sources import Reject, find_sources
-from alexnet_estimator.jobs.run import open_run
+from alexnet_estimator.jobs.session import open_run
 from alexnet_estimator.model_fn import _average_views
 from alexnet_estimator.records import manifest, tfrecord
 from tests import pictures, tiny, training
@@ -112,7 +112,7 @@ def _confusion(rows: List[Dict[str, str]]) -> List[List[int]]:
 
 
 def _config(model_dir: str, **data: Any) -> Config:
-    config = load_resolved(os.path.join(model_dir, "config.json"))
+    config = run_record.read(run_record.path_of(model_dir)).config
     config.data.update(data)
     return config
 
@@ -392,5 +392,5 @@ def test_a_folder_without_a_model(run: Trained, tmp_path: Any) -> None:
     record = json.loads((tmp_path / "config.json").read_text())
     del record["class_names"]
     (tmp_path / "config.json").write_text(json.dumps(record))
-    with pytest.raises(DataError, match="class_names"):
+    with pytest.raises(ConfigError, match="class_names"):
         open_classifier(str(tmp_path))

@@ -31,9 +31,9 @@ def get_config():
     return a_module_of_mine.config
 """
 MODULE = """
-from alexnet_estimator import config as config_lib
+from alexnet_estimator import config_file
 
-config = config_lib.load_config_file({tiny!r})
+config = config_file.load_config_file({tiny!r})
 config.optim.learning_rate_scaling = "linear"
 config.train.eval_every_epochs = 0.0
 config.train.log_every_steps = 1
@@ -351,7 +351,7 @@ def test_an_error_of_rank_0_alone_ends_the_job(
     assert time.monotonic() - started < 20
     assert process.returncode == 5
     assert "rank 0 failed with exit code" in errors
-    assert "not a regular file" in output
+    assert "it is a folder" in output
     assert not any(os.path.exists(f"/proc/{pid}") for pid in ranks.values())
 
 

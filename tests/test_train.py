@@ -16,8 +16,7 @@ import tensorflow.compat.v1 as tf
 from PIL import Image
 
 from alexnet_estimator import __main__ as cli
-from alexnet_estimator import checkpoints
-from alexnet_estimator.config import load_resolved
+from alexnet_estimator import checkpoints, run_record
 from alexnet_estimator.hooks.guard import FiniteGuard
 from alexnet_estimator.optim import schedules
 from tests import pictures
@@ -103,7 +102,7 @@ def test_a_run_leaves_what_is_promised_and_nothing_else(story: Story) -> None:
 
 def test_the_configuration_is_recorded_as_resolved(story: Story) -> None:
     path = os.path.join(story.model_dir, "config.json")
-    config = load_resolved(path)
+    config = run_record.read(path).config
     assert config.train.steps == 60
     assert config.precision.mode == "must_keep_origin_dtype"
     assert len(config.data.mean_rgb) == 3 and min(config.data.mean_rgb) > 50

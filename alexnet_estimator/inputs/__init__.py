@@ -7,6 +7,7 @@ from alexnet_estimator.inputs.batches import (
     picture_batches,
     train_batches,
 )
+from alexnet_estimator.inputs.damage import naming_damage
 from alexnet_estimator.inputs.pictures import decode_for_eval, eval_batch_size
 from alexnet_estimator.inputs.shards import (
     Reader,
@@ -24,6 +25,7 @@ __all__ = [
     "decode_for_eval",
     "eval_batch_size",
     "eval_batches",
+    "naming_damage",
     "normalise",
     "num_eval_steps",
     "part_edges",

@@ -9,7 +9,7 @@ from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.hooks.progress import format_secs
 from alexnet_estimator.inputs import slices_of_rank
 from alexnet_estimator.jobs.evaluate import Evaluation, majority_share
-from alexnet_estimator.jobs.run import Run
+from alexnet_estimator.jobs.session import Run
 from alexnet_estimator.networks import find_network
 from alexnet_estimator.networks.graphs import count_parameters
 from alexnet_estimator.optim.loss_scale import resolve_loss_scale

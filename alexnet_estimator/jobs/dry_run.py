@@ -6,9 +6,9 @@ from alexnet_estimator import checkpoints, rank_table
 from alexnet_estimator.config import Config
 from alexnet_estimator.jobs import cards
 from alexnet_estimator.jobs.first_weights import choose_first_weights
-from alexnet_estimator.jobs.run import open_run
+from alexnet_estimator.jobs.session import check_fit, open_run
 from alexnet_estimator.rank_table import Topology, is_own_address
-from alexnet_estimator.runtime import find_accelerator, settle_device, settle_precision
+from alexnet_estimator.runtime import find_accelerator, settle_device
 from alexnet_estimator.runtime.local import LocalRuntime
 
 
@@ -42,10 +42,9 @@ def dry_run(config: Config, model_dir: str, topology: Optional[Topology]) -> str
     device = config.runtime.device
     if device == "auto" and (has_one_server or any(map(is_own_address, servers))):
         device = settle_device(device)
-    if device != "auto":
-        settle_precision(config, device)
     num_ranks = topology.num_ranks if topology else 1
     run = open_run(config, model_dir, _PlannedRank(config, device, num_ranks))
+    check_fit(run, is_training=True)
     warm = choose_first_weights(run, is_needed=has_one_server)
     newest = checkpoints.latest(run.model_dir)
     step = checkpoints.step_of(newest) if newest else None

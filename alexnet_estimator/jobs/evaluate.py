@@ -12,7 +12,7 @@ from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.files import encode_json, write_bytes
 from alexnet_estimator.hooks.heartbeat import Heartbeat, HeartbeatHook
-from alexnet_estimator.jobs.run import Run, explain_data_errors, fitting_record
+from alexnet_estimator.jobs.session import Run, check_fit, explaining_data_errors
 from alexnet_estimator.model_fn import build_model_fn
 
 Evaluation = Dict[str, Any]
@@ -33,7 +33,7 @@ def evaluate(run: Run, checkpoint: Optional[str] = None) -> Evaluation:
         ConfigError: the model or the classes are not those of the run.
         DataError: there is no checkpoint or no image to evaluate.
     """
-    fitting_record(run, is_training=False)
+    check_fit(run, is_training=False)
     if run.runtime.is_chief:
         checkpoint = find_checkpoint(run.model_dir, checkpoint)
     heartbeat = HeartbeatHook(Heartbeat(run.runtime.heartbeat), "evaluate")
@@ -85,7 +85,7 @@ def evaluate_sums(
         batches = inputs.eval_batches(run.dataset, data, reader)
         return batches.repeat() if num_steps else batches
 
-    with explain_data_errors(run):
+    with explaining_data_errors(run):
         return estimator.evaluate(
             input_fn,
             steps=num_steps or inputs.num_eval_steps(split.num_images, reader),

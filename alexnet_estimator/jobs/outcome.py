@@ -15,7 +15,7 @@ from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.jobs.pictures import draw_kernels
 from alexnet_estimator.jobs.predict.classifier import trained
-from alexnet_estimator.jobs.run import Run
+from alexnet_estimator.jobs.session import Run
 from alexnet_estimator.networks import find_network
 from alexnet_estimator.records import examples, pictures, tfrecord
 

@@ -8,9 +8,10 @@ import numpy as np
 from PIL import Image
 
 from alexnet_estimator import inputs, report
+from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.jobs.evaluate import Evaluation
-from alexnet_estimator.jobs.run import Run
+from alexnet_estimator.jobs.session import Run
 from alexnet_estimator.networks import Network
 from alexnet_estimator.runtime.base import session_config
 
@@ -72,7 +73,7 @@ def draw_input_samples(run: Run, step: int, num_images: int = 32) -> bytes:
     Returns:
         A PNG's bytes.
     """
-    data = run.config.data.copy_and_resolve_references()
+    data = Config(run.config.data.to_dict())
     data.shuffle_images = min(data.shuffle_images, 64)  # Filling more takes time.
     with tf.Graph().as_default(), tf.Session(config=session_config(1)) as session:
         batches = inputs.train_batches(run.dataset, data, run.reader, step)

@@ -3,14 +3,17 @@
 import contextlib
 import functools
 import hashlib
+import os
+import pathlib
 import time
 from typing import Dict, List, Optional, Sequence, Tuple
 
-from alexnet_estimator import checkpoints, inputs, locks, warm_start
-from alexnet_estimator.config import to_json, validate
+import alexnet_estimator
+from alexnet_estimator import checkpoints, disk, inputs, locks, run_record, warm_start
+from alexnet_estimator.config import Config, to_json
 from alexnet_estimator.console import count, say
 from alexnet_estimator.engine.graph_mode import tf
-from alexnet_estimator.errors import StopRequested
+from alexnet_estimator.errors import ConfigError, StopRequested
 from alexnet_estimator.hooks.guard import FiniteGuard
 from alexnet_estimator.hooks.heartbeat import Heartbeat, HeartbeatHook
 from alexnet_estimator.hooks.metrics_log import MetricsLog
@@ -31,13 +34,11 @@ from alexnet_estimator.jobs.first_weights import (
     read_first_weights,
 )
 from alexnet_estimator.jobs.outcome import write_outcome
-from alexnet_estimator.jobs.run import (
+from alexnet_estimator.jobs.session import (
     Run,
-    code_digest,
-    explain_data_errors,
-    explain_full_disk,
-    make_model_dir,
-    record_run,
+    check_fit,
+    explaining_data_errors,
+    make_record,
 )
 from alexnet_estimator.model_fn import Training, build_model_fn
 from alexnet_estimator.networks import find_network
@@ -64,17 +65,22 @@ def train(run: Run) -> Evaluation:
         DivergedError: loss, gradients or weights are not finite any more.
         StopRequested: some rank was asked to stop; the last step is saved.
     """
-    validate(run.config, "train")
+    try:
+        os.makedirs(run.model_dir, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot be made: {error.strerror}", run.model_dir) from error
     with contextlib.ExitStack() as stack:
-        stack.enter_context(explain_full_disk(run.model_dir))
+        stack.enter_context(disk.explaining_errors(run.model_dir))
         request = stack.enter_context(StopRequest().listening())
-        make_model_dir(run)
         changes: List[str] = []
         plan: Optional[WarmStart] = None
         if run.runtime.is_chief:
             stack.enter_context(locks.use_run(run.model_dir))
+            stored = check_fit(run, is_training=True)
             plan = choose_first_weights(run)
-            changes = record_run(run)
+            record = make_record(run)
+            changes = run_record.find_changes(stored, record) if stored else []
+            run_record.write(run_record.path_of(run.model_dir), record)
         agree_on_run(run)
         log = MetricsLog(run.model_dir, run.runtime.is_chief)
         result = _Trainer(run, log, request, plan).train(changes)
@@ -87,7 +93,7 @@ def agree_on_run(run: Run) -> None:
     Raises:
         RankError: they do not.
     """
-    config = run.config.copy_and_resolve_references()
+    config = Config(run.config.to_dict())
     # Servers may keep the same data in different places; a source, only the first has.
     config.data.path = config.warm_start.path = ""
     network = find_network(config.model.network)
@@ -95,13 +101,22 @@ def agree_on_run(run: Run) -> None:
     digests = {
         "the configuration": hashlib.sha256(to_json(config).encode()).hexdigest(),
         "the data": hashlib.sha256(run.dataset.digest.encode()).hexdigest(),
-        "the program's version": code_digest(),
+        "the program's version": _code_digest(),
         **({"the file of the network": network.sha256} if network.sha256 else {}),
     }
     for what, digest in digests.items():
         # Pieces of 48 bits, which a float64 holds exactly.
         parts = [int(digest[start : start + 12], 16) for start in range(0, 60, 12)]
         run.runtime.agree_on(parts, what)
+
+
+def _code_digest() -> str:
+    """Return SHA-256 (hex) over the package's source files."""
+    folder = pathlib.Path(alexnet_estimator.__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        digest.update(str(file.relative_to(folder)).encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 class _Trainer:
@@ -168,7 +183,7 @@ class _Trainer:
         if run.runtime.is_chief:
             self._log.write_text("run", step, card)
             self._log.write_text("configuration", step, to_json(run.config))
-            with explain_data_errors(run):
+            with explaining_data_errors(run):
                 samples = pictures.draw_input_samples(run, step)
             self._log.write_image("input_samples", step, samples)
 
@@ -291,7 +306,7 @@ def run_steps(
     )
     estimator = run.runtime.make_estimator(model_fn, run.model_dir, run.config)
     data, reader = run.config.data, run.reader
-    with explain_data_errors(run):
+    with explaining_data_errors(run):
         estimator.train(
             lambda: inputs.train_batches(run.dataset, data, reader, first_step),
             max_steps=last_step,

@@ -10,11 +10,11 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from alexnet_estimator.config import RECORD_FILE
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.networks import DEFAULT, find_network
 from alexnet_estimator.report.scores import Answers, count_matrix, wilson_interval
 from alexnet_estimator.report.text import plain
+from alexnet_estimator.run_record import FILE_NAME as RECORD_FILE
 
 _MAX_FILE_BYTES = 64 << 20
 _PNG_START = b"\x89PNG\r\n\x1a\n"

@@ -9,7 +9,7 @@ from alexnet_estimator import engine, rank_environment
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.runtime.base import Runtime
-from alexnet_estimator.schema import ACCELERATORS
+from alexnet_estimator.schema import ACCELERATORS, PRECISION_ALIASES
 
 
 class Accelerator(abc.ABC):
@@ -86,34 +86,36 @@ def settle_device(device: str) -> str:
     return device
 
 
-def settle_precision(config: Config, device: str) -> None:
-    """Replace ``precision.mode`` of ``auto`` by the accelerator's own.
+def settle_precision(mode: str, device: str) -> str:
+    """Return the precision mode that an accelerator uses for ``precision.mode``.
 
     Args:
-        config: Configuration, changed in place.
-        device: Name of the accelerator.
+        mode: Value of the configuration: ``auto``, a mode or an alias of one.
+        device: Name of the accelerator; ``auto``: it is on another machine.
 
     Raises:
         ConfigError: The accelerator cannot do the mode.
     """
-    known, mode = find_accelerator(device).precision_modes, config.precision.mode
-    if mode == "auto":
-        config.precision.mode = known[0]
-    elif mode not in known:
+    if device == "auto":
+        return mode
+    known = find_accelerator(device).precision_modes
+    mode = known[0] if mode == "auto" else PRECISION_ALIASES.get(mode, mode)
+    if mode not in known:
         able = [n for n in ACCELERATORS if mode in find_accelerator(n).precision_modes]
         raise ConfigError(
             f"precision.mode is {mode!r}, which a {device} does not have "
             f"(--device={' or '.join(able)} does); use " + " or ".join(known)
         )
+    return mode
 
 
 def make_runtime(
     config: Config, environ: MutableMapping[str, str] = os.environ
 ) -> Runtime:
-    """Return the runtime of this process and settle ``precision.mode`` for it.
+    """Return the runtime of this process.
 
     Args:
-        config: Configuration, whose ``precision.mode`` of ``auto`` is replaced.
+        config: Configuration, which stays as it is.
         environ: Variables by which a launcher tells this process its rank; loses
             ``TF_CONFIG``.
 
@@ -123,7 +125,8 @@ def make_runtime(
     """
     rank_environment.ignore_tf_config(environ)
     device = settle_device(config.runtime.device)
-    settle_precision(config, device)
-    runtime = find_accelerator(device).make_runtime(config, environ)
+    settled = Config(config.to_dict())
+    settled.precision.mode = settle_precision(config.precision.mode, device)
+    runtime = find_accelerator(device).make_runtime(settled, environ)
     runtime.heartbeat = rank_environment.read_heartbeat(environ)
     return runtime

@@ -26,7 +26,7 @@ def evaluate(command: Command) -> int:
     if topology is not None:
         return launch_ranks(command, config, model_dir, topology)
     from alexnet_estimator.jobs.evaluate import evaluate as run_evaluation
-    from alexnet_estimator.jobs.run import open_run
+    from alexnet_estimator.jobs.session import open_run
 
     run = open_run(config, model_dir)
     with watching_alone(command, run.runtime):

@@ -53,7 +53,7 @@ def launch_ranks(
     Raises:
         UserError: Something is wrong before a rank has started.
     """
-    from alexnet_estimator.jobs.run import open_data
+    from alexnet_estimator.jobs.session import open_data
     from alexnet_estimator.runtime import settle_device
 
     server_id = tables.local_server(topology, command.flags.server_id)

@@ -4,7 +4,7 @@ import os
 from typing import Optional
 
 from alexnet_estimator import config as config_lib
-from alexnet_estimator import console
+from alexnet_estimator import config_file, console, run_record
 from alexnet_estimator.command_line import Command
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import ConfigError
@@ -25,7 +25,7 @@ def configure(command: Command, file: Optional[str]) -> Config:
     network = dict(command.fields()).get("model.network", "")
     config = config_lib.default_config()
     if file:
-        config = config_lib.load_config_file(file, network)
+        config = config_file.load_config_file(file, network)
     config_lib.apply_overrides(config, command.fields())
     paths = {name: text for name, text in config_lib.path_fields(config) if text}
     config_lib.apply_overrides(config, expand_paths(paths).items())
@@ -50,7 +50,7 @@ def find_stored_config(model_dir: str) -> str:
     Raises:
         ConfigError: The folder holds no run.
     """
-    file = os.path.join(model_dir, config_lib.RECORD_FILE)
+    file = run_record.path_of(model_dir)
     if not os.path.isfile(file):
         raise ConfigError(
             f"{model_dir} holds no run (no config.json); give the --model_dir of train"

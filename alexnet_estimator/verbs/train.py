@@ -4,8 +4,7 @@ import os
 import pathlib
 from typing import Optional, Tuple
 
-from alexnet_estimator import config as config_lib
-from alexnet_estimator import console
+from alexnet_estimator import config_file, console, run_record
 from alexnet_estimator.command_line import Command, Verb
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import EXIT_DONE
@@ -34,7 +33,7 @@ def train(command: Command) -> int:
         return EXIT_DONE
     if topology is not None:
         return launch_ranks(command, config, model_dir, topology)
-    from alexnet_estimator.jobs.run import open_run
+    from alexnet_estimator.jobs.session import open_run
     from alexnet_estimator.jobs.train import train as run_training
 
     run = open_run(config, model_dir)
@@ -52,13 +51,13 @@ def _configure(command: Command) -> Tuple[Config, str]:
     given = command.flags
     file = given.config
     if not file and given.model_dir:
-        stored = os.path.join(given.model_dir, config_lib.RECORD_FILE)
+        stored = run_record.path_of(given.model_dir)
         file = stored if os.path.exists(stored) else None
     is_synthetic = any(name == "data.synthetic" for name, _ in command.overrides)
     if not file and not given.data_path and not is_synthetic:
         # Eight full networks on the cores of one laptop help nobody.
         name = "quickstart_8p.py" if given.rank_table else "quickstart.py"
-        file = str(config_lib.ready_made_folder() / name)
+        file = str(config_file.ready_made_folder() / name)
     name = pathlib.Path(file).stem if file else "default"
     config = configure(command, file)
     if given.epoch is not None and given.train_steps is not None:

@@ -1,17 +1,16 @@
 """Where weights come from: a run, a checkpoint, a file converted from Caffe."""
 
-import json
 import os
 from typing import Any, Dict, Mapping, NamedTuple, Tuple
 
 import numpy as np
 
-from alexnet_estimator import checkpoints
-from alexnet_estimator.config import RECORD_FILE
+from alexnet_estimator import checkpoints, run_record
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.files import sha256_of
 from alexnet_estimator.networks import Network
+from alexnet_estimator.run_record import FILE_NAME
 from alexnet_estimator.warm_start.caffe_file import read_caffe_file
 
 # What TensorFlow appends to the name of a variable's moving average.
@@ -117,10 +116,10 @@ def _read_caffe(path: str, network: Network) -> Source:
 
 def _read_checkpoint(prefix: str, network: Network) -> Source:
     """Read what the layers of a network are called in a checkpoint."""
-    file = os.path.join(os.path.dirname(os.path.abspath(prefix)), RECORD_FILE)
+    file = run_record.path_of(os.path.dirname(os.path.abspath(prefix)))
     if not os.path.isfile(file):
         raise DataError(
-            f"has no {RECORD_FILE} beside it, which says what its network sees: copy "
+            f"has no {FILE_NAME} beside it, which says what its network sees: copy "
             "that as well",
             prefix,
         )
@@ -153,9 +152,8 @@ def _read_run_record(
     Raises:
         DataError: The record is damaged.
     """
+    record = run_record.read_values(file)
     try:
-        with open(file, encoding="utf-8") as stream:
-            record = json.load(stream)
         data, settings = record["config"]["data"], dict(record["config"]["model"])
         values = data["mean_rgb"], data["pixel_scale"], data["channel_order"]
         if len(values[0]) != 3 or not all(map(np.isfinite, (*values[0], values[1]))):

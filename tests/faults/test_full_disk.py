@@ -16,6 +16,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from alexnet_estimator import checkpoints
+from alexnet_estimator import disk as disk_errors
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.hooks.metrics_log import MetricsLog
 from alexnet_estimator.hooks.progress import ProgressHook
@@ -174,7 +175,7 @@ def test_records_that_do_not_fit_are_lost_and_the_run_goes_on(
     assert disk.temporary_files() == []
 
 
-@pytest.mark.parametrize("moment", ["evaluate_sums", "write_evaluation", "record_run"])
+@pytest.mark.parametrize("moment", ["evaluate_sums", "write_evaluation", "write"])
 def test_other_files_that_do_not_fit_are_named(
     moment: str,
     disk: Disk,
@@ -184,13 +185,14 @@ def test_other_files_that_do_not_fit_are_named(
 ) -> None:
     # On TF 2.15 already Estimator's own record of an evaluation.
     file = r"eval/(6\.json|events\.out\.\S+)"
-    if moment == "record_run":
+    if moment == "write":
         file = "config.json"
     with monkeypatch.context() as patch:
-        before_call(patch, train_job, moment, lambda *arguments: disk.fill())
+        owner = train_job.run_record if moment == "write" else train_job
+        before_call(patch, owner, moment, lambda *arguments: disk.fill())
         with pytest.raises(DataError) as caught:
             train(data_dir, disk.model_dir)
-    pattern = rf"cannot write {disk.model_dir}/{file} \(0 MiB free\): No space"
+    pattern = rf"cannot read or write {disk.model_dir}/{file} \(0 MiB free\): No space"
     assert re.search(pattern, str(caught.value))
     assert disk.temporary_files() == []
     disk.free()
@@ -282,6 +284,6 @@ def test_a_conversion_that_does_not_fit_can_be_continued(
 
 def test_an_error_that_is_not_about_room_is_not_explained_as_one() -> None:
     with pytest.raises(OSError) as caught:
-        with train_job.explain_full_disk("/"):
+        with disk_errors.explaining_errors("/"):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
     assert caught.value.errno == errno.EIO

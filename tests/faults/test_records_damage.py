@@ -16,7 +16,7 @@ import tensorflow.compat.v1 as tf
 from alexnet_estimator import records
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.jobs.evaluate import evaluate
-from alexnet_estimator.jobs.run import explain_data_errors
+from alexnet_estimator.jobs.session import explaining_data_errors
 from alexnet_estimator.jobs.train import train
 from alexnet_estimator.records import clean_copies, examples, manifest, tfrecord
 from alexnet_estimator.records.dataset import Dataset
@@ -167,7 +167,7 @@ def test_a_rank_looks_at_its_own_files_only(
     flip_data(data.shard_paths("train")[2], 3)
     flip_data(data.shard_paths("validation")[0], 5)
     with pytest.raises(DataError) as caught:
-        with explain_data_errors(job):
+        with explaining_data_errors(job):
             raise tf.errors.DataLossError(None, None, "corrupted record at 480")
     found = [problem.split(": wrong")[0] for problem in caught.value.problems[:-1]]
     assert found == [
@@ -180,7 +180,7 @@ def test_other_errors_are_not_blamed_on_the_data(
     data_dir: str, tmp_path: pathlib.Path
 ) -> None:
     with pytest.raises(tf.errors.InvalidArgumentError, match="a bug"):
-        with explain_data_errors(open_job(data_dir, tmp_path)):
+        with explaining_data_errors(open_job(data_dir, tmp_path)):
             raise tf.errors.InvalidArgumentError(None, None, "a bug")
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from alexnet_estimator import inputs, machine
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.hooks.timing import Tick
-from alexnet_estimator.jobs.run import versions
+from alexnet_estimator.jobs.session import versions
 from alexnet_estimator.runtime.base import session_config
 
 # The window is cut into this many parts, which show how steady the speed was.

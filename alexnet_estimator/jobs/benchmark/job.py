@@ -15,8 +15,8 @@ import tempfile
 import time
 from typing import List
 
-from alexnet_estimator import files, inputs, locks
-from alexnet_estimator.config import Config, validate
+from alexnet_estimator import disk, files, inputs, locks
+from alexnet_estimator.config import Config
 from alexnet_estimator.console import STDOUT, note, show
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, StopRequested
@@ -35,12 +35,7 @@ from alexnet_estimator.jobs.benchmark.request import (
 )
 from alexnet_estimator.jobs.benchmark.timeline import to_chrome_trace
 from alexnet_estimator.jobs.evaluate import evaluate_sums, evaluation_reader
-from alexnet_estimator.jobs.run import (
-    Run,
-    explain_data_errors,
-    explain_full_disk,
-    open_run,
-)
+from alexnet_estimator.jobs.session import Run, explaining_data_errors, open_run
 from alexnet_estimator.jobs.train import group_hooks, run_steps, watching_hooks
 from alexnet_estimator.model_fn import Training
 from alexnet_estimator.runtime import find_accelerator, make_runtime, settle_device
@@ -67,14 +62,13 @@ def benchmark(
     Raises:
         UserError: Request, configuration, device or data are wrong.
     """
-    validate(config, "benchmark")
     check_request(request)
     records = []
     with contextlib.ExitStack() as stack:
         scratch = stack.enter_context(
             tempfile.TemporaryDirectory(prefix="alexnet-benchmark-")
         )
-        stack.enter_context(explain_full_disk(scratch))
+        stack.enter_context(disk.explaining_errors(scratch))
         stop = stack.enter_context(StopRequest().listening())
         runs = _open_runs(config, model_dir, scratch, request)
         heartbeat = Heartbeat(runs[0].runtime.heartbeat)
@@ -99,7 +93,7 @@ def _open_runs(
     if request.has_profile:
         _prepare_profile(config, request.profile_dir)
     runtime = make_runtime(config)
-    made_up = config.copy_and_resolve_references()
+    made_up = Config(config.to_dict())
     made_up.data.synthetic, made_up.data.path = True, ""
     runs = []
     if config.data.path:
@@ -183,7 +177,7 @@ class _Measurement:
         """Take batches for training, and do nothing with them."""
         run = self._run
         options = session_config(run.config.runtime.num_threads, run.runtime.device)
-        with tf.Graph().as_default(), explain_data_errors(run):
+        with tf.Graph().as_default(), explaining_data_errors(run):
             batches = inputs.train_batches(run.dataset, run.config.data, run.reader, 0)
             iterator = tf.data.make_initializable_iterator(batches)
             tf.add_to_collection(tf.GraphKeys.TABLE_INITIALIZERS, iterator.initializer)

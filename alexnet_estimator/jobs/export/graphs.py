@@ -10,8 +10,8 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from alexnet_estimator import checkpoints, files, inputs
-from alexnet_estimator.config import RECORD_FILE, Config
+from alexnet_estimator import checkpoints, files, inputs, run_record
+from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.jobs.predict.classifier import (
@@ -20,8 +20,9 @@ from alexnet_estimator.jobs.predict.classifier import (
     PROBABILITIES,
     loaded,
 )
-from alexnet_estimator.jobs.run import versions
+from alexnet_estimator.jobs.session import versions
 from alexnet_estimator.model_fn import build_model_fn
+from alexnet_estimator.run_record import RunRecord
 from alexnet_estimator.runtime.base import session_config
 from alexnet_estimator.runtime.local import LocalRuntime
 
@@ -185,18 +186,17 @@ def _signature(tensors: Dict[str, tf.Tensor], outputs: Dict[str, tf.Tensor]) -> 
 
 def _write_assets(model: Model, folder: str) -> None:
     """Write what a reader of the SavedModel needs to know besides its graph."""
-    config = model.config.to_dict()
-    config["data"]["path"] = ""  # A path of this machine is nobody else's business.
-    record = {
-        "class_names": model.class_names,
-        "config": config,
-        "conversion": model.conversion,
-        "global_step": checkpoints.step_of(model.checkpoint),
-        "versions": versions(),
-    }
+    config = Config(model.config.to_dict())
+    config.data.path = ""  # A path of this machine is nobody else's business.
+    record = RunRecord(
+        config,
+        tuple(model.class_names),
+        conversion=model.conversion,
+        versions=versions(),
+        global_step=checkpoints.step_of(model.checkpoint),
+    )
     os.mkdir(folder)
-    path = os.path.join(folder, RECORD_FILE)
-    files.write_bytes(path, files.encode_json(record, indent=2))
+    run_record.write(run_record.path_of(folder), record)
     write_names(model, folder)
 
 

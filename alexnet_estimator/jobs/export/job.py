@@ -1,11 +1,10 @@
 """The export job: a run's model for serving, compared with its checkpoint first."""
 
 import contextlib
-import copy
 import os
 from typing import Callable, Dict, Iterator, NamedTuple, Optional, Sequence
 
-from alexnet_estimator import checkpoints, files
+from alexnet_estimator import checkpoints, files, run_record
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.jobs.evaluate import find_checkpoint
@@ -21,7 +20,6 @@ from alexnet_estimator.jobs.predict.classifier import (
     PROBABILITIES,
     SAVED_MODEL,
     find_record,
-    read_record,
 )
 from alexnet_estimator.networks import find_network
 
@@ -84,12 +82,18 @@ def export(
     """
     _check(formats, batch_size)
     with _open_folder(output) as folder:
-        class_names, conversion = read_record(find_record(model_dir))
+        record = run_record.read(find_record(model_dir))
         checkpoint = find_checkpoint(model_dir, checkpoint)
-        config = copy.deepcopy(config)
+        config = Config(config.to_dict())
         config.precision.mode = "must_keep_origin_dtype"  # What serves is float32.
         config.data.use_ten_crop = False
-        model = graphs.Model(config, class_names, conversion, checkpoint, batch_size)
+        model = graphs.Model(
+            config,
+            record.class_names,
+            dict(record.conversion),
+            checkpoint,
+            batch_size,
+        )
         trial = prepare_trial(model, model_dir)
         graphs.write_names(model, folder)
         differences = [FORMATS[name](model, folder, trial) for name in formats]

@@ -1,18 +1,19 @@
 """A trained model, ready to classify pictures: from a run's folder, or exported."""
 
 import contextlib
-import json
 import os
 from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from alexnet_estimator.config import RECORD_FILE, Config, load_resolved
+from alexnet_estimator import run_record
+from alexnet_estimator.config import Config, resolve
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.jobs.evaluate import find_checkpoint
 from alexnet_estimator.model_fn import build_model_fn
-from alexnet_estimator.runtime import make_runtime, settle_device
+from alexnet_estimator.run_record import FILE_NAME
+from alexnet_estimator.runtime import make_runtime, settle_device, settle_precision
 from alexnet_estimator.runtime.base import Runtime, session_config
 
 SAVED_MODEL = "saved_model"
@@ -57,17 +58,19 @@ def open_classifier(
         DataError: it is damaged, or there is no valid checkpoint.
     """
     file = find_record(model_dir)
-    config = config or load_resolved(file)
-    class_names, conversion = read_record(file)
+    record = run_record.read(file)
+    config = config or record.config
+    class_names, conversion = record.class_names, dict(record.conversion)
     if os.path.basename(os.path.dirname(file)) == ASSETS:
         if checkpoint:
             raise ConfigError(f"{model_dir} is an exported model: it has no checkpoint")
         predict_batches = _exported(os.path.dirname(os.path.dirname(file)), config)
     else:
         checkpoint = find_checkpoint(model_dir, checkpoint)
-        predict_batches = trained(
-            make_runtime(config), config, len(class_names), checkpoint
-        )
+        runtime = make_runtime(config)
+        mode = settle_precision(config.precision.mode, runtime.device)
+        config = resolve(config, mode)
+        predict_batches = trained(runtime, config, len(class_names), checkpoint)
     return Classifier(config, class_names, conversion, predict_batches)
 
 
@@ -80,33 +83,21 @@ def find_record(model_dir: str) -> str:
     """
     for folder in (model_dir, os.path.join(model_dir, SAVED_MODEL)):
         if os.path.isfile(os.path.join(folder, "saved_model.pb")):
-            file = os.path.join(folder, ASSETS, RECORD_FILE)
+            file = os.path.join(folder, ASSETS, FILE_NAME)
             if not os.path.isfile(file):
                 raise DataError(
-                    f"has no {ASSETS}/{RECORD_FILE} with the names of the classes: "
+                    f"has no {ASSETS}/{FILE_NAME} with the names of the classes: "
                     "copy the whole folder, or export it again",
                     folder,
                 )
             return file
-    file = os.path.join(model_dir, RECORD_FILE)
+    file = os.path.join(model_dir, FILE_NAME)
     if not os.path.isfile(file):
         raise ConfigError(
-            f"{model_dir} holds neither a run ({RECORD_FILE}) nor an exported model: "
+            f"{model_dir} holds neither a run ({FILE_NAME}) nor an exported model: "
             "give the --model_dir of train or the --output of export"
         )
     return file
-
-
-def read_record(file: str) -> Tuple[Tuple[str, ...], Dict[str, Any]]:
-    """Return the names of the classes and how pictures were converted."""
-    try:
-        with open(file, encoding="utf-8") as stream:
-            record = json.load(stream)
-        # Runs of the first version do not have it; their options are the only clue.
-        conversion = record.get("conversion", record["config"]["convert"])
-        return tuple(record["class_names"]), dict(conversion)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"damaged ({error!r}): restore it", file) from error
 
 
 def trained(

@@ -1,0 +1,81 @@
+"""The run record: what is written can be read, and damage is named."""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+import pytest
+
+from alexnet_estimator import run_record
+from alexnet_estimator.config import default_config, resolve
+from alexnet_estimator.errors import ConfigError
+from alexnet_estimator.run_record import RunRecord
+
+
+def a_record(**fields: Any) -> RunRecord:
+    config = resolve(default_config(), "allow_mix_precision", (1.0, 2.0, 3.0))
+    return RunRecord(config, **{"class_names": ("cat", "dog"), **fields})
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("cat", "dog"),
+        (os.fsdecode(b"caf\xe9"), "caf\u00e9", "\u2028", '"', "a\nb"),
+        tuple(f"{i:05}".ljust(246, "\u00e9") for i in range(4303)),
+    ],
+    ids=["plain", "strange", "many and long"],
+)
+def test_what_is_written_is_read(names: Any, tmp_path: pathlib.Path) -> None:
+    path = str(tmp_path / "config.json")
+    record = a_record(class_names=names, num_ranks=2, conversion={"short_side": 8})
+    run_record.write(path, record)
+    assert run_record.read(path) == record
+    json.loads(pathlib.Path(path).read_text(encoding="utf-8"))  # Others can read it.
+
+
+def test_a_record_that_could_not_be_read_is_not_written(tmp_path: pathlib.Path) -> None:
+    names = tuple(f"{i:06}".ljust(250) for i in range(280_000))
+    with pytest.raises(ConfigError, match="280000 names of classes need 6. MiB"):
+        run_record.write(str(tmp_path / "config.json"), a_record(class_names=names))
+    assert os.listdir(str(tmp_path)) == []
+
+
+def test_names_of_version_1_0_are_read_as_they_were_written(
+    tmp_path: pathlib.Path,
+) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(b'{"config": {}, "class_names": ["caf\xe9"]}')
+    assert run_record.read(str(path)).class_names == (os.fsdecode(b"caf\xe9"),)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("", "damaged .not JSON"),
+        ("[1]", "damaged .no {"),
+        ("{}", "damaged .no {"),
+        ('{"config": [1]}', "damaged .no {"),
+        ('{"config": {"data": {"paht": ""}}}', "did you mean data.path"),
+        ('{"config": {}}', "damaged .it has no class_names"),
+        ('{"config": {}, "class_names": [1]}', "something else than names"),
+        ('{"config": {}, "class_names": "ab"}', "class_names is 'ab', not of type"),
+        ('{"config": {}, "class_names": ["a"], "num_ranks": "2"}', "num_ranks is '2'"),
+    ],
+)
+def test_damage_is_named(content: str, message: str, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=message) as error:
+        run_record.read(str(path))
+    assert str(path) in str(error.value)
+
+
+def test_a_resolved_configuration_does_not_change() -> None:
+    config = default_config()
+    resolved = resolve(config, "allow_mix_precision", (1.23456, 2.0, 3.0))
+    assert resolved.data.mean_rgb == (1.235, 2.0, 3.0)
+    assert config == default_config()
+    with pytest.raises(AttributeError):
+        resolved.data.path = "elsewhere"
