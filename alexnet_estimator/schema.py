@@ -231,6 +231,12 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         "eval_images": Field(0, at_least(0), "held out in all; 0: by fraction"),
         "split_seed": Field(0, at_least(0), "decides which pictures are held out"),
         "num_workers": Field(0, at_least(0), "processes; 0: one for each core"),
+        "train_folder": Field(
+            "", anything(), "class folders are here, below data.path; empty: found out"
+        ),
+        "validation_folder": Field(
+            "", anything(), "the same of held-out pictures; goes with train_folder"
+        ),
     },
     # The other fields of this section are the settings of the network.
     "model": {

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from typing import Optional
 
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import DataError
@@ -17,42 +18,74 @@ def open_dataset(
     settings: Config,
     label_offset: int = 0,
     max_bad_records: int = 0,
+    digest: str = "",
 ) -> Dataset:
     """Open data in any form; pictures are converted first, once.
 
     Processes of one machine may call this at the same time: one converts, the others
-    wait.
+    wait.  A conversion in the cache is never changed: another state of the pictures
+    gets a folder of its own.
 
     Args:
-        path: converted data, foreign ImageNet TFRecords, a folder or zip of pictures
+        path: Converted data, foreign ImageNet TFRecords, a folder or zip of pictures
             (see ``layouts``), or ``sample:mono_poly``, ``sample:defective``.
-        cache_directory: where pictures are converted to.
-        settings: the section ``convert`` of the configuration.
-        label_offset: what the labels of foreign TFRecords have to be reduced by.
-        max_bad_records: damaged ones that may be left out; 0: records are not read.
+        cache_directory: Folder into which pictures are converted.
+        settings: Section ``convert`` of the configuration.
+        label_offset: Number by which the labels of foreign TFRecords are reduced.
+        max_bad_records: Damaged records that may be left out; 0: records are not read.
+        digest: Digest of the data that a run has recorded.  Where they are in the
+            cache they are opened, even if the pictures have changed since.
 
     Raises:
-        DataError: nothing there, nothing that can be used, or too much damage.
+        DataError: There is nothing, nothing that can be used, or too much damage.
     """
     if not path:
         raise DataError("no data: give --data_path=FOLDER, or sample:mono_poly")
     if path.startswith(SAMPLE_PREFIX):
         path = sample.fetch_sample(cache_directory, path[len(SAMPLE_PREFIX) :])
-    if not manifest.is_dataset(path):
-        cache = _cache_of(path, cache_directory, settings)
-        convert.convert(path, cache, settings)
-        path = cache
-    dataset = manifest.load(path, label_offset)
+    if manifest.is_dataset(path):
+        dataset = manifest.load(path, label_offset, cache_directory)
+    else:
+        recorded = _find_recorded(path, cache_directory, digest)
+        dataset = recorded or _convert(path, cache_directory, settings)
     manifest.check_files(dataset)
     if max_bad_records == 0:
         return dataset
     return clean_copies.leave_out_damaged(dataset, cache_directory, max_bad_records)
 
 
-def _cache_of(path: str, cache_directory: str, settings: Config) -> str:
-    """Return a folder of its own for every source and options."""
-    path = os.path.realpath(path)
-    options = {**settings, "num_workers": 0}
-    digest = hashlib.sha256(f"{path} {sorted(options.items())}".encode()).hexdigest()
-    name = os.path.splitext(os.path.basename(path))[0]
-    return os.path.join(cache_directory, f"{name}-{digest[:8]}")
+def _find_recorded(path: str, cache_directory: str, digest: str) -> Optional[Dataset]:
+    """Return the conversion of these pictures that has a digest, if there is one."""
+    names = os.listdir(cache_directory) if os.path.isdir(cache_directory) else []
+    for name in sorted(names):
+        folder = os.path.join(cache_directory, name)
+        if digest and name.startswith(f"{_name_of(path)}-"):
+            if os.path.isfile(os.path.join(folder, manifest.FILE_NAME)):
+                dataset = manifest.load(folder)
+                if dataset.digest == digest:
+                    return dataset
+    return None
+
+
+def _convert(path: str, cache_directory: str, settings: Config) -> Dataset:
+    """Convert into a folder of its own for every state of the pictures."""
+    pictures = convert.find_pictures(path, settings)
+    fingerprint = convert.fingerprint(pictures, settings)
+    place = os.path.realpath(path)
+    # Up to 1.0 the options alone made the name, in this form.
+    options = {name: settings[name] for name in sorted(convert.OPTIONS)}
+    options["num_workers"] = 0
+    old = _folder(path, cache_directory, f"{place} {sorted(options.items())}", 8)
+    if convert.load_finished(old, fingerprint):
+        return convert.convert_pictures(pictures, old, settings)
+    folder = _folder(path, cache_directory, f"{place} {fingerprint}", 12)
+    return convert.convert_pictures(pictures, folder, settings)
+
+
+def _folder(path: str, cache_directory: str, text: str, num_digits: int) -> str:
+    digest = hashlib.sha256(os.fsencode(text)).hexdigest()
+    return os.path.join(cache_directory, f"{_name_of(path)}-{digest[:num_digits]}")
+
+
+def _name_of(path: str) -> str:
+    return os.path.splitext(os.path.basename(os.path.realpath(path)))[0]

@@ -21,7 +21,7 @@ import tqdm
 
 from alexnet_estimator import files, locks, machine
 from alexnet_estimator.config import Config
-from alexnet_estimator.console import has_bars, note
+from alexnet_estimator.console import has_bars, note, warn
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.records import layouts, manifest
 from alexnet_estimator.records.dataset import (
@@ -43,13 +43,14 @@ from alexnet_estimator.records.shards import (
     start_worker,
     write_shard,
 )
+from alexnet_estimator.records.tree import summarise
 
 REJECTS_FILE = "rejects.csv"
 _PROGRESS_PREFIX = ".convert-"
 _SHARD_NAME = re.compile(r"(train|validation)-\d{5,}-of-\d{5,}\.tfrecord")
 _VERSION = 2  # Another one makes other files of the same pictures and options.
 _IMAGES_PER_SHARD = 512
-_OPTIONS = (
+OPTIONS = (
     # What the result depends on; the number of processes is not among it.
     "short_side",
     "jpeg_quality",
@@ -65,44 +66,130 @@ def convert(
 ) -> Dataset:
     """Convert pictures to TFRecords; run again, it continues or returns at once.
 
-    Pictures that cannot be decoded are left out and listed in ``rejects.csv``.
+    Pictures that cannot be decoded, and what the layout leaves out, are listed in
+    ``rejects.csv``.
 
     Args:
-        source: a folder or a zip, see ``layouts.KNOWN_LAYOUTS``.
-        output: a new folder, or one that an earlier conversion made.
-        settings: the section ``convert`` of the configuration.
-        show_progress: a bar and a summary on stderr.
+        source: Folder or zip, see ``layouts.KNOWN_LAYOUTS``.
+        output: New folder, or one that an earlier conversion made.
+        settings: Section ``convert`` of the configuration.
+        show_progress: Whether stderr gets a bar and a summary.
 
     Raises:
-        DataError: no usable pictures, or the output cannot be written.
+        DataError: There are no usable pictures, or the output cannot be written.
     """
-    pictures = layouts.find_pictures(source)
-    options = {name: settings[name] for name in _OPTIONS}
-    fingerprint = _fingerprint(pictures, options)
-    progress = os.path.join(output, _PROGRESS_PREFIX + fingerprint[:16])
+    pictures = find_pictures(source, settings)
+    return convert_pictures(pictures, output, settings, show_progress)
+
+
+def find_pictures(source: str, settings: Config) -> PictureSet:
+    """List the pictures of a source; see ``layouts.find_pictures``."""
+    return layouts.find_pictures(
+        source, settings.train_folder, settings.validation_folder
+    )
+
+
+def convert_pictures(
+    pictures: PictureSet, output: str, settings: Config, show_progress: bool = True
+) -> Dataset:
+    """Convert pictures that have been found; see ``convert``."""
+    wanted = fingerprint(pictures, settings)
+    progress = os.path.join(output, _PROGRESS_PREFIX + wanted[:16])
     try:
-        finished = _load_finished(output, fingerprint)
+        finished = load_finished(output, wanted)
         # Complete data are only read: ranks that start together need not wait.
-        if finished and not os.path.isdir(progress):
-            return finished
-        os.makedirs(output, exist_ok=True)
-        with locks.wait_for_folder(output):
-            dataset = _load_finished(output, fingerprint)
-            if not dataset:
-                tasks = _plan(pictures, output, progress, settings)
-                _make_room(output, progress)
-                reports = _run(tasks, source, settings.num_workers, show_progress)
-                _write_rejects(output, reports)
-                dataset = _assemble(output, pictures.class_names, tasks, reports)
-                conversion = {**options, "fingerprint": fingerprint}
-                dataset = dataclasses.replace(dataset, conversion=conversion)
-                manifest.write(dataset)
-                if show_progress:
-                    _print_summary(dataset, pictures, reports)
-            shutil.rmtree(progress, ignore_errors=True)
+        if not finished or os.path.isdir(progress):
+            os.makedirs(output, exist_ok=True)
+            with locks.wait_for_folder(output):
+                finished = load_finished(output, wanted)
+                if not finished:
+                    if show_progress:
+                        _tell_layout(pictures)
+                    finished = _convert(pictures, output, settings, show_progress)
+                shutil.rmtree(progress, ignore_errors=True)
     except OSError as error:
         raise DataError(f"cannot write the data: {error}", output) from error
+    # What lies beside the pictures may have changed since.
+    conversion = {**finished.conversion, "left_out": summarise(pictures.left_out)}
+    return dataclasses.replace(finished, conversion=conversion)
+
+
+def _convert(
+    pictures: PictureSet, output: str, settings: Config, show_progress: bool
+) -> Dataset:
+    wanted = fingerprint(pictures, settings)
+    progress = os.path.join(output, _PROGRESS_PREFIX + wanted[:16])
+    tasks = _plan(pictures, output, progress, settings)
+    _make_room(output, progress)
+    reports = _run(tasks, pictures.source, settings.num_workers, show_progress)
+    rejects = [tuple(reject) for report in reports for reject in report.rejects]
+    left_out = [item[:2] for item in pictures.left_out]
+    rows = [("path", "reason"), *sorted([*rejects, *left_out])]
+    content = b"".join(map(files.encode_csv, rows))
+    files.write_bytes(os.path.join(output, REJECTS_FILE), content)
+    dataset = _assemble(output, pictures.class_names, tasks, reports)
+    conversion = {
+        **{name: settings[name] for name in OPTIONS},
+        "fingerprint": wanted,
+        "num_rejects": len(rejects),
+        "left_out": summarise(pictures.left_out),
+    }
+    dataset = dataclasses.replace(dataset, conversion=conversion)
+    manifest.write(dataset)
+    if show_progress:
+        splits = dataset.splits
+        note(
+            f"{output}: {splits[TRAIN].num_images} pictures to train and "
+            f"{splits[VALIDATION].num_images} to validate, "
+            f"{dataset.num_classes} classes"
+        )
+        if rejects:
+            note(f"{len(rejects)} unusable pictures, listed in {REJECTS_FILE}")
     return dataset
+
+
+def _tell_layout(pictures: PictureSet) -> None:
+    """Say what was understood, before hours of work go into it."""
+    names = pictures.class_names
+    shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+    num_held_out = sum(picture.split == VALIDATION for picture in pictures.pictures)
+    note(
+        f"{pictures.source}: {pictures.layout}: {len(names)} classes ({shown}), "
+        f"{len(pictures.pictures) - num_held_out} pictures"
+        + (f" and {num_held_out} to validate" if pictures.has_validation else "")
+    )
+    for is_loss, tell in ((False, note), (True, warn)):
+        items = [item for item in pictures.left_out if item.is_loss == is_loss]
+        for line in summarise(items):
+            tell(f"left out: {line}")
+
+
+def fingerprint(pictures: PictureSet, settings: Config) -> str:
+    """Return what changes with the pictures or the options."""
+    options = {name: settings[name] for name in OPTIONS}
+    digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
+    digest.update(f"version {_VERSION}".encode())
+    for picture in pictures.pictures:
+        digest.update(ascii(picture).encode())
+    return digest.hexdigest()
+
+
+def load_finished(output: str, wanted: str) -> Optional[Dataset]:
+    """Return the data set if the very same conversion has been completed.
+
+    Args:
+        output: Folder of the conversion.
+        wanted: Fingerprint that it must have.
+    """
+    if not os.path.isfile(os.path.join(output, manifest.FILE_NAME)):
+        return None
+    try:
+        dataset = manifest.load(output)
+        manifest.check_files(dataset)
+    except (DataError, FileNotFoundError):  # Damaged since: converting is the cure.
+        return None
+    is_same = dataset.conversion.get("fingerprint") == wanted
+    return dataset if is_same else None
 
 
 def count_held_out(class_counts: Sequence[int], num_held_out: int) -> List[int]:
@@ -143,28 +230,6 @@ def count_shards(num_images: int, images_per_shard: int) -> int:
     return max(-(-num_images // _IMAGES_PER_SHARD), min(8, -(-num_images // 128)))
 
 
-def _fingerprint(pictures: PictureSet, options: Dict[str, float]) -> str:
-    """Return what changes with the pictures or the options."""
-    digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
-    digest.update(f"version {_VERSION}".encode())
-    for picture in pictures.pictures:
-        digest.update(ascii(picture).encode())
-    return digest.hexdigest()
-
-
-def _load_finished(output: str, fingerprint: str) -> Optional[Dataset]:
-    """Return the data set if the very same conversion has been completed."""
-    if not os.path.isfile(os.path.join(output, manifest.FILE_NAME)):
-        return None
-    try:
-        dataset = manifest.load(output)
-        manifest.check_files(dataset)
-    except (DataError, FileNotFoundError):  # Damaged since: converting is the cure.
-        return None
-    is_same = dataset.conversion.get("fingerprint") == fingerprint
-    return dataset if is_same else None
-
-
 def _make_room(output: str, progress: str) -> None:
     """Remove what conversions with other options or pictures have left.
 
@@ -199,10 +264,10 @@ def _plan(
         for index in range(num_shards):
             start = index * len(members) // num_shards
             end = (index + 1) * len(members) // num_shards
+            file = f"{split}-{index:05d}-of-{num_shards:05d}.tfrecord"
             task = ShardTask(
-                output=output,
-                progress=progress,
-                file=f"{split}-{index:05d}-of-{num_shards:05d}.tfrecord",
+                partial_path=os.path.join(progress, file),
+                path=os.path.join(output, file),
                 split=split,
                 pictures=members[start:end],
                 class_names=pictures.class_names,
@@ -251,8 +316,8 @@ def _run(
     tasks: List[ShardTask], source: str, num_workers: int, show_progress: bool
 ) -> List[ShardReport]:
     """Write the shards that are not there yet, in several processes."""
-    reports = {task.file: read_report(task) for task in tasks}
-    missing = [task for task in tasks if not reports[task.file]]
+    reports = {task.path: read_report(task) for task in tasks}
+    missing = [task for task in tasks if not reports[task.path]]
     num_workers = min(num_workers or machine.num_cores(), len(missing))
     pool = concurrent.futures.ProcessPoolExecutor(
         max_workers=max(1, num_workers),
@@ -268,7 +333,7 @@ def _run(
 
     def publish(task: ShardTask, report: ShardReport) -> None:
         publish_shard(task, report)
-        reports[task.file] = report
+        reports[task.path] = report
         bar.update(len(task.pictures))
 
     with bar:
@@ -306,12 +371,6 @@ def _write_shards(
                 publish(task, future.result())
 
 
-def _write_rejects(output: str, reports: List[ShardReport]) -> None:
-    rejects = sorted(reject for report in reports for reject in report.rejects)
-    rows = map(files.encode_csv, [("path", "reason"), *rejects])
-    files.write_bytes(os.path.join(output, REJECTS_FILE), b"".join(rows))
-
-
 def _assemble(
     output: str,
     class_names: Tuple[str, ...],
@@ -323,7 +382,8 @@ def _assemble(
     moments = np.zeros([4, 4])
     for task, report in zip(tasks, reports):
         num_images = sum(report.class_counts)
-        shard = Shard(task.file, num_images, report.num_bytes, report.sha256)
+        file = os.path.basename(task.path)
+        shard = Shard(file, num_images, report.num_bytes, report.sha256)
         shards[task.split].append(shard)
         counts[task.split] += report.class_counts
         if task.split == TRAIN:
@@ -340,19 +400,3 @@ def _assemble(
         for name in SPLITS
     }
     return with_digest(Dataset(output, class_names, splits, mean, covariance, ""))
-
-
-def _print_summary(
-    dataset: Dataset, pictures: PictureSet, reports: List[ShardReport]
-) -> None:
-    num_rejects = sum(len(report.rejects) for report in reports)
-    lines = [
-        f"{dataset.directory}: {dataset.splits[TRAIN].num_images} pictures to train "
-        f"and {dataset.splits[VALIDATION].num_images} to validate, "
-        f"{dataset.num_classes} classes"
-    ]
-    if num_rejects:
-        lines.append(f"{num_rejects} unusable pictures, listed in {REJECTS_FILE}")
-    if pictures.num_ignored:
-        lines.append(f"{pictures.num_ignored} pictures outside the layout ignored")
-    note("\n".join(lines))

@@ -72,6 +72,15 @@ class Dataset:
         """Return that of every picture, in pixels, all JPEGs; 0: not known."""
         return int(self.conversion.get("short_side", 0))
 
+    @property
+    def left_out(self) -> List[str]:
+        """Say what of the pictures' folder the conversion has left out."""
+        num_rejects = self.conversion.get("num_rejects", 0)
+        lines = [f"{num_rejects} x unusable picture, see rejects.csv"] * (
+            num_rejects > 0
+        )
+        return [*lines, *self.conversion.get("left_out", [])]
+
     def shard_paths(self, split: str) -> List[str]:
         """Return the paths of the shards of ``train`` or ``validation``, in order."""
         return [

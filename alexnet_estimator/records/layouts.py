@@ -1,35 +1,58 @@
-"""Which picture belongs to which class: the folder layouts that people have."""
+"""Which picture belongs to which class: the folder layouts that people have.
 
-import collections
-import os
+Everything here is a function of the paths; ``tree`` reads the disk.  A layout that can
+be read in two ways is refused, with what was understood and how to say what is meant.
+"""
+
+import posixpath
 import re
-import zipfile
-from typing import Counter, Iterator, List, NamedTuple, Set, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.records.dataset import TRAIN, VALIDATION
+from alexnet_estimator.records.tree import LeftOut, Tree, open_tree
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 KNOWN_LAYOUTS = """known layouts, as a folder or a zip:
     CLASS/*.jpg
     train/CLASS/*.jpg and validation/CLASS/*.jpg (or val, valid, test)
     train/CLASS.NUMBER.jpg (Kaggle's cats and dogs)
     PetImages/CLASS/*.jpg (Microsoft's cats and dogs)"""
-_HELD_OUT_FOLDERS = ("validation", "val", "valid", "test")
-_UNLABELLED_FOLDER = "test1"  # Kaggle's.
+_SAY = (
+    "say which folder holds the class folders: --config.convert.train_folder=FOLDER, "
+    "with --config.convert.validation_folder=FOLDER where there is one (below the "
+    "data path; . is the data path itself)"
+)
 _KAGGLE_NAME = re.compile(r"(.+)\.\d+\.\w+")
-_MAX_PICTURE_BYTES = 1 << 28
-_USUAL_BYTES = 1 << 20  # Python first makes room for as much as may be read.
-_NOT_FOLLOWED = "links (not followed)"
+
+_TEST, _UNLABELLED = "test", "unlabelled"
+# A folder is a split if its name ends with one of these words, "seg_train" for example.
+# One that only begins so may be ("trainA") or not ("test tube", "valley").
+_SPLIT_WORDS = {
+    TRAIN: "train training trainset trainingset traindata trainval trn 训练 训练集",
+    VALIDATION: "val valid validation validate valset validationset dev eval evaluation "
+    "验证 验证集",
+    _TEST: "test testing testset testdata tst 测试 测试集",
+    _UNLABELLED: "pred predict prediction predictions unlabeled unlabelled unsup",
+}
+_SPLIT_STARTS = {"train": TRAIN, "val": VALIDATION, "test": _TEST, "pred": _UNLABELLED}
+_KIND_OF_WORD = {word: k for k, words in _SPLIT_WORDS.items() for word in words.split()}
+# Of several folders that could be held out, the first is used.
+_PREFERRED = ("validation", "val", "valid", "test")
+# A folder of this name tells nothing about the pictures in it.
+_PLAIN_NAMES = frozenset(
+    "data image images img imgs jpeg jpegimages jpegs jpg jpgs original originals photo "
+    "photos pic pics picture pictures png raw 图片".split()
+)
+_EMPTY_WORDS = _PLAIN_NAMES | {"dataset", "folder", "set", "split", "part", "samples"}
 
 
 class Picture(NamedTuple):
     """A picture file of known class.
 
     Attributes:
-        path: relative to the source, with "/".
-        stamp: changes when the file changes.
-        label: index of its class.
+        path: Path relative to the source, with "/".
+        stamp: Text that changes when the file changes.
+        label: Index of its class.
         split: ``train`` or ``validation``.
     """
 
@@ -43,250 +66,480 @@ class PictureSet(NamedTuple):
     """All pictures of a source, sorted by path.
 
     Attributes:
-        source: a folder or a zip file.
-        class_names: in the order of the labels.
-        pictures: those that belong to a class.
-        num_ignored: pictures outside the layout, and links that are not followed.
-        has_validation: whether the layout itself holds pictures out.
+        source: Folder or zip file.
+        class_names: Names in the order of the labels.
+        pictures: Pictures that belong to a class.
+        has_validation: Whether the layout itself holds pictures out.
+        layout: The layout as it was understood, in words.
+        left_out: What is not used.
     """
 
     source: str
     class_names: Tuple[str, ...]
     pictures: Tuple[Picture, ...]
-    num_ignored: int
     has_validation: bool
+    layout: str
+    left_out: Tuple[LeftOut, ...]
 
 
-class Files(NamedTuple):
-    """What a folder or a zip holds, sorted by path.
+class Layout(NamedTuple):
+    """Classes by picture, as they were understood from the paths.
 
     Attributes:
-        pictures: path, relative to the source, and stamp of each; by suffix alone.
-        not_followed: paths of links that lead out of a folder, and of pipes.
-        others: how often each other suffix was seen.
+        train: Class of each picture of training, by path.
+        held_out: Class of each picture that the layout holds out, by path.
+        text: The layout in words.
+        left_out: Folders that are not used.
+        class_folders: Folders whose subfolders are the classes.
     """
 
-    pictures: List[Tuple[str, str]]
-    not_followed: List[str]
-    others: Counter[str]
-
-    def describe_lack(self) -> str:
-        """Say that there are no pictures, and what there is."""
-        seen = [f"{n} {suffix}" for suffix, n in self.others.most_common(5)]
-        if self.not_followed:
-            seen.append(f"{len(self.not_followed)} {_NOT_FOLLOWED}")
-        return f"no pictures; files seen: {', '.join(seen) or 'none'}"
+    train: Dict[str, str]
+    held_out: Dict[str, str]
+    text: str
+    left_out: List[LeftOut]
+    class_folders: List[str]
 
 
-class _Item(NamedTuple):
-    """A picture file while its layout is being recognised.
-
-    ``parts`` is what is left of its path below the folders that are understood.
-    """
-
-    path: str
-    stamp: str
-    parts: Tuple[str, ...]
+class Ambiguous(Exception):
+    """The paths can be read in more than one way, or in none."""
 
 
-_Labelled = List[Tuple[_Item, str]]
+class Folder:
+    """A folder that holds pictures, directly or below."""
+
+    def __init__(self, path: str = ""):
+        self.path = path
+        self.pictures: List[str] = []
+        self.folders: Dict[str, "Folder"] = {}
+
+    @property
+    def title(self) -> str:
+        """Return the path as people write it."""
+        return f"{self.path or '.'}/"
+
+    def walk(self) -> Iterator["Folder"]:
+        """Yield this folder and all below; paths in zips may be thousands deep."""
+        stack = [self]
+        while stack:
+            folder = stack.pop()
+            yield folder
+            stack.extend(folder.folders.values())
+
+    def all_pictures(self) -> List[str]:
+        """Return the paths of all pictures below."""
+        return [path for folder in self.walk() for path in folder.pictures]
+
+    def names_below(self) -> Set[str]:
+        """Return the names of all folders below, in lower case."""
+        return {name.lower() for folder in self.walk() for name in folder.folders}
+
+    def kaggle_classes(self) -> Dict[str, List[str]]:
+        """Return the pictures here by class, where their names are CLASS.NUMBER."""
+        classes: Dict[str, List[str]] = {}
+        for path in self.pictures:
+            match = _KAGGLE_NAME.fullmatch(posixpath.basename(path))
+            if match:
+                classes.setdefault(match.group(1), []).append(path)
+        return classes
+
+    def classes(self) -> Dict[str, List[str]]:
+        """Return the pictures by class: the folders here, or Kaggle's names."""
+        named = self.kaggle_classes() if len(self.folders) < 2 else {}
+        return named or {name: f.all_pictures() for name, f in self.folders.items()}
+
+    def only_folder(self) -> Optional["Folder"]:
+        """Return the one folder in it, where that is all there is to it."""
+        if len(self.folders) != 1 or self.kaggle_classes():
+            return None
+        return next(iter(self.folders.values()))
 
 
-def find_pictures(source: str) -> PictureSet:
+def find_pictures(
+    source: str, train_folder: str = "", validation_folder: str = ""
+) -> PictureSet:
     """List the pictures of a folder or a zip, with class and split.
 
     Args:
-        source: see ``KNOWN_LAYOUTS``; one more folder around them does no harm.
+        source: Folder or zip; see ``KNOWN_LAYOUTS``.  One more folder around them does
+            no harm.
+        train_folder: Folder of the class folders, below the source; empty: found out.
+        validation_folder: The same of the pictures that are held out.
 
     Raises:
-        DataError: no pictures, fewer than two classes, or classes without training
-            pictures, with what was seen.
+        DataError: There are no pictures, fewer than two classes, classes without
+            training pictures, or more than one way to read the folders.
     """
-    files = list_files(source)
-    if not files.pictures:
-        raise DataError(f"{files.describe_lack()}; {KNOWN_LAYOUTS}", source)
-    items = [
-        _Item(path, stamp, tuple(path.split("/"))) for path, stamp in files.pictures
-    ]
-    train, held_out = _recognise(items)
-    names = sorted({name for _, name in train})
-    _check_classes(source, names, held_out, items)
+    tree = open_tree(source)
+    if tree.root != source:
+        raise DataError("neither a folder nor a zip file", source)
+    if not tree.pictures:
+        raise DataError(f"{tree.describe_lack()}; {KNOWN_LAYOUTS}", source)
+    root = build([path for path, _ in tree.pictures], tree.classes)
+    try:
+        if train_folder or validation_folder:
+            layout = _as_said(root, train_folder, validation_folder)
+        else:
+            layout = recognise(root)
+        _check_classes(layout, root)
+        empty = _folders_without_pictures(tree, layout)
+    except Ambiguous as error:
+        raise DataError(str(error), source) from error
+    names = sorted(set(layout.train.values()))
     labels = {name: label for label, name in enumerate(names)}
-    pictures = sorted(
-        Picture(item.path, item.stamp, labels[name], split)
-        for split, labelled in ((TRAIN, train), (VALIDATION, held_out))
-        for item, name in labelled
-    )
+    pictures = []
+    for path, stamp in tree.pictures:
+        for split, classes in ((TRAIN, layout.train), (VALIDATION, layout.held_out)):
+            if path in classes:
+                pictures.append(Picture(path, stamp, labels[classes[path]], split))
     return PictureSet(
         source=source,
         class_names=tuple(names),
-        pictures=tuple(pictures),
-        num_ignored=len(items) - len(pictures) + len(files.not_followed),
-        has_validation=bool(held_out),
+        pictures=tuple(sorted(pictures)),
+        has_validation=bool(layout.held_out),
+        layout=layout.text,
+        left_out=(*layout.left_out, *_loose(root, layout), *empty, *tree.left_out),
     )
 
 
-def list_files(source: str) -> Files:
-    """List the files of a folder or a zip, without regard to its layout.
+def build(paths: Sequence[str], classes: Dict[str, str]) -> Folder:
+    """Make folders of paths.
+
+    Args:
+        paths: Paths of pictures, with "/".
+        classes: Class of some pictures, by path, as a file beside them says: they are
+            put into a folder of that name.
+    """
+    root = Folder()
+    known = {"": root}
+
+    def folder_of(path: str) -> Folder:
+        missing = []
+        while path not in known:
+            missing.append(path)
+            path = posixpath.dirname(path)
+        folder = known[path]
+        for path in reversed(missing):
+            known[path] = folder.folders[posixpath.basename(path)] = Folder(path)
+            folder = known[path]
+        return folder
+
+    annotated = {posixpath.dirname(path) for path in classes}
+    for path in paths:
+        place = posixpath.dirname(path)
+        if place in annotated:
+            place = posixpath.join(posixpath.dirname(place), classes.get(path, ""))
+            place = place.rstrip("/")
+        folder_of(place).pictures.append(path)
+    return root
+
+
+def split_of(name: str) -> Tuple[str, bool]:
+    """Return which split a folder's name tells, empty for none, and how certainly."""
+    words = re.findall(r"[^\W\d_]+", name.lower())
+    kinds = [_KIND_OF_WORD.get(word, "") for word in words]
+    if len(set(kinds) - {""}) > 1:
+        return "", False  # "train_val_split"
+    while kinds and not kinds[-1] and words[-1] in _EMPTY_WORDS:
+        kinds.pop(), words.pop()
+    if kinds and kinds[-1]:
+        return kinds[-1], True
+    for start, kind in _SPLIT_STARTS.items():
+        if words and words[0].startswith(start):
+            return kind, False
+    return "", False
+
+
+def recognise(root: Folder) -> Layout:
+    """Understand a tree of folders.
 
     Raises:
-        DataError: it cannot be read.
+        Ambiguous: There is more than one way to do so.
     """
-    files = Files([], [], collections.Counter())
-    for path, stamp in sorted(_list_files(source)):
-        suffix = os.path.splitext(path)[1].lower()
-        if stamp == _NOT_FOLLOWED:
-            files.not_followed.append(path)
-        elif suffix in SUFFIXES:
-            files.pictures.append((path, stamp))
-        else:
-            files.others[suffix or "(no suffix)"] += 1
-    return files
+    folder = _unwrap(root)
+    kinds = {name: split_of(name) for name in folder.folders}
+    trains = [name for name, (kind, _) in kinds.items() if kind == TRAIN]
+    others = [name for name, (kind, _) in kinds.items() if kind not in (TRAIN, "")]
+    is_certain = any(is_certain for _, is_certain in kinds.values())
+    if is_certain and others and any(folder.folders[name].classes() for name in trains):
+        return _split_layout(folder, kinds)
+    _refuse_splits_among_classes(folder, kinds)
+    classes = folder.classes()
+    if not folder.kaggle_classes() or len(folder.folders) > 1:
+        _check_class_folders(folder)
+    return Layout(_by_path(classes), {}, _describe(folder), [], [folder.path])
 
 
-class PictureReader:
-    """Reads the files of a source, folder or zip."""
-
-    def __init__(self, source: str):
-        self._source = source
-        self._zip = zipfile.ZipFile(source) if os.path.isfile(source) else None
-
-    def read(self, path: str) -> bytes:
-        """Return a file's bytes; ``path`` is relative to the source.
-
-        Raises:
-            Exception: of many types, where the file cannot be read.
-            ValueError: it is empty, or larger than is sensible for a picture.
-        """
-        if self._zip:
-            opened = self._zip.open(path)
-        else:
-            opened = open(os.path.join(self._source, path), "rb")
-        with opened as file:
-            data = file.read(_USUAL_BYTES)
-            if len(data) == _USUAL_BYTES:
-                data += file.read(_MAX_PICTURE_BYTES + 1 - _USUAL_BYTES)
-        if len(data) > _MAX_PICTURE_BYTES:
-            raise ValueError(f"larger than {_MAX_PICTURE_BYTES} bytes")
-        if not data:
-            raise ValueError("empty file")
-        return data
+def _unwrap(folder: Folder) -> Folder:
+    """Enter a folder as long as it holds nothing but another one with classes."""
+    deeper = folder.only_folder()
+    while deeper and deeper.classes():
+        folder, deeper = deeper, deeper.only_folder()
+    return folder
 
 
-def _list_files(source: str) -> Iterator[Tuple[str, str]]:
-    """Yield path and stamp of every file that is not hidden."""
-    if os.path.isdir(source):
-        yield from _list_folder(source)
-    elif zipfile.is_zipfile(source):
-        yield from _list_zip(source)
-    elif os.path.exists(source):
-        raise DataError("neither a folder nor a zip file", source)
-    else:
-        raise DataError("there is no such folder or zip file", source)
-
-
-def _list_folder(source: str) -> Iterator[Tuple[str, str]]:
-    def refuse(error: OSError) -> None:
-        raise DataError(f"cannot list {error.filename}: {error.strerror}") from error
-
-    root = os.path.realpath(source)
-    for folder, subfolders, names in os.walk(root, onerror=refuse):
-        subfolders[:] = [name for name in subfolders if not _is_hidden(name)]
-        links = [name for name in subfolders if os.path.islink(f"{folder}/{name}")]
-        for name in names + links:
-            if not _is_hidden(name):
-                path = os.path.join(folder, name)
-                yield path[len(root) :].lstrip("/"), _stamp(root, path)
-
-
-def _stamp(root: str, path: str) -> str:
-    """Describe a file; links out of the source, folders and pipes are refused."""
-    leads_out = os.path.islink(path) and not os.path.realpath(path).startswith(
-        os.path.join(root, "")
+def _split_layout(folder: Folder, kinds: Dict[str, Tuple[str, bool]]) -> Layout:
+    """Understand folders for training and validation, with classes in each."""
+    train = _choose_train(folder, kinds)
+    inner = _unwrap(train)
+    classes = inner.classes()
+    _check_class_folders(inner)
+    beside = sorted(set(classes) & set(folder.folders))
+    if beside:
+        raise Ambiguous(
+            f"{beside[0]} is a folder in {inner.title} and beside it: {_SAY}"
+        )
+    held_out, chosen, left_out = _choose_held_out(folder, kinds, set(classes))
+    for name, other in sorted(folder.folders.items()):
+        if other is not train and other is not chosen and name not in left_out:
+            left_out[name] = "is not among the folders of training and validation"
+    text = _describe(inner) + (f"; held out: {chosen.title}" if chosen else "")
+    return Layout(
+        train=_by_path(classes),
+        held_out=_by_path(held_out),
+        text=text,
+        left_out=[
+            _folder_left_out(folder.folders[name], reason)
+            for name, reason in left_out.items()
+        ],
+        class_folders=[inner.path, *([chosen.path] if chosen else [])],
     )
-    if leads_out or not os.path.isfile(path):
-        return _NOT_FOLLOWED
-    status = os.stat(path)
-    return f"{status.st_size}:{status.st_mtime_ns}"
 
 
-def _list_zip(source: str) -> Iterator[Tuple[str, str]]:
-    try:
-        with zipfile.ZipFile(source) as archive:
-            members = {member.filename: member for member in archive.infolist()}
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"cannot be read as a zip file: {error}", source) from error
-    for name, member in members.items():
-        if not member.is_dir() and not any(map(_is_hidden, name.split("/"))):
-            yield name, f"{member.file_size}:{member.CRC}"
+def _choose_train(folder: Folder, kinds: Dict[str, Tuple[str, bool]]) -> Folder:
+    """Return the folder of training; ``train`` itself before others."""
+    names = [
+        name
+        for name, (kind, _) in kinds.items()
+        if kind == TRAIN and folder.folders[name].classes()
+    ]
+    exact = [name for name in names if name.lower() == TRAIN]
+    certain = [name for name in names if kinds[name][1]]
+    for candidates in (exact, certain, names):
+        if len(candidates) == 1:
+            return folder.folders[candidates[0]]
+    raise Ambiguous(f"{_list(names)} may all be for training: {_SAY}")
 
 
-def _is_hidden(name: str) -> bool:
-    # In a zip also "..", and "" in front of the "/" of an absolute path.
-    return name.startswith(".") or name in ("", "__MACOSX")
+def _choose_held_out(
+    folder: Folder, kinds: Dict[str, Tuple[str, bool]], names: Set[str]
+) -> Tuple[Dict[str, List[str]], Optional[Folder], Dict[str, str]]:
+    """Return the classes of the folder to validate with, it, and the others' reasons."""
+
+    def rank(name: str) -> Tuple[bool, int]:
+        lower = name.lower()
+        place = _PREFERRED.index(lower) if lower in _PREFERRED else len(_PREFERRED)
+        return kinds[name][0] == _TEST, place
+
+    reasons: Dict[str, str] = {}
+    labelled: List[Tuple[Tuple[bool, int], str, Dict[str, List[str]]]] = []
+    for name in sorted(folder.folders):
+        if kinds[name][0] == _UNLABELLED:
+            reasons[name] = "pictures to predict, without classes"
+        elif kinds[name][0] in (VALIDATION, _TEST):
+            classes = _held_out_classes(folder.folders[name], names)
+            if classes:
+                labelled.append((rank(name), name, classes))
+            else:
+                reasons[name] = "pictures without class folders"
+    if not labelled:
+        return {}, None, reasons
+    labelled.sort(key=lambda item: item[:2])
+    best, name, classes = labelled[0]
+    if len(labelled) > 1 and labelled[1][0] == best:
+        both = _list([name, labelled[1][1]])
+        raise Ambiguous(f"{both} may both be held out: {_SAY}")
+    for _, other, _ in labelled[1:]:
+        reasons[other] = f"held out as well; {name}/ is the one that is used"
+    return classes, folder.folders[name], reasons
 
 
-def _recognise(items: List[_Item]) -> Tuple[_Labelled, _Labelled]:
-    """Return the pictures of training and those that the layout holds out."""
-    tops = _tops(items)
-    while len(tops) == 1 and not _kaggle_names(items):
-        items = _below(items, *tops)
-        tops = _tops(items)
-    by_name = {top.lower(): top for top in tops}
-    beside = {*_HELD_OUT_FOLDERS, _UNLABELLED_FOLDER}
-    if "train" not in by_name or not beside & set(by_name):
-        return _label(items), []
-    train = _label(_below(items, by_name["train"]))
-    for name in _HELD_OUT_FOLDERS:
-        held_out = _label(_below(items, by_name.get(name, "")))
-        if held_out:
-            return train, held_out
-    return train, []
+def _held_out_classes(folder: Folder, names: Set[str]) -> Dict[str, List[str]]:
+    """Return classes at the level where they are those of training; none: unlabelled."""
+    level: Optional[Folder] = folder
+    is_plain = True
+    while level:
+        classes = level.classes()
+        if classes and set(classes) <= names:
+            return classes
+        deeper = level.only_folder()
+        if deeper:
+            name = posixpath.basename(deeper.path)
+            is_plain = is_plain and (name.lower() in _PLAIN_NAMES or split_of(name)[1])
+        elif classes or not is_plain:
+            # Unknown classes: _check_classes compares them with those of training.
+            return classes or folder.classes()
+        level = deeper
+    return {}
 
 
-def _label(items: List[_Item]) -> _Labelled:
-    """Name the class of each picture: its folder, or Kaggle's file names."""
-    if len(_tops(items)) < 2:
-        named = _kaggle_names(items)
-        if named:
-            return named
-    return [(item, item.parts[0]) for item in items if len(item.parts) > 1]
+def _refuse_splits_among_classes(
+    folder: Folder, kinds: Dict[str, Tuple[str, bool]]
+) -> None:
+    """Refuse class folders with names of splits; ``train`` can be a vehicle, too."""
+    if len(folder.folders) < 2:
+        return
+    for name, (kind, is_certain) in sorted(kinds.items()):
+        if not is_certain:
+            continue
+        child = folder.folders[name]
+        has_classes = len(child.folders) > 1 or bool(child.kaggle_classes())
+        if kind != TRAIN or has_classes:
+            siblings = sorted(set(folder.folders) - {name})
+            raise Ambiguous(
+                f"{name}/ is named like a part of the data and stands beside "
+                f"{_list(siblings)}, as if all were classes: {_SAY}"
+            )
+    soft = {kind for kind, _ in kinds.values()} - {""}
+    if TRAIN in soft and len(soft) > 1:
+        raise Ambiguous(f"{_list(sorted(kinds))} may be classes or parts: {_SAY}")
 
 
-def _kaggle_names(items: List[_Item]) -> _Labelled:
-    matches = (
-        (item, _KAGGLE_NAME.fullmatch(item.parts[0]))
-        for item in items
-        if len(item.parts) == 1
+def _check_class_folders(folder: Folder) -> None:
+    """Refuse class folders that look as if the classes were in them."""
+    understood = f"class folders would be {_list(sorted(folder.folders))}"
+    siblings = {name.lower() for name in folder.folders}
+    owners: Dict[str, str] = {}
+    for name, child in sorted(folder.folders.items()):
+        for inner in sorted(child.names_below()):
+            if inner in siblings:
+                problem = f"{name}/ holds a folder {inner}/, like one beside it"
+            elif split_of(inner)[1]:
+                problem = f"{name}/ holds a folder {inner}/, a part of the data"
+            elif inner in owners and not _is_plain(folder):
+                problem = f"{owners[inner]}/ and {name}/ both hold a folder {inner}/"
+            else:
+                owners[inner] = name
+                continue
+            raise Ambiguous(f"{understood}, but {problem}: {_SAY}")
+
+
+def _is_plain(folder: Folder) -> bool:
+    """Say whether each class folder holds nothing but one folder like ``images``."""
+    return all(
+        len(below) <= 1 and below <= _PLAIN_NAMES
+        for below in (child.names_below() for child in folder.folders.values())
     )
-    return [(item, match.group(1)) for item, match in matches if match]
 
 
-def _tops(items: List[_Item]) -> Set[str]:
-    return {item.parts[0] for item in items if len(item.parts) > 1}
+def _as_said(root: Folder, train: str, validation: str) -> Layout:
+    """Take the folders that the user has named."""
+    if not train:
+        raise Ambiguous("convert.validation_folder needs convert.train_folder as well")
+
+    def find(name: str, field: str) -> Folder:
+        folder = root
+        for part in posixpath.normpath(name).split("/"):
+            if part not in (".", *folder.folders):
+                raise Ambiguous(
+                    f"convert.{field} is {name!r}: {folder.title} has no such folder "
+                    f"with pictures, only {_list(sorted(folder.folders))}"
+                )
+            folder = folder if part == "." else folder.folders[part]
+        return folder
+
+    folder = find(train, "train_folder")
+    held_out = find(validation, "validation_folder") if validation else Folder()
+    taken = set(held_out.all_pictures())
+    classes = {
+        name: [path for path in paths if path not in taken]
+        for name, paths in folder.classes().items()
+    }
+    classes = {name: paths for name, paths in classes.items() if paths}
+    text = _describe(folder) + (f"; held out: {held_out.title}" if validation else "")
+    places = [folder.path, *([held_out.path] if validation else [])]
+    return Layout(
+        _by_path(classes),
+        _by_path(held_out.classes()),
+        text,
+        [],
+        places,
+    )
 
 
-def _below(items: List[_Item], top: str) -> List[_Item]:
+def _check_classes(layout: Layout, root: Folder) -> None:
+    names = sorted(set(layout.train.values()))
+    if len(names) < 2:
+        seen = [f"{len(f.pictures)} in {f.title}" for f in _folders_by_size(root)[:5]]
+        classes = f"one class ({names[0]})" if names else "no classes"
+        raise Ambiguous(
+            f"{classes}, two are needed; pictures seen: {', '.join(seen)}; "
+            f"{KNOWN_LAYOUTS}"
+        )
+    strange = sorted(set(layout.held_out.values()) - set(names))
+    if strange:
+        by_lower = {name.lower(): name for name in names}
+        pairs = [(name, by_lower.get(name.lower())) for name in strange]
+        same = [f"{a} and {b}" for a, b in pairs if b]
+        advice = f"; {_list(same)} differ by case only" if same else ""
+        raise Ambiguous(
+            f"held-out pictures of classes that training lacks: {_list(strange)}; "
+            f"training has {_list(names)}{advice}: rename the folders so that both "
+            f"sides have the same names, or {_SAY}"
+        )
+
+
+def _folders_without_pictures(tree: Tree, layout: Layout) -> List[LeftOut]:
+    """Return the folders beside the classes that contribute nothing.
+
+    Raises:
+        Ambiguous: One of them holds pictures that cannot be decoded: a lost class.
+    """
+    used = {*layout.train, *layout.held_out}
+    with_pictures = {posixpath.dirname(path) for path, _ in tree.pictures}
+    for path in list(with_pictures):
+        while path:
+            path = posixpath.dirname(path)
+            with_pictures.add(path)
+    lost = [item for item in tree.left_out if item.is_loss]
+    empty = []
+    if all(posixpath.dirname(path) in layout.class_folders for path in used):
+        return []  # Classes are in the names of the files.
+    for folder in tree.folders:
+        if posixpath.dirname(folder) in layout.class_folders and not (
+            folder in with_pictures
+        ):
+            for item in lost:
+                if item.path.startswith(f"{folder}/"):
+                    raise Ambiguous(
+                        f"no picture of the class folder {folder}/ can be used: "
+                        f"{item.path}: {item.reason}"
+                    )
+            reason = "folder without any picture beside the class folders"
+            empty.append(LeftOut(f"{folder}/", reason, True))
+    return empty
+
+
+def _folders_by_size(root: Folder) -> List[Folder]:
+    with_pictures = [folder for folder in root.walk() if folder.pictures]
+    return sorted(with_pictures, key=lambda folder: -len(folder.pictures))
+
+
+def _by_path(classes: Dict[str, List[str]]) -> Dict[str, str]:
+    return {path: name for name, paths in classes.items() for path in paths}
+
+
+def _describe(folder: Folder) -> str:
+    if folder.kaggle_classes() and len(folder.folders) < 2:
+        return f"classes in the names of files in {folder.title} (CLASS.NUMBER.jpg)"
+    return f"classes are the folders in {folder.title}"
+
+
+def _loose(root: Folder, layout: Layout) -> List[LeftOut]:
+    """Return the pictures that belong to no class and to no folder that is left out."""
+    folders = tuple(item.path for item in layout.left_out)
     return [
-        item._replace(parts=item.parts[1:])
-        for item in items
-        if len(item.parts) > 1 and item.parts[0] == top
+        LeftOut(path, "picture outside the class folders", True)
+        for path in root.all_pictures()
+        if not (path in layout.train or path in layout.held_out)
+        and not path.startswith(folders)
     ]
 
 
-def _check_classes(
-    source: str, names: List[str], held_out: _Labelled, items: List[_Item]
-) -> None:
-    if len(names) < 2:
-        folders = collections.Counter(os.path.dirname(item.path) for item in items)
-        seen = ", ".join(f"{n} in {path or '.'}/" for path, n in folders.most_common(5))
-        classes = f"one class ({names[0]})" if names else "no classes"
-        raise DataError(
-            f"{classes}, two are needed; pictures seen: {seen}; {KNOWN_LAYOUTS}", source
-        )
-    strange = sorted({name for _, name in held_out} - set(names))
-    if strange:
-        raise DataError(
-            f"held-out pictures of classes that training lacks: {', '.join(strange)}",
-            source,
-        )
+def _folder_left_out(folder: Folder, reason: str) -> LeftOut:
+    num_pictures = len(folder.all_pictures())
+    return LeftOut(f"{folder.path}/", f"{num_pictures} pictures: {reason}", True)
+
+
+def _list(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:6])
+    return shown + (f", ... ({len(names)})" if len(names) > 6 else "")

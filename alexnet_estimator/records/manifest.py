@@ -30,7 +30,7 @@ def is_dataset(directory: str) -> bool:
     return os.path.isfile(manifest) or foreign.is_foreign(directory)
 
 
-def load(directory: str, label_offset: int = 0) -> Dataset:
+def load(directory: str, label_offset: int = 0, cache_directory: str = "") -> Dataset:
     """Read the description of converted data or of foreign ImageNet TFRecords.
 
     Args:
@@ -212,8 +212,11 @@ _MANIFEST_RULES = {
         "three rows of three numbers", lambda v: _is_list(v, _is_rgb) and len(v) == 3
     ),
     "conversion": Rule(
-        "an object with a count as short_side, if any",
-        lambda v: isinstance(v, dict) and _is_count(v.get("short_side", 0)),
+        "an object with counts as short_side and num_rejects, texts as left_out",
+        lambda v: isinstance(v, dict)
+        and _is_count(v.get("short_side", 0))
+        and _is_count(v.get("num_rejects", 0))
+        and _is_list(v.get("left_out", []), _is_name),
     ),
     "splits": Rule(
         " and ".join(SPLITS), lambda v: isinstance(v, dict) and set(v) == set(SPLITS)

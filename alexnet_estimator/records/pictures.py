@@ -169,6 +169,14 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def describe(error: Exception) -> str:
+    """Say in one line what is wrong with a picture."""
+    text = " ".join(str(error).split())[:200]
+    if text and isinstance(error, (ValueError, OSError)):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def colour_moments(image: Image.Image) -> np.ndarray:
     """Sum up a picture's colours; sums of several pictures can be added.
 

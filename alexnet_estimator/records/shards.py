@@ -12,8 +12,9 @@ import numpy as np
 
 from alexnet_estimator import files
 from alexnet_estimator.records import examples, tfrecord
-from alexnet_estimator.records.layouts import Picture, PictureReader
-from alexnet_estimator.records.pictures import Jpeg, colour_moments, transcode
+from alexnet_estimator.records.layouts import Picture
+from alexnet_estimator.records.pictures import colour_moments, describe, transcode
+from alexnet_estimator.records.tree import PictureReader
 
 _reader: Optional[PictureReader] = None  # One for each worker process.
 
@@ -22,19 +23,18 @@ class ShardTask(NamedTuple):
     """What to write where.
 
     Attributes:
-        output: the folder in which the finished shard appears.
-        progress: the folder for what is not finished, and for reports.
-        file: name of the shard.
+        partial_path: File that is written, in the folder for unfinished work; its
+            report goes beside it.
+        path: File that appears when the shard is complete.
         split: ``train`` or ``validation``.
-        pictures: in the order of the records.
-        class_names: by label.
-        short_side: of the stored pictures, in pixels; 0 keeps the size.
-        jpeg_quality: of the stored pictures.
+        pictures: Pictures in the order of the records.
+        class_names: Names by label.
+        short_side: Short side of the stored pictures, in pixels; 0 keeps the size.
+        jpeg_quality: Quality of the stored pictures, to 100.
     """
 
-    output: str
-    progress: str
-    file: str
+    partial_path: str
+    path: str
     split: str
     pictures: List[Picture]
     class_names: Tuple[str, ...]
@@ -46,11 +46,11 @@ class ShardReport(NamedTuple):
     """What became of a task, as it is kept in a JSON file beside the work.
 
     Attributes:
-        class_counts: pictures written, by label.
-        num_bytes: size of the shard; 0 where no picture was usable.
-        sha256: of the file, hexadecimal.
+        class_counts: Pictures written, by label.
+        num_bytes: Size of the shard; 0 where no picture was usable.
+        sha256: SHA-256 of the file, hexadecimal.
         colour_moments: ``[4][4]``, see ``pictures.colour_moments``.
-        rejects: pairs of path and reason.
+        rejects: Pairs of path and reason.
     """
 
     class_counts: List[int]
@@ -67,32 +67,35 @@ def start_worker(parent_id: int, source: str) -> None:
     warnings.simplefilter("ignore")  # Pillow's remarks on harmless oddities.
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent decides.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, args=[parent_id], daemon=True).start()
 
+    def end_with_parent() -> None:
+        # Else processes would stay behind a parent that was killed.
+        while os.getppid() == parent_id:
+            time.sleep(0.5)
+        os._exit(1)
 
-def _end_with_parent(parent_id: int) -> None:
-    """Leave no process behind, also where the parent was killed."""
-    while os.getppid() == parent_id:
-        time.sleep(0.5)
-    os._exit(1)
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def write_shard(task: ShardTask) -> ShardReport:
     """Convert the pictures of one shard; ``publish_shard`` lets it appear."""
-    partial = _partial_path(task)
+    assert _reader is not None, "start_worker comes first"
     counts, moments = [0] * len(task.class_names), np.zeros([4, 4])
     rejects = []
-    with tfrecord.writer(partial) as write:
+    with tfrecord.writer(task.partial_path) as write:
         for picture in task.pictures:
+            label, path = picture.label, picture.path
             try:
-                jpeg = _convert(picture, task)
+                data = _reader.read(path)
+                jpeg = transcode(data, task.short_side, task.jpeg_quality)
             except Exception as error:  # Broken pictures raise errors of any type.
-                rejects.append([picture.path, describe(error)])
+                rejects.append([path, describe(error)])
                 continue
-            write(_example(jpeg, picture, task))
-            counts[picture.label] += 1
+            write(examples.build(jpeg, label, task.class_names[label], path))
+            counts[label] += 1
             moments += colour_moments(jpeg.image)
-    num_bytes, digest = os.path.getsize(partial), files.sha256_of(partial)
+    num_bytes = os.path.getsize(task.partial_path)
+    digest = files.sha256_of(task.partial_path)
     return ShardReport(counts, num_bytes, digest, moments.tolist(), rejects)
 
 
@@ -101,44 +104,19 @@ def publish_shard(task: ShardTask, report: ShardReport) -> None:
 
     For the parent: the disk is slow, and workers have more pictures to convert.
     """
-    files.sync(_partial_path(task))
+    files.sync(task.partial_path)
     # The report first: a shard without one would not be known as ours.
-    files.write_bytes(_report_path(task), files.encode_json(report._asdict()))
-    os.replace(_partial_path(task), os.path.join(task.output, task.file))
+    report_path = f"{task.partial_path}.json"
+    files.write_bytes(report_path, files.encode_json(report._asdict()))
+    os.replace(task.partial_path, task.path)
 
 
 def read_report(task: ShardTask) -> Optional[ShardReport]:
     """Return the report of a shard that is finished, or None."""
     try:
-        with open(_report_path(task), encoding="utf-8") as file:
+        with open(f"{task.partial_path}.json", encoding="utf-8") as file:
             report = ShardReport(**json.load(file))
-        size = os.path.getsize(os.path.join(task.output, task.file))
+        size = os.path.getsize(task.path)
     except (OSError, ValueError, TypeError):  # Not there, or cut off by a power cut.
         return None
     return report if size == report.num_bytes else None
-
-
-def _partial_path(task: ShardTask) -> str:
-    return os.path.join(task.progress, task.file)
-
-
-def _report_path(task: ShardTask) -> str:
-    return os.path.join(task.progress, f"{task.file}.json")
-
-
-def _convert(picture: Picture, task: ShardTask) -> Jpeg:
-    assert _reader is not None, "start_worker comes first"
-    data = _reader.read(picture.path)
-    return transcode(data, task.short_side, task.jpeg_quality)
-
-
-def describe(error: Exception) -> str:
-    """Say in one line what is wrong with a picture."""
-    text = " ".join(str(error).split())[:200]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _example(jpeg: Jpeg, picture: Picture, task: ShardTask) -> bytes:
-    return examples.build(
-        jpeg, picture.label, task.class_names[picture.label], picture.path
-    )

@@ -23,8 +23,7 @@ from alexnet_estimator.jobs.predict import rows
 from alexnet_estimator.jobs.predict.classifier import Classifier
 from alexnet_estimator.jobs.predict.rows import ROW_FORMATS, Prediction
 from alexnet_estimator.jobs.predict.sources import Found, Reject, find_sources
-from alexnet_estimator.records.pictures import transcode
-from alexnet_estimator.records.shards import describe
+from alexnet_estimator.records.pictures import describe, transcode
 
 
 class Summary(NamedTuple):

@@ -1,11 +1,11 @@
 """The pictures that people name: files, folders, zips, and lists of these."""
 
 import os
-import zipfile
 from typing import List, NamedTuple, Sequence, Union
 
+from alexnet_estimator.console import note
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.records import layouts
+from alexnet_estimator.records.tree import PictureReader, open_tree, summarise
 
 _LIST_SUFFIX = ".txt"
 
@@ -27,7 +27,7 @@ class Source(NamedTuple):
     """
 
     path: str
-    reader: layouts.PictureReader
+    reader: PictureReader
     path_in_reader: str
 
 
@@ -42,8 +42,8 @@ def find_sources(sources: Sequence[str]) -> List[Found]:
             line; or one of these alone.
 
     Returns:
-        All pictures.  What a list names and does not exist, and links that lead out of
-        a folder, are rejects.
+        All pictures.  What a list names and does not exist, and what is a picture that
+        cannot be decoded, are rejects.
 
     Raises:
         DataError: A source does not exist, or there are no pictures.
@@ -74,22 +74,18 @@ def _read_list(path: str) -> List[str]:
 
 def _find(source: str, lacks: List[str]) -> List[Found]:
     """Return the pictures of one source; say in ``lacks`` why there are none."""
-    is_picture = os.path.splitext(source)[1].lower() in layouts.SUFFIXES
-    is_file = os.path.isfile(source)
-    if is_file and (is_picture or not zipfile.is_zipfile(source)):
-        folder, name = os.path.split(source)
-        return [Source(source, layouts.PictureReader(folder or os.curdir), name)]
-    if not is_file and not os.path.isdir(source):
-        raise DataError("there is no such file, folder or zip", source)
-    files = layouts.list_files(source)
-    if not files.pictures:
-        lacks.append(f"{source}: {files.describe_lack()}")
-    reader = layouts.PictureReader(source)
+    tree = open_tree(source)
+    if not tree.pictures:
+        lacks.append(f"{source}: {tree.describe_lack()}")
+    for line in summarise([item for item in tree.left_out if not item.is_loss]):
+        note(f"{source}: left out: {line}")
+    reader = PictureReader(tree.root)
     pictures = [
-        Source(os.path.join(source, path), reader, path) for path, _ in files.pictures
+        Source(os.path.join(tree.root, path), reader, path) for path, _ in tree.pictures
     ]
-    links = [
-        Reject(os.path.join(source, path), "leads out of the folder: not followed")
-        for path in files.not_followed
+    lost = [
+        Reject(os.path.join(tree.root, item.path), item.reason)
+        for item in tree.left_out
+        if item.is_loss
     ]
-    return [*pictures, *links]
+    return [*pictures, *lost]

@@ -1,0 +1,407 @@
+"""What a folder or a zip holds: its pictures, and what is left out and why.
+
+Training, conversion, prediction and verification look at folders through this module
+alone.  Which folder is a class is decided in ``layouts``.
+"""
+
+import collections
+import locale
+import os
+import posixpath
+import stat
+import zipfile
+from typing import Counter, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+from alexnet_estimator.errors import DataError
+from alexnet_estimator.records import kinds
+
+MAX_FILE_BYTES = 1 << 28
+_USUAL_BYTES = 1 << 20  # Python first makes room for as much as may be read.
+_MAX_NOTES_BYTES = 1 << 25
+_UTF8_FLAG = 0x800
+
+# What machines put beside people's files, in lower case.
+_SYSTEM_NAMES = frozenset(
+    [
+        "__macosx",
+        "@eadir",
+        "@recycle",
+        "@recently-snapshot",
+        "#recycle",
+        "#snapshot",
+        "$recycle.bin",
+        "recycler",
+        "lost+found",
+        "system volume information",
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+    ]
+)
+_HIDDEN = "hidden or system file"
+_NOTHING = "link to nothing"
+# Beside the pictures of a data set that is the folder of a run at the same time.
+_RUN_FOLDERS = ("report", "eval", "logs", "best", "export", "profile")
+_ANNOTATIONS = "val_annotations.txt"  # Tiny ImageNet's.
+
+
+class LeftOut(NamedTuple):
+    """Something that is not used.
+
+    Attributes:
+        path: Path relative to the source; folders end with "/".
+        reason: Reason and, where there is one, the remedy.
+        is_loss: Whether pictures may be lost with it, which the user has to know.
+    """
+
+    path: str
+    reason: str
+    is_loss: bool = False
+
+
+class Tree(NamedTuple):
+    """The files of a source.
+
+    Attributes:
+        source: Folder, zip, or a single picture file.
+        root: What the paths are relative to: the source, or a single file's folder.
+        pictures: Path, with "/", and stamp of each picture, sorted by path.  The stamp
+            changes when the file changes.
+        left_out: What is not a picture that can be used.
+        folders: Paths of all folders, the empty ones too, that were looked into.
+        classes: Classes of pictures that a file beside them names.
+    """
+
+    source: str
+    root: str
+    pictures: List[Tuple[str, str]]
+    left_out: List[LeftOut]
+    folders: List[str]
+    classes: Dict[str, str]
+
+    def describe_lack(self) -> str:
+        """Say that there are no pictures, and what there is."""
+        seen = summarise(self.left_out)
+        return f"no pictures; files seen: {'; '.join(seen) or 'none'}"
+
+
+class PictureReader:
+    """Reads the files of a folder or a zip.
+
+    Args:
+        source: Folder or zip.
+    """
+
+    def __init__(self, source: str):
+        self._source = source
+        self._zip: Optional[zipfile.ZipFile] = None
+        self.members: Dict[str, zipfile.ZipInfo] = {}
+        if os.path.isfile(source):
+            self._zip, self.members = _open_zip(source)
+
+    def read(self, path: str) -> bytes:
+        """Return a file's bytes.
+
+        Args:
+            path: Path relative to the source.
+
+        Raises:
+            Exception: The file cannot be read; of many types.
+            ValueError: The file is empty, or larger than is sensible for a picture.
+        """
+        data = self.read_head(path, _USUAL_BYTES, MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise ValueError(f"larger than {MAX_FILE_BYTES} bytes")
+        if not data:
+            raise ValueError("empty file")
+        return data
+
+    def read_head(self, path: str, usual_bytes: int, max_bytes: int = 0) -> bytes:
+        """Return ``usual_bytes`` of a file, or where it has more, up to ``max_bytes``.
+
+        Raises:
+            Exception: The file cannot be read; of many types.
+        """
+        if self._zip:
+            opened = self._zip.open(self.members[path])
+        else:
+            opened = open(os.path.join(self._source, path), "rb")
+        with opened as file:
+            data = file.read(usual_bytes)
+            if len(data) == usual_bytes < max_bytes:
+                data += file.read(max_bytes - usual_bytes)
+        return data
+
+
+def open_tree(source: str) -> Tree:
+    """List a folder, a zip or a single picture file.
+
+    Links in a folder are followed, but those that lead to what is listed anyway.  A
+    run, converted data, and what operating systems put beside files are left out.
+
+    Raises:
+        DataError: The source does not exist or cannot be read.
+    """
+    is_file = os.path.isfile(source)
+    if is_file and (_is_named_picture(source) or not zipfile.is_zipfile(source)):
+        folder, name = os.path.split(source)
+        state = os.stat(source)
+        pictures = [(name, _stamp(state))]
+        return Tree(source, folder or os.curdir, pictures, [], [], {})
+    if not is_file and not os.path.isdir(source):
+        if os.path.exists(source):
+            raise DataError("neither a folder nor a file", source)
+        raise DataError("there is no such folder, zip or picture", source)
+    reader = PictureReader(source)
+    walk = _Walk(source, reader)
+    files = sorted(walk.list_zip() if is_file else walk.list_folder())
+    files = walk.leave_out_jobs(files)
+    pictures = walk.choose_pictures(files)
+    classes = walk.read_annotations(files)
+    walk.left_out.sort()
+    return Tree(source, source, pictures, walk.left_out, walk.folders, classes)
+
+
+def summarise(left_out: Sequence[LeftOut]) -> List[str]:
+    """Say what is left out in a few lines: how much for each reason, with examples."""
+    by_reason: Dict[str, List[str]] = {}
+    for item in left_out:
+        by_reason.setdefault(item.reason, []).append(item.path)
+    lines = []
+    for reason, paths in sorted(by_reason.items(), key=lambda item: -len(item[1])):
+        examples = ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")
+        lines.append(f"{len(paths)} x {reason} ({examples})")
+    return lines
+
+
+class _Walk:
+    """One look at a source, which collects what it leaves out."""
+
+    def __init__(self, source: str, reader: PictureReader):
+        self.left_out: List[LeftOut] = []
+        self.folders: List[str] = []
+        self._source, self._reader = source, reader
+        # Where the links that were followed lead, and the links themselves.
+        self._targets: Dict[str, str] = {}
+
+    def list_zip(self) -> Iterator[Tuple[str, str]]:
+        """Yield path and stamp of every file of a zip."""
+        folders, hidden = set(), set()
+        for path, member in self._reader.members.items():
+            parts = path.split("/")
+            num_shown = next((i for i, x in enumerate(parts) if _is_hidden(x)), -1)
+            if num_shown == len(parts) - 1 and path.endswith("/"):
+                folders.add(path[:-1])
+            elif num_shown >= 0:
+                hidden.add("/".join(parts[: num_shown + 1]))
+            elif stat.S_ISLNK(member.external_attr >> 16):
+                self.left_out.append(LeftOut(path, "link in an archive", True))
+            else:
+                folders.update(_parents(path))
+                yield path, f"{member.file_size}:{member.CRC}"
+        self.left_out += [LeftOut(path, _HIDDEN) for path in sorted(hidden)]
+        self.folders = sorted(folders)
+
+    def list_folder(self) -> Iterator[Tuple[str, str]]:
+        """Yield path and stamp of every file of a folder, links followed."""
+        root = os.path.realpath(self._source)
+        stack = [("", root)]
+        while stack:
+            folder, place = stack.pop()
+            if folder:
+                self.folders.append(folder)
+            for entry in _scan(os.path.join(root, folder)):
+                path = posixpath.join(folder, entry.name)
+                if _is_hidden(entry.name):
+                    self.left_out.append(LeftOut(path, _HIDDEN))
+                    continue
+                target, reason = os.path.join(place, entry.name), ""
+                if entry.is_symlink():
+                    target = os.path.realpath(entry.path)
+                    reason = self._why_not_followed(root, path, target)
+                elif target in self._targets:
+                    reason = f"the same as {self._targets[target]}, which is used"
+                if reason:
+                    self.left_out.append(LeftOut(path, reason, reason == _NOTHING))
+                elif entry.is_dir():
+                    stack.append((path, target))
+                elif entry.is_file():
+                    yield path, _stamp(entry.stat())
+                else:
+                    self.left_out.append(LeftOut(path, "neither file nor folder"))
+
+    def _why_not_followed(self, root: str, path: str, target: str) -> str:
+        """Say why a link is not followed; empty, and noted, where it is."""
+        if not os.path.exists(target):
+            return _NOTHING
+        if f"{root}/".startswith(f"{target}/"):
+            return "link to a folder around it"
+        if target.startswith(f"{root}/"):
+            inside = target[len(root) + 1 :]
+            # What version control keeps in a hidden folder is seen through links only.
+            if not any(map(_is_hidden, inside.split("/"))):
+                return "link to what is listed anyway"
+        for place in [target, *_parents(target)]:
+            if place in self._targets:
+                return f"the same as {self._targets[place]}, which is used"
+        self._targets[target] = path
+        return ""
+
+    def leave_out_jobs(self, files: List[Tuple[str, str]]) -> List[Tuple[str, str]]:
+        """Leave out the folders of runs and of converted data: never classes."""
+        jobs: Dict[str, str] = {}
+        for path, _ in files:
+            folder, name = posixpath.split(path)
+            if name == "config.json" and self._holds(path, b'"data_digest"'):
+                jobs.update(
+                    {folder: "a run of this program"}
+                    if folder
+                    else dict.fromkeys(_RUN_FOLDERS, "part of a run of this program")
+                )
+            elif name == "dataset.json" and self._holds(path, b'"format_version"'):
+                # The caches of runs are called RUN.data; the sample may lie there too.
+                parent = posixpath.dirname(folder)
+                cache = parent if parent.endswith(".data") else folder
+                jobs[cache] = "data that this program has converted"
+        for item in self.left_out:
+            folder, name = posixpath.split(item.path.rstrip("/"))
+            if name.startswith(".convert-"):
+                jobs[folder] = "data that this program has begun to convert"
+        jobs.pop("", None)
+        if not jobs:
+            return files
+
+        def job_of(path: str) -> str:
+            return next((up for up in [path, *_parents(path)] if up in jobs), "")
+
+        paths = [*(path for path, _ in files), *(item.path for item in self.left_out)]
+        self.left_out = [item for item in self.left_out if not job_of(item.path)]
+        for job in sorted(set(map(job_of, paths)) - {""}):
+            self.left_out.append(LeftOut(f"{job}/", jobs[job]))
+        self.folders = [folder for folder in self.folders if not job_of(folder)]
+        return [(path, stamp) for path, stamp in files if not job_of(path)]
+
+    def _holds(self, path: str, text: bytes) -> bool:
+        return text in self._reader.read_head(path, _MAX_NOTES_BYTES)
+
+    def choose_pictures(self, files: List[Tuple[str, str]]) -> List[Tuple[str, str]]:
+        """Return the files that are pictures by name, or else by their first bytes."""
+        pictures = []
+        for path, stamp in files:
+            suffix = posixpath.splitext(path)[1].lower()
+            kind = kinds.kind_by_name(suffix)
+            if not kind:
+                try:
+                    kind = kinds.kind_of(self._reader.read_head(path, kinds.HEAD_BYTES))
+                except Exception as error:  # Damaged members fail in many ways.
+                    reason = f"unreadable: {error}"
+                    self.left_out.append(LeftOut(path, reason, True))
+                    continue
+            reason = kinds.explain_undecodable(kind)
+            if kind == "picture" or kind in kinds.DECODED:
+                pictures.append((path, stamp))
+            elif reason:
+                self.left_out.append(LeftOut(path, reason, True))
+            else:
+                reason = f"no picture: {suffix or 'no suffix'}"
+                self.left_out.append(LeftOut(path, reason))
+        return pictures
+
+    def read_annotations(self, files: List[Tuple[str, str]]) -> Dict[str, str]:
+        """Read the classes of pictures from Tiny ImageNet's file, a line for each."""
+        classes = {}
+        for path, _ in files:
+            folder, name = posixpath.split(path)
+            if name == _ANNOTATIONS:
+                text = self._reader.read_head(path, _MAX_NOTES_BYTES)
+                for line in text.decode("utf-8", "surrogateescape").splitlines():
+                    picture, class_name, *_ = [*line.split("\t"), ""]
+                    if class_name and "/" not in class_name:
+                        classes[posixpath.join(folder, "images", picture)] = class_name
+        return classes
+
+
+def _scan(folder: str) -> List[os.DirEntry]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise DataError(f"cannot list {folder}: {error.strerror}") from error
+
+
+def _stamp(state: os.stat_result) -> str:
+    return f"{state.st_size}:{state.st_mtime_ns}"
+
+
+def _parents(path: str) -> List[str]:
+    """Return the folders around a path, the innermost first."""
+    parts = path.split("/")
+    return ["/".join(parts[:end]) for end in range(len(parts) - 1, 0, -1)]
+
+
+def _is_named_picture(path: str) -> bool:
+    suffix = os.path.splitext(path)[1].lower()
+    return kinds.kind_by_name(suffix) == "picture"
+
+
+def _is_hidden(name: str) -> bool:
+    # In a zip also "..", and "" in front of the "/" of an absolute path.
+    return name == "" or name.startswith(".") or name.lower() in _SYSTEM_NAMES
+
+
+def _open_zip(source: str) -> Tuple[zipfile.ZipFile, Dict[str, zipfile.ZipInfo]]:
+    """Open a zip; return it and its members by the names that people gave them."""
+    try:
+        archive = zipfile.ZipFile(source)
+        members = archive.infolist()
+        names = _decode_names(members)
+    except Exception as error:  # Damaged archives fail in many ways.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"cannot be read as a zip file: {reason}", source) from error
+    return archive, dict(zip(names, members))
+
+
+def _decode_names(members: Sequence[zipfile.ZipInfo]) -> List[str]:
+    """Decode the names of a zip as the machine wrote them.
+
+    Without the flag for UTF-8 they are said to be in code page 437, which Python takes
+    at its word; programs write what their machine speaks.
+    """
+    raw = {
+        member.filename: member.filename.encode("cp437")
+        for member in members
+        if not member.flag_bits & _UTF8_FLAG and not _is_ascii(member.filename)
+    }
+    encoding = _guess_encoding(list(raw.values()))
+    names = [
+        raw[member.filename].decode(encoding)
+        if member.filename in raw
+        else member.filename
+        for member in members
+    ]
+    if not any("/" in name for name in names):  # Windows programs of old.
+        names = [name.replace("\\", "/") for name in names]
+    return names
+
+
+def _guess_encoding(names: Sequence[bytes]) -> str:
+    local = locale.getpreferredencoding(False)
+    for encoding in ("utf-8", local, "gbk"):
+        try:
+            texts = [name.decode(encoding) for name in names]
+        except (UnicodeDecodeError, LookupError):
+            continue
+        # Nearly everything is valid GBK: what it says must be made of common signs.
+        if encoding != "gbk" or _is_common_chinese("".join(texts)):
+            return encoding
+    return "cp437"
+
+
+def _is_common_chinese(text: str) -> bool:
+    signs: Counter[str] = collections.Counter(filter(lambda c: not _is_ascii(c), text))
+    common = sum(n for sign, n in signs.items() if sign.encode("gb2312", "ignore"))
+    return 2 * common > sum(signs.values())
+
+
+def _is_ascii(text: str) -> bool:
+    return all(sign < "\x80" for sign in text)
