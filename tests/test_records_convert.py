@@ -34,6 +34,7 @@ from alexnet_estimator.records import (
     layouts,
     manifest,
     shards,
+    splits,
     tfrecord,
 )
 from alexnet_estimator.records.dataset import Dataset
@@ -177,7 +178,7 @@ def test_nothing_held_out(source: str, tmp_path: pathlib.Path) -> None:
 @hypothesis.given(st.lists(st.integers(1, 50), min_size=2, max_size=8), st.data())
 def test_count_held_out_is_proportional(counts: List[int], data: Any) -> None:
     wanted = data.draw(st.integers(0, sum(counts) - len(counts)))
-    held_out = convert.count_held_out(counts, wanted)
+    held_out = splits.count_held_out(counts, wanted)
     assert sum(held_out) == wanted
     assert all(held < count for held, count in zip(held_out, counts))
     if min(counts) == max(counts):
@@ -208,7 +209,7 @@ def test_the_layouts_own_validation_is_kept(tmp_path: pathlib.Path) -> None:
     ],
 )
 def test_count_shards(num_images: int, images_per_shard: int, expected: int) -> None:
-    assert convert.count_shards(num_images, images_per_shard) == expected
+    assert splits.count_shards(num_images, images_per_shard) == expected
 
 
 def test_pictures_that_need_nothing_are_stored_as_they_are(
@@ -404,7 +405,7 @@ def test_an_interrupted_conversion_keeps_what_is_written(
 
     def interrupt(task: Any, report: Any) -> None:
         publish(task, report)
-        published.append(task.file)
+        published.append(os.path.basename(task.path))
         if len(published) == 1:
             time.sleep(1)  # Meanwhile the workers write what is queued already.
             raise KeyboardInterrupt
@@ -582,7 +583,12 @@ def test_summary_goes_to_stderr(
     assert out == ""
     assert "32 pictures to train and 8 to validate, 2 classes" in err
     assert "1 unusable pictures, listed in rejects.csv" in err
-    assert "1 pictures outside the layout ignored" in err
+    assert f"{source}: classes are the folders in ./: 2 classes (cat, dog)" in err
+    assert "left out: 1 x picture outside the class folders (cover.jpg)" in err
+    assert rejects(tmp_path / "out") == {
+        "cat/bad.jpg": "not one of JPEG, PNG, GIF, BMP, WEBP, TIFF",
+        "cover.jpg": "picture outside the class folders",
+    }
 
 
 def jpeg_bytes() -> bytes:
@@ -626,6 +632,7 @@ def test_no_zip_crashes_or_leads_outside(members: Dict[str, bytes]) -> None:
             return
         finally:
             assert set(os.listdir(folder)) <= {"source.zip", "out"}
-        num_found = len(layouts.find_pictures(source).pictures)
+        found = layouts.find_pictures(source)
         num_images = dataset.splits["train"].num_images
-        assert num_images + len(rejects(output)) == num_found
+        num_rejects = len(rejects(output)) - len({x.path for x in found.left_out})
+        assert num_images + num_rejects == len(found.pictures)

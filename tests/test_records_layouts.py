@@ -349,7 +349,8 @@ def trees(draw: Any) -> Made:
                 for file in draw(st.sets(st.sampled_from(FILES), min_size=1)):
                     truth[f"{around}{place}/{file}"] = f"{split}:{name}"
     everywhere = sorted({"", *(os.path.dirname(path) + "/" for path in truth)})
-    noise, links = {}, {}
+    noise: Dict[str, bytes] = {}
+    links: Dict[str, str] = {}
     for folder in draw(st.lists(st.sampled_from(everywhere), max_size=3)):
         file = draw(st.sampled_from(SYSTEM_FILES + ["run/config.json", "notes.md"]))
         noise[folder + file] = JPEG

@@ -1,5 +1,6 @@
 """Opening data in any form; pictures are converted once into the cache."""
 
+import hashlib
 import os
 import pathlib
 
@@ -7,6 +8,7 @@ import pytest
 
 from alexnet_estimator import records
 from alexnet_estimator.errors import DataError
+from alexnet_estimator.records import convert, manifest
 from tests import pictures
 
 
@@ -32,10 +34,10 @@ def test_pictures_are_converted_once(
     first = records.open_dataset(source, cache, pictures.settings())
     assert os.path.dirname(first.directory) == cache
     assert os.path.basename(first.directory).startswith("pets-")
-    manifest = os.path.join(first.directory, "dataset.json")
-    before = os.stat(manifest).st_ino
+    before = os.stat(os.path.join(first.directory, "dataset.json")).st_ino
     again = records.open_dataset(source, cache, pictures.settings(num_workers=2))
-    assert again == first and os.stat(manifest).st_ino == before
+    assert again == first
+    assert os.stat(os.path.join(first.directory, "dataset.json")).st_ino == before
 
 
 def test_changed_pictures_and_options_are_converted_again(
@@ -48,8 +50,29 @@ def test_changed_pictures_and_options_are_converted_again(
     assert records.open_dataset(source, cache, pictures.settings()) == first
     pictures.draw(0, 77).save(str(tmp_path / "pets" / "cat" / "77.jpg"))
     changed = records.open_dataset(source, cache, pictures.settings())
-    assert changed.directory == first.directory
     assert sum(split.num_images for split in changed.splits.values()) == 21
+    # A job that reads the first conversion goes on doing so.
+    assert changed.directory != first.directory
+    manifest.check_files(first)
+    settings = pictures.settings()
+    recorded = records.open_dataset(source, cache, settings, digest=first.digest)
+    assert recorded == first
+    unknown = records.open_dataset(source, cache, settings, digest="0" * 64)
+    assert unknown == changed
+
+
+def test_a_conversion_of_before_is_opened(tmp_path: pathlib.Path, cache: str) -> None:
+    """Up to 1.0 the options alone made the name of its folder."""
+    source = pictures.make_folder(tmp_path / "pets")
+    digest = hashlib.sha256(
+        f"{source} [('eval_fraction', 0.2), ('eval_images', 0), ('images_per_shard', "
+        "0), ('jpeg_quality', 90), ('num_workers', 0), ('short_side', 32), "
+        "('split_seed', 0)]".encode()
+    ).hexdigest()
+    old = os.path.join(cache, f"pets-{digest[:8]}")
+    convert.convert(source, old, pictures.settings(), show_progress=False)
+    dataset = records.open_dataset(source, cache, pictures.settings())
+    assert dataset.directory == old and os.listdir(cache) == [os.path.basename(old)]
 
 
 def test_sources_of_one_name_do_not_meet(tmp_path: pathlib.Path, cache: str) -> None:

@@ -4,17 +4,15 @@ The result depends on the pictures and the options alone: not on the machine, th
 of processes or how often the conversion was interrupted.
 """
 
-import collections
 import concurrent.futures
 import dataclasses
 import hashlib
-import itertools
 import json
 import os
 import re
 import shutil
 from concurrent.futures.process import BrokenProcessPool
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 import tqdm
@@ -23,7 +21,7 @@ from alexnet_estimator import files, locks, machine
 from alexnet_estimator.config import Config
 from alexnet_estimator.console import has_bars, note, warn
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.records import layouts, manifest
+from alexnet_estimator.records import layouts, manifest, splits
 from alexnet_estimator.records.dataset import (
     SPLITS,
     TRAIN,
@@ -33,7 +31,7 @@ from alexnet_estimator.records.dataset import (
     Split,
     with_digest,
 )
-from alexnet_estimator.records.layouts import Picture, PictureSet
+from alexnet_estimator.records.layouts import PictureSet
 from alexnet_estimator.records.pictures import mean_and_covariance
 from alexnet_estimator.records.shards import (
     ShardReport,
@@ -49,7 +47,6 @@ REJECTS_FILE = "rejects.csv"
 _PROGRESS_PREFIX = ".convert-"
 _SHARD_NAME = re.compile(r"(train|validation)-\d{5,}-of-\d{5,}\.tfrecord")
 _VERSION = 2  # Another one makes other files of the same pictures and options.
-_IMAGES_PER_SHARD = 512
 OPTIONS = (
     # What the result depends on; the number of processes is not among it.
     "short_side",
@@ -137,10 +134,9 @@ def _convert(
     dataset = dataclasses.replace(dataset, conversion=conversion)
     manifest.write(dataset)
     if show_progress:
-        splits = dataset.splits
+        num_train, num_held_out = (dataset.splits[x].num_images for x in SPLITS)
         note(
-            f"{output}: {splits[TRAIN].num_images} pictures to train and "
-            f"{splits[VALIDATION].num_images} to validate, "
+            f"{output}: {num_train} pictures to train and {num_held_out} to validate, "
             f"{dataset.num_classes} classes"
         )
         if rejects:
@@ -192,44 +188,6 @@ def load_finished(output: str, wanted: str) -> Optional[Dataset]:
     return dataset if is_same else None
 
 
-def count_held_out(class_counts: Sequence[int], num_held_out: int) -> List[int]:
-    """Spread held-out pictures over the classes in proportion, exactly.
-
-    Every class keeps a picture for training.
-
-    Args:
-        class_counts: pictures of each class, at least 1.
-        num_held_out: in all, at most ``sum(class_counts) - len(class_counts)``.
-    """
-    total = sum(class_counts)
-    held_out = [count * num_held_out // total for count in class_counts]
-    by_remainder = sorted(
-        range(len(class_counts)),
-        key=lambda label: (-(class_counts[label] * num_held_out % total), label),
-    )
-    num_left = num_held_out - sum(held_out)
-    for label in itertools.cycle(by_remainder):
-        if num_left == 0:
-            break
-        if held_out[label] < class_counts[label] - 1:
-            held_out[label] += 1
-            num_left -= 1
-    return held_out
-
-
-def count_shards(num_images: int, images_per_shard: int) -> int:
-    """Return into how many files a split goes.
-
-    Args:
-        num_images: of the split.
-        images_per_shard: at most; 0 chooses.
-    """
-    if images_per_shard:
-        return -(-num_images // images_per_shard)
-    # Up to 8 of a small split, so that several processes can share the work evenly.
-    return max(-(-num_images // _IMAGES_PER_SHARD), min(8, -(-num_images // 128)))
-
-
 def _make_room(output: str, progress: str) -> None:
     """Remove what conversions with other options or pictures have left.
 
@@ -259,8 +217,8 @@ def _plan(
 ) -> List[ShardTask]:
     """Cut the splits, shuffled, into shards of nearly equal numbers of pictures."""
     tasks = []
-    for split, members in _split(pictures, settings).items():
-        num_shards = count_shards(len(members), settings.images_per_shard)
+    for split, members in splits.split_pictures(pictures, settings).items():
+        num_shards = splits.count_shards(len(members), settings.images_per_shard)
         for index in range(num_shards):
             start = index * len(members) // num_shards
             end = (index + 1) * len(members) // num_shards
@@ -276,40 +234,6 @@ def _plan(
             )
             tasks.append(task)
     return tasks
-
-
-def _split(pictures: PictureSet, settings: Config) -> Dict[str, List[Picture]]:
-    """Shuffle and split by a hash of seed and path, the same on every machine."""
-
-    def place(picture: Picture) -> bytes:
-        text = f"{settings.split_seed}:{picture.path}"
-        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
-
-    splits: Dict[str, List[Picture]] = {name: [] for name in SPLITS}
-    left = _held_out(pictures, settings)
-    for picture in sorted(pictures.pictures, key=place):
-        is_held_out = left[picture.label] > 0
-        left[picture.label] -= is_held_out
-        splits[VALIDATION if is_held_out else picture.split].append(picture)
-    return splits
-
-
-def _held_out(pictures: PictureSet, settings: Config) -> List[int]:
-    """Return how many pictures of each class go from training to validation."""
-    num_classes, total = len(pictures.class_names), len(pictures.pictures)
-    if pictures.has_validation:
-        return [0] * num_classes
-    counts = collections.Counter(picture.label for picture in pictures.pictures)
-    most = total - num_classes
-    if settings.eval_images > most:
-        raise DataError(
-            f"convert.eval_images is {settings.eval_images}, but of {total} pictures "
-            f"of {num_classes} classes at most {most} can be held out",
-            pictures.source,
-        )
-    wanted = settings.eval_images or round(total * settings.eval_fraction)
-    class_counts = [counts[label] for label in range(num_classes)]
-    return count_held_out(class_counts, min(wanted, most))
 
 
 def _run(
@@ -395,8 +319,8 @@ def _assemble(
             output,
         )
     mean, covariance = mean_and_covariance(moments)
-    splits = {
+    parts = {
         name: Split(tuple(shards[name]), tuple(counts[name].tolist()))
         for name in SPLITS
     }
-    return with_digest(Dataset(output, class_names, splits, mean, covariance, ""))
+    return with_digest(Dataset(output, class_names, parts, mean, covariance, ""))

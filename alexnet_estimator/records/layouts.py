@@ -1,15 +1,20 @@
-"""Which picture belongs to which class: the folder layouts that people have.
-
-Everything here is a function of the paths; ``tree`` reads the disk.  A layout that can
-be read in two ways is refused, with what was understood and how to say what is meant.
-"""
+"""Which picture belongs to which class: the folder layouts that people have."""
 
 import posixpath
-import re
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import List, NamedTuple, Tuple
 
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.records.dataset import TRAIN, VALIDATION
+from alexnet_estimator.records.folders import (
+    HOW_TO_SAY,
+    Ambiguous,
+    Folder,
+    Layout,
+    as_said,
+    build,
+    list_some,
+    recognise,
+)
 from alexnet_estimator.records.tree import LeftOut, Tree, open_tree
 
 KNOWN_LAYOUTS = """known layouts, as a folder or a zip:
@@ -17,33 +22,6 @@ KNOWN_LAYOUTS = """known layouts, as a folder or a zip:
     train/CLASS/*.jpg and validation/CLASS/*.jpg (or val, valid, test)
     train/CLASS.NUMBER.jpg (Kaggle's cats and dogs)
     PetImages/CLASS/*.jpg (Microsoft's cats and dogs)"""
-_SAY = (
-    "say which folder holds the class folders: --config.convert.train_folder=FOLDER, "
-    "with --config.convert.validation_folder=FOLDER where there is one (below the "
-    "data path; . is the data path itself)"
-)
-_KAGGLE_NAME = re.compile(r"(.+)\.\d+\.\w+")
-
-_TEST, _UNLABELLED = "test", "unlabelled"
-# A folder is a split if its name ends with one of these words, "seg_train" for example.
-# One that only begins so may be ("trainA") or not ("test tube", "valley").
-_SPLIT_WORDS = {
-    TRAIN: "train training trainset trainingset traindata trainval trn 训练 训练集",
-    VALIDATION: "val valid validation validate valset validationset dev eval evaluation "
-    "验证 验证集",
-    _TEST: "test testing testset testdata tst 测试 测试集",
-    _UNLABELLED: "pred predict prediction predictions unlabeled unlabelled unsup",
-}
-_SPLIT_STARTS = {"train": TRAIN, "val": VALIDATION, "test": _TEST, "pred": _UNLABELLED}
-_KIND_OF_WORD = {word: k for k, words in _SPLIT_WORDS.items() for word in words.split()}
-# Of several folders that could be held out, the first is used.
-_PREFERRED = ("validation", "val", "valid", "test")
-# A folder of this name tells nothing about the pictures in it.
-_PLAIN_NAMES = frozenset(
-    "data image images img imgs jpeg jpegimages jpegs jpg jpgs original originals photo "
-    "photos pic pics picture pictures png raw 图片".split()
-)
-_EMPTY_WORDS = _PLAIN_NAMES | {"dataset", "folder", "set", "split", "part", "samples"}
 
 
 class Picture(NamedTuple):
@@ -82,78 +60,6 @@ class PictureSet(NamedTuple):
     left_out: Tuple[LeftOut, ...]
 
 
-class Layout(NamedTuple):
-    """Classes by picture, as they were understood from the paths.
-
-    Attributes:
-        train: Class of each picture of training, by path.
-        held_out: Class of each picture that the layout holds out, by path.
-        text: The layout in words.
-        left_out: Folders that are not used.
-        class_folders: Folders whose subfolders are the classes.
-    """
-
-    train: Dict[str, str]
-    held_out: Dict[str, str]
-    text: str
-    left_out: List[LeftOut]
-    class_folders: List[str]
-
-
-class Ambiguous(Exception):
-    """The paths can be read in more than one way, or in none."""
-
-
-class Folder:
-    """A folder that holds pictures, directly or below."""
-
-    def __init__(self, path: str = ""):
-        self.path = path
-        self.pictures: List[str] = []
-        self.folders: Dict[str, "Folder"] = {}
-
-    @property
-    def title(self) -> str:
-        """Return the path as people write it."""
-        return f"{self.path or '.'}/"
-
-    def walk(self) -> Iterator["Folder"]:
-        """Yield this folder and all below; paths in zips may be thousands deep."""
-        stack = [self]
-        while stack:
-            folder = stack.pop()
-            yield folder
-            stack.extend(folder.folders.values())
-
-    def all_pictures(self) -> List[str]:
-        """Return the paths of all pictures below."""
-        return [path for folder in self.walk() for path in folder.pictures]
-
-    def names_below(self) -> Set[str]:
-        """Return the names of all folders below, in lower case."""
-        return {name.lower() for folder in self.walk() for name in folder.folders}
-
-    def kaggle_classes(self) -> Dict[str, List[str]]:
-        """Return the pictures here by class, where their names are CLASS.NUMBER."""
-        classes: Dict[str, List[str]] = {}
-        for path in self.pictures:
-            match = _KAGGLE_NAME.fullmatch(posixpath.basename(path))
-            if match:
-                classes.setdefault(match.group(1), []).append(path)
-        return classes
-
-    def classes(self) -> Dict[str, List[str]]:
-        """Return the pictures by class: the folders here, or Kaggle's names."""
-        named = self.kaggle_classes() if len(self.folders) < 2 else {}
-        return named or {name: f.all_pictures() for name, f in self.folders.items()}
-
-    def only_folder(self) -> Optional["Folder"]:
-        """Return the one folder in it, where that is all there is to it."""
-        if len(self.folders) != 1 or self.kaggle_classes():
-            return None
-        return next(iter(self.folders.values()))
-
-
 def find_pictures(
     source: str, train_folder: str = "", validation_folder: str = ""
 ) -> PictureSet:
@@ -177,7 +83,7 @@ def find_pictures(
     root = build([path for path, _ in tree.pictures], tree.classes)
     try:
         if train_folder or validation_folder:
-            layout = _as_said(root, train_folder, validation_folder)
+            layout = as_said(root, train_folder, validation_folder)
         else:
             layout = recognise(root)
         _check_classes(layout, root)
@@ -201,261 +107,6 @@ def find_pictures(
     )
 
 
-def build(paths: Sequence[str], classes: Dict[str, str]) -> Folder:
-    """Make folders of paths.
-
-    Args:
-        paths: Paths of pictures, with "/".
-        classes: Class of some pictures, by path, as a file beside them says: they are
-            put into a folder of that name.
-    """
-    root = Folder()
-    known = {"": root}
-
-    def folder_of(path: str) -> Folder:
-        missing = []
-        while path not in known:
-            missing.append(path)
-            path = posixpath.dirname(path)
-        folder = known[path]
-        for path in reversed(missing):
-            known[path] = folder.folders[posixpath.basename(path)] = Folder(path)
-            folder = known[path]
-        return folder
-
-    annotated = {posixpath.dirname(path) for path in classes}
-    for path in paths:
-        place = posixpath.dirname(path)
-        if place in annotated:
-            place = posixpath.join(posixpath.dirname(place), classes.get(path, ""))
-            place = place.rstrip("/")
-        folder_of(place).pictures.append(path)
-    return root
-
-
-def split_of(name: str) -> Tuple[str, bool]:
-    """Return which split a folder's name tells, empty for none, and how certainly."""
-    words = re.findall(r"[^\W\d_]+", name.lower())
-    kinds = [_KIND_OF_WORD.get(word, "") for word in words]
-    if len(set(kinds) - {""}) > 1:
-        return "", False  # "train_val_split"
-    while kinds and not kinds[-1] and words[-1] in _EMPTY_WORDS:
-        kinds.pop(), words.pop()
-    if kinds and kinds[-1]:
-        return kinds[-1], True
-    for start, kind in _SPLIT_STARTS.items():
-        if words and words[0].startswith(start):
-            return kind, False
-    return "", False
-
-
-def recognise(root: Folder) -> Layout:
-    """Understand a tree of folders.
-
-    Raises:
-        Ambiguous: There is more than one way to do so.
-    """
-    folder = _unwrap(root)
-    kinds = {name: split_of(name) for name in folder.folders}
-    trains = [name for name, (kind, _) in kinds.items() if kind == TRAIN]
-    others = [name for name, (kind, _) in kinds.items() if kind not in (TRAIN, "")]
-    is_certain = any(is_certain for _, is_certain in kinds.values())
-    if is_certain and others and any(folder.folders[name].classes() for name in trains):
-        return _split_layout(folder, kinds)
-    _refuse_splits_among_classes(folder, kinds)
-    classes = folder.classes()
-    if not folder.kaggle_classes() or len(folder.folders) > 1:
-        _check_class_folders(folder)
-    return Layout(_by_path(classes), {}, _describe(folder), [], [folder.path])
-
-
-def _unwrap(folder: Folder) -> Folder:
-    """Enter a folder as long as it holds nothing but another one with classes."""
-    deeper = folder.only_folder()
-    while deeper and deeper.classes():
-        folder, deeper = deeper, deeper.only_folder()
-    return folder
-
-
-def _split_layout(folder: Folder, kinds: Dict[str, Tuple[str, bool]]) -> Layout:
-    """Understand folders for training and validation, with classes in each."""
-    train = _choose_train(folder, kinds)
-    inner = _unwrap(train)
-    classes = inner.classes()
-    _check_class_folders(inner)
-    beside = sorted(set(classes) & set(folder.folders))
-    if beside:
-        raise Ambiguous(
-            f"{beside[0]} is a folder in {inner.title} and beside it: {_SAY}"
-        )
-    held_out, chosen, left_out = _choose_held_out(folder, kinds, set(classes))
-    for name, other in sorted(folder.folders.items()):
-        if other is not train and other is not chosen and name not in left_out:
-            left_out[name] = "is not among the folders of training and validation"
-    text = _describe(inner) + (f"; held out: {chosen.title}" if chosen else "")
-    return Layout(
-        train=_by_path(classes),
-        held_out=_by_path(held_out),
-        text=text,
-        left_out=[
-            _folder_left_out(folder.folders[name], reason)
-            for name, reason in left_out.items()
-        ],
-        class_folders=[inner.path, *([chosen.path] if chosen else [])],
-    )
-
-
-def _choose_train(folder: Folder, kinds: Dict[str, Tuple[str, bool]]) -> Folder:
-    """Return the folder of training; ``train`` itself before others."""
-    names = [
-        name
-        for name, (kind, _) in kinds.items()
-        if kind == TRAIN and folder.folders[name].classes()
-    ]
-    exact = [name for name in names if name.lower() == TRAIN]
-    certain = [name for name in names if kinds[name][1]]
-    for candidates in (exact, certain, names):
-        if len(candidates) == 1:
-            return folder.folders[candidates[0]]
-    raise Ambiguous(f"{_list(names)} may all be for training: {_SAY}")
-
-
-def _choose_held_out(
-    folder: Folder, kinds: Dict[str, Tuple[str, bool]], names: Set[str]
-) -> Tuple[Dict[str, List[str]], Optional[Folder], Dict[str, str]]:
-    """Return the classes of the folder to validate with, it, and the others' reasons."""
-
-    def rank(name: str) -> Tuple[bool, int]:
-        lower = name.lower()
-        place = _PREFERRED.index(lower) if lower in _PREFERRED else len(_PREFERRED)
-        return kinds[name][0] == _TEST, place
-
-    reasons: Dict[str, str] = {}
-    labelled: List[Tuple[Tuple[bool, int], str, Dict[str, List[str]]]] = []
-    for name in sorted(folder.folders):
-        if kinds[name][0] == _UNLABELLED:
-            reasons[name] = "pictures to predict, without classes"
-        elif kinds[name][0] in (VALIDATION, _TEST):
-            classes = _held_out_classes(folder.folders[name], names)
-            if classes:
-                labelled.append((rank(name), name, classes))
-            else:
-                reasons[name] = "pictures without class folders"
-    if not labelled:
-        return {}, None, reasons
-    labelled.sort(key=lambda item: item[:2])
-    best, name, classes = labelled[0]
-    if len(labelled) > 1 and labelled[1][0] == best:
-        both = _list([name, labelled[1][1]])
-        raise Ambiguous(f"{both} may both be held out: {_SAY}")
-    for _, other, _ in labelled[1:]:
-        reasons[other] = f"held out as well; {name}/ is the one that is used"
-    return classes, folder.folders[name], reasons
-
-
-def _held_out_classes(folder: Folder, names: Set[str]) -> Dict[str, List[str]]:
-    """Return classes at the level where they are those of training; none: unlabelled."""
-    level: Optional[Folder] = folder
-    is_plain = True
-    while level:
-        classes = level.classes()
-        if classes and set(classes) <= names:
-            return classes
-        deeper = level.only_folder()
-        if deeper:
-            name = posixpath.basename(deeper.path)
-            is_plain = is_plain and (name.lower() in _PLAIN_NAMES or split_of(name)[1])
-        elif classes or not is_plain:
-            # Unknown classes: _check_classes compares them with those of training.
-            return classes or folder.classes()
-        level = deeper
-    return {}
-
-
-def _refuse_splits_among_classes(
-    folder: Folder, kinds: Dict[str, Tuple[str, bool]]
-) -> None:
-    """Refuse class folders with names of splits; ``train`` can be a vehicle, too."""
-    if len(folder.folders) < 2:
-        return
-    for name, (kind, is_certain) in sorted(kinds.items()):
-        if not is_certain:
-            continue
-        child = folder.folders[name]
-        has_classes = len(child.folders) > 1 or bool(child.kaggle_classes())
-        if kind != TRAIN or has_classes:
-            siblings = sorted(set(folder.folders) - {name})
-            raise Ambiguous(
-                f"{name}/ is named like a part of the data and stands beside "
-                f"{_list(siblings)}, as if all were classes: {_SAY}"
-            )
-    soft = {kind for kind, _ in kinds.values()} - {""}
-    if TRAIN in soft and len(soft) > 1:
-        raise Ambiguous(f"{_list(sorted(kinds))} may be classes or parts: {_SAY}")
-
-
-def _check_class_folders(folder: Folder) -> None:
-    """Refuse class folders that look as if the classes were in them."""
-    understood = f"class folders would be {_list(sorted(folder.folders))}"
-    siblings = {name.lower() for name in folder.folders}
-    owners: Dict[str, str] = {}
-    for name, child in sorted(folder.folders.items()):
-        for inner in sorted(child.names_below()):
-            if inner in siblings:
-                problem = f"{name}/ holds a folder {inner}/, like one beside it"
-            elif split_of(inner)[1]:
-                problem = f"{name}/ holds a folder {inner}/, a part of the data"
-            elif inner in owners and not _is_plain(folder):
-                problem = f"{owners[inner]}/ and {name}/ both hold a folder {inner}/"
-            else:
-                owners[inner] = name
-                continue
-            raise Ambiguous(f"{understood}, but {problem}: {_SAY}")
-
-
-def _is_plain(folder: Folder) -> bool:
-    """Say whether each class folder holds nothing but one folder like ``images``."""
-    return all(
-        len(below) <= 1 and below <= _PLAIN_NAMES
-        for below in (child.names_below() for child in folder.folders.values())
-    )
-
-
-def _as_said(root: Folder, train: str, validation: str) -> Layout:
-    """Take the folders that the user has named."""
-    if not train:
-        raise Ambiguous("convert.validation_folder needs convert.train_folder as well")
-
-    def find(name: str, field: str) -> Folder:
-        folder = root
-        for part in posixpath.normpath(name).split("/"):
-            if part not in (".", *folder.folders):
-                raise Ambiguous(
-                    f"convert.{field} is {name!r}: {folder.title} has no such folder "
-                    f"with pictures, only {_list(sorted(folder.folders))}"
-                )
-            folder = folder if part == "." else folder.folders[part]
-        return folder
-
-    folder = find(train, "train_folder")
-    held_out = find(validation, "validation_folder") if validation else Folder()
-    taken = set(held_out.all_pictures())
-    classes = {
-        name: [path for path in paths if path not in taken]
-        for name, paths in folder.classes().items()
-    }
-    classes = {name: paths for name, paths in classes.items() if paths}
-    text = _describe(folder) + (f"; held out: {held_out.title}" if validation else "")
-    places = [folder.path, *([held_out.path] if validation else [])]
-    return Layout(
-        _by_path(classes),
-        _by_path(held_out.classes()),
-        text,
-        [],
-        places,
-    )
-
-
 def _check_classes(layout: Layout, root: Folder) -> None:
     names = sorted(set(layout.train.values()))
     if len(names) < 2:
@@ -470,11 +121,11 @@ def _check_classes(layout: Layout, root: Folder) -> None:
         by_lower = {name.lower(): name for name in names}
         pairs = [(name, by_lower.get(name.lower())) for name in strange]
         same = [f"{a} and {b}" for a, b in pairs if b]
-        advice = f"; {_list(same)} differ by case only" if same else ""
+        advice = f"; {list_some(same)} differ by case only" if same else ""
         raise Ambiguous(
-            f"held-out pictures of classes that training lacks: {_list(strange)}; "
-            f"training has {_list(names)}{advice}: rename the folders so that both "
-            f"sides have the same names, or {_SAY}"
+            f"held-out pictures of classes that training lacks: {list_some(strange)}; "
+            f"training has {list_some(names)}{advice}: rename the folders so that both "
+            f"sides have the same names, or {HOW_TO_SAY}"
         )
 
 
@@ -514,16 +165,6 @@ def _folders_by_size(root: Folder) -> List[Folder]:
     return sorted(with_pictures, key=lambda folder: -len(folder.pictures))
 
 
-def _by_path(classes: Dict[str, List[str]]) -> Dict[str, str]:
-    return {path: name for name, paths in classes.items() for path in paths}
-
-
-def _describe(folder: Folder) -> str:
-    if folder.kaggle_classes() and len(folder.folders) < 2:
-        return f"classes in the names of files in {folder.title} (CLASS.NUMBER.jpg)"
-    return f"classes are the folders in {folder.title}"
-
-
 def _loose(root: Folder, layout: Layout) -> List[LeftOut]:
     """Return the pictures that belong to no class and to no folder that is left out."""
     folders = tuple(item.path for item in layout.left_out)
@@ -533,13 +174,3 @@ def _loose(root: Folder, layout: Layout) -> List[LeftOut]:
         if not (path in layout.train or path in layout.held_out)
         and not path.startswith(folders)
     ]
-
-
-def _folder_left_out(folder: Folder, reason: str) -> LeftOut:
-    num_pictures = len(folder.all_pictures())
-    return LeftOut(f"{folder.path}/", f"{num_pictures} pictures: {reason}", True)
-
-
-def _list(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:6])
-    return shown + (f", ... ({len(names)})" if len(names) > 6 else "")

@@ -4,21 +4,18 @@ Training, conversion, prediction and verification look at folders through this m
 alone.  Which folder is a class is decided in ``layouts``.
 """
 
-import collections
-import locale
 import os
 import posixpath
 import stat
 import zipfile
-from typing import Counter, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.records import kinds
+from alexnet_estimator.records import kinds, zips
 
 MAX_FILE_BYTES = 1 << 28
 _USUAL_BYTES = 1 << 20  # Python first makes room for as much as may be read.
 _MAX_NOTES_BYTES = 1 << 25
-_UTF8_FLAG = 0x800
 
 # What machines put beside people's files, in lower case.
 _SYSTEM_NAMES = frozenset(
@@ -97,7 +94,7 @@ class PictureReader:
         self._zip: Optional[zipfile.ZipFile] = None
         self.members: Dict[str, zipfile.ZipInfo] = {}
         if os.path.isfile(source):
-            self._zip, self.members = _open_zip(source)
+            self._zip, self.members = zips.open_zip(source)
 
     def read(self, path: str) -> bytes:
         """Return a file's bytes.
@@ -347,61 +344,3 @@ def _is_named_picture(path: str) -> bool:
 def _is_hidden(name: str) -> bool:
     # In a zip also "..", and "" in front of the "/" of an absolute path.
     return name == "" or name.startswith(".") or name.lower() in _SYSTEM_NAMES
-
-
-def _open_zip(source: str) -> Tuple[zipfile.ZipFile, Dict[str, zipfile.ZipInfo]]:
-    """Open a zip; return it and its members by the names that people gave them."""
-    try:
-        archive = zipfile.ZipFile(source)
-        members = archive.infolist()
-        names = _decode_names(members)
-    except Exception as error:  # Damaged archives fail in many ways.
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"cannot be read as a zip file: {reason}", source) from error
-    return archive, dict(zip(names, members))
-
-
-def _decode_names(members: Sequence[zipfile.ZipInfo]) -> List[str]:
-    """Decode the names of a zip as the machine wrote them.
-
-    Without the flag for UTF-8 they are said to be in code page 437, which Python takes
-    at its word; programs write what their machine speaks.
-    """
-    raw = {
-        member.filename: member.filename.encode("cp437")
-        for member in members
-        if not member.flag_bits & _UTF8_FLAG and not _is_ascii(member.filename)
-    }
-    encoding = _guess_encoding(list(raw.values()))
-    names = [
-        raw[member.filename].decode(encoding)
-        if member.filename in raw
-        else member.filename
-        for member in members
-    ]
-    if not any("/" in name for name in names):  # Windows programs of old.
-        names = [name.replace("\\", "/") for name in names]
-    return names
-
-
-def _guess_encoding(names: Sequence[bytes]) -> str:
-    local = locale.getpreferredencoding(False)
-    for encoding in ("utf-8", local, "gbk"):
-        try:
-            texts = [name.decode(encoding) for name in names]
-        except (UnicodeDecodeError, LookupError):
-            continue
-        # Nearly everything is valid GBK: what it says must be made of common signs.
-        if encoding != "gbk" or _is_common_chinese("".join(texts)):
-            return encoding
-    return "cp437"
-
-
-def _is_common_chinese(text: str) -> bool:
-    signs: Counter[str] = collections.Counter(filter(lambda c: not _is_ascii(c), text))
-    common = sum(n for sign, n in signs.items() if sign.encode("gb2312", "ignore"))
-    return 2 * common > sum(signs.values())
-
-
-def _is_ascii(text: str) -> bool:
-    return all(sign < "\x80" for sign in text)
