@@ -277,14 +277,18 @@ def test_files_folders_zips_and_lists(fake: _Fake, tmp_path: Any) -> None:
     assert answers[12] == answers[1]
 
 
-def test_links_out_of_a_folder_are_rejected(fake: _Fake, tmp_path: Any) -> None:
-    folder = pictures.make_folder(tmp_path / "in", ("a",), 1)
-    pictures.save(tmp_path / "secret.jpg")
-    os.symlink(tmp_path / "secret.jpg", tmp_path / "in" / "link.jpg")
+def test_links_are_followed_and_what_is_lost_is_rejected(
+    fake: _Fake, tmp_path: Any, capsys: pytest.CaptureFixture
+) -> None:
+    folder = pictures.make_folder(tmp_path / "in", ("a", "@eaDir"), 1)
+    pictures.save(tmp_path / "other.jpg")
+    os.symlink(tmp_path / "other.jpg", tmp_path / "in" / "link.jpg")
+    os.symlink("nowhere.jpg", str(tmp_path / "in" / "broken.jpg"))
     summary = job.predict(fake.classifier(), [folder], str(tmp_path / "out.csv"))
-    assert summary.num_images == 1
-    (reject,) = summary.rejects
-    assert reject.path.endswith("link.jpg") and "not followed" in reject.reason
+    assert summary.num_images == 2
+    assert summary.rejects == (job.Reject(f"{folder}/broken.jpg", "link to nothing"),)
+    said = f"{folder}: left out: 1 x hidden or system file (@eaDir)"
+    assert said in capsys.readouterr().err
 
 
 def test_stdout(fake: _Fake, tmp_path: Any, capfd: pytest.CaptureFixture) -> None:
