@@ -392,5 +392,6 @@ def _folder_left_out(folder: Folder, reason: str) -> LeftOut:
 
 
 def list_some(names: Sequence[str]) -> str:
+    """Return the first names with commas, and how many there are."""
     shown = ", ".join(names[:6])
     return shown + (f", ... ({len(names)})" if len(names) > 6 else "")
