@@ -159,7 +159,10 @@ FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
     },
     "the new table": {
         "servers": Flag("Addresses of the servers. Required, e.g. 10.0.0.1,10.0.0.2."),
-        "devices": Flag("Devices of each server: 1, 2, 4 or 8. Default: 8, e.g. 4."),
+        "devices": Flag(
+            "Number of devices of each server; an Ascend 910's has 1, 2, 4 or 8. "
+            "Default: 8, e.g. 4."
+        ),
     },
     "what is shown": {
         "quiet": Flag(

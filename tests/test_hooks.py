@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import sys
 import types
 from typing import Any, Dict, List, Optional
@@ -304,6 +305,14 @@ def test_a_terminal_gets_a_bar(
     output = capsys.readouterr()
     assert output.out == ""
     assert "8/11" in output.err and "images/s" in output.err
+    # The session after an evaluation goes on there.
+    hook = make_progress(tmp_path, StepClock())
+    steps = Steps(hook, clock_face)
+    steps.run(1, num_steps=9)
+    steps.run(1)
+    hook.end(None)
+    shown = re.findall(r"(\d+)/11", capsys.readouterr().err)
+    assert shown[0] == "9" and "0" not in shown
 
 
 def test_other_ranks_are_silent(

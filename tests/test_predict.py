@@ -17,12 +17,13 @@ from alexnet_estimator import checkpoints, inputs, run_record
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import EXIT_DATA, ConfigError, DataError
 from alexnet_estimator.jobs.evaluate import Evaluation, evaluate
-from alexnet_estimator.jobs.predict import job
+from alexnet_estimator.jobs.predict import job, rows
 from alexnet_estimator.jobs.predict.classifier import (
     Classifier,
     InputFn,
     open_classifier,
 )
+from alexnet_estimator.jobs.predict.rows import Prediction
 from alexnet_estimator.jobs.predict.sources import Reject, find_sources
 from alexnet_estimator.jobs.session import open_run
 from alexnet_estimator.model_fn import _average_views
@@ -307,6 +308,30 @@ def test_notebooks_have_a_stdout_for_text_only(
     monkeypatch.setattr("sys.stdout", shown)
     job.predict(fake.classifier(), str(tmp_path / "a.jpg"))
     assert shown.getvalue().startswith(f"path,class,probability\n{tmp_path}/a.jpg,")
+
+
+def test_a_spreadsheet_gets_no_formula_for_a_path() -> None:
+    file = io.BytesIO()
+    write = rows.write_csv(file, ["@SUM(1)", "-1"], 2)
+    write(Prediction("=cmd|1.jpg", np.array([0.75, 0.25])))
+    write(Prediction("a/=1.jpg", np.array([0.25, 0.75])))
+    assert file.getvalue().splitlines()[1:] == [
+        b'./=cmd|1.jpg,"@SUM(1)",0.75,"-1",0.25',
+        b'a/=1.jpg,"-1",0.75,"@SUM(1)",0.25',
+    ]
+
+
+def test_a_terminal_gets_no_raw_names(
+    fake: _Fake, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures.save(tmp_path / "\x1b[2Ja.jpg")
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    monkeypatch.setattr("sys.stdout", shown)
+    for is_terminal, name in ((True, b"/\\u001b[2Ja.jpg,"), (False, b"/\x1b[2Ja.jpg,")):
+        with mock.patch.object(shown, "isatty", return_value=is_terminal):
+            job.predict(fake.classifier(), str(tmp_path))
+        assert name in shown.buffer.getvalue()  # type: ignore[attr-defined]
+        shown.buffer.truncate(0)
 
 
 def test_nothing_to_classify(fake: _Fake, tmp_path: Any) -> None:

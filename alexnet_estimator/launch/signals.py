@@ -1,11 +1,13 @@
 """Signals between users, the launcher and its ranks."""
 
+import contextlib
 import ctypes
 import faulthandler
 import os
 import signal
 from typing import Any, Callable, Tuple
 
+from alexnet_estimator.console import note
 from alexnet_estimator.rank_environment import is_rank
 
 # The launcher asks a rank to save and stop by a signal of its own: a rank that the
@@ -33,7 +35,14 @@ def prepare_signals() -> None:
     faulthandler.register(STACKS_SIGNAL, file=STDERR, all_threads=True)
     for number in stop_signals():
         if not is_rank(os.environ) and signal.getsignal(number) != signal.SIG_IGN:
-            handle_once(number, signal.default_int_handler)
+            handle_once(number, _interrupt)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    """Acknowledge a request at once: to end what has begun may take a while."""
+    with contextlib.suppress(RuntimeError):  # The signal came within another message.
+        note("stopping; once more ends this at once")
+    raise KeyboardInterrupt
 
 
 def handle_once(number: int, handler: Callable[[int, Any], Any]) -> None:
