@@ -415,13 +415,14 @@ def test_ready_made_configurations_are_found_everywhere(
 
 
 def test_home_is_found_after_the_equals_sign(
-    planned: Any, monkeypatch: pytest.MonkeyPatch
+    planned: Any, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", "/home/me")  # Shells leave --flag=~ to the program.
     config, model_dir = planned("--model_dir=~/run", "--config.data.path=~/photos")
     assert (model_dir, config.data.path) == ("/home/me/run", "/home/me/photos")
-    config, _ = planned("--data_path=~/x", "--warm_start_from=~/y")
-    assert (config.data.path, config.warm_start.path) == ("/home/me/x", "/home/me/y")
+    config, _ = planned("--data_path=~/x")
+    assert config.data.path == "/home/me/x"
+    assert "/home/me/y: is not there" in run("train", "--warm_start_from=~/y").err
 
 
 def test_steps_win_over_epochs_aloud(planned: Any, run: Any) -> None:
