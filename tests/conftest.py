@@ -1,5 +1,7 @@
 """What tests share: pictures, drawn and converted once, and their patience."""
 
+from typing import List
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -12,6 +14,15 @@ settings.register_profile(
     "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("patient")
+
+# Files that take a minute and more.  They come first, so that the processes that run
+# the tests end at about the same time.
+SLOW_FILES = ("faults/", "test_ranks", "test_model_fn", "test_train", "test_export")
+
+
+def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+    """Move the slow files to the beginning."""
+    items.sort(key=lambda item: not any(name in item.nodeid for name in SLOW_FILES))
 
 
 @pytest.fixture(scope="session")

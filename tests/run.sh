@@ -41,8 +41,8 @@ if (($# == 0)); then
   "$python" -m flake8
   "$python" -m mypy
   PATH="${python%/*}:$PATH" shellcheck launch/*.sh tests/run.sh .ci/run
-  # Whole files, so that their jobs are run once.
-  set -- --numprocesses=2 --dist=loadfile
+  # Whole files, so that their jobs are run once. What is skipped says why.
+  set -- --numprocesses=2 --dist=loadfile --durations=20 -r s
 fi
 if [[ -n $other ]]; then "$other" -m pytest "$@" "${subset[@]}"; fi
 exec "$python" -m pytest "$@"

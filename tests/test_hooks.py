@@ -24,7 +24,6 @@ from alexnet_estimator.hooks.progress import (
 )
 from alexnet_estimator.hooks.saving import SaveHook
 from alexnet_estimator.hooks.step_tensors import StepTensors
-from alexnet_estimator.records.dataset import Dataset
 from tests import tiny
 
 SEEN = StepTensors(
@@ -363,61 +362,3 @@ def test_metrics_go_to_json_and_tensorboard(tmp_path: Any) -> None:
     ]
     assert values[1][1].simple_value == 2.5
     assert values[2][1].image.encoded_image_string.startswith(b"\x89PNG")
-
-
-# All of them in training, where one or all batches are not finite.
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: Any) -> Dataset:
-    records = [(tiny.encode(tiny.noise(i)), i % 3) for i in range(8)]
-    return tiny.write_dataset(tmp_path_factory.mktemp("data"), [records], 3)
-
-
-def spoil(value: float, *numbers: int) -> Any:
-    """Return what makes some batches of a data set not finite."""
-
-    def change(number: Any, batch: Any) -> Any:
-        is_hit = tf.reduce_any(tf.equal(number, list(numbers)))
-        offset = tf.where(is_hit, value * tf.ones([4, 3]), tf.zeros([4, 3]))
-        return dict(batch[0], colour_offset=offset), batch[1]
-
-    return lambda batches: batches.apply(tf.data.experimental.enumerate_dataset()).map(
-        change
-    )
-
-
-def test_without_scaling_inf_stops_and_the_last_checkpoint_is_good(
-    dataset: Dataset, tmp_path: Any
-) -> None:
-    settings = tiny.config(train={"save_every_steps": 1})
-    with pytest.raises(DivergedError, match="not a finite number"):
-        tiny.train(settings, dataset, tmp_path, 6, corrupt=spoil(np.inf, 3))
-    newest = checkpoints.newest_valid(str(tmp_path))
-    assert newest is not None and checkpoints.step_of(newest) == 3
-    tiny.train(settings, dataset, tmp_path, 5, first_step=3)
-    assert saved_steps(tmp_path)[-1] == 5
-
-
-def test_dynamic_scaling_survives_one_bad_batch(
-    dataset: Dataset, tmp_path: Any
-) -> None:
-    settings = tiny.config(precision={"loss_scale": "dynamic"})
-    tiny.train(settings, dataset, tmp_path, 4, corrupt=spoil(np.nan, 2))
-    reader = tf.train.load_checkpoint(checkpoints.newest_valid(str(tmp_path)))
-    assert reader.get_tensor("global_step") == 4
-    assert reader.get_tensor("loss_scale/num_skipped") == 1
-    assert reader.get_tensor("loss_scale/scale") == 32768 / 2
-
-
-def test_overflows_for_ever_end_the_run(dataset: Dataset, tmp_path: Any) -> None:
-    settings = tiny.config(
-        precision={"loss_scale": "dynamic", "max_skipped_steps": 3},
-        train={"save_every_steps": 1},
-    )
-    with pytest.raises(DivergedError, match="4 steps in a row overflowed"):
-        bad = spoil(np.inf, *range(2, 100))
-        tiny.train(settings, dataset, tmp_path, 50, corrupt=bad)
-    assert saved_steps(tmp_path) == [1, 2]
-    newest = checkpoints.newest_valid(str(tmp_path))
-    assert newest is not None and checkpoints.step_of(newest) == 2

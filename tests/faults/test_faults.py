@@ -115,7 +115,6 @@ def test_f2_a_paused_rank_is_named_and_restarted(
     "action, rank, step",
     [
         ("terminate", 1, 3),
-        ("terminate", 0, 3),
         ("terminate launcher", 0, 3),
         ("interrupt launcher", 1, 0),
         ("terminate all", 1, 3),

@@ -227,7 +227,7 @@ def words(data_dir: str, folder: pathlib.Path, **training: int) -> List[str]:
 def test_a_full_disk_behind_standard_output_ends_no_run(
     disk: Disk, data_dir: str, tmp_path: pathlib.Path
 ) -> None:
-    run_words = words(data_dir, tmp_path, steps=30, log_every_steps=1)
+    run_words = words(data_dir, tmp_path, steps=6, log_every_steps=1)
     command = [sys.executable, "-m", "alexnet_estimator", *run_words]
     with (disk.model_dir.parent / "train.log").open("wb") as log:
         log.write(b"x" * 4096)
@@ -240,7 +240,7 @@ def test_a_full_disk_behind_standard_output_ends_no_run(
             cwd=str(pathlib.Path(__file__).resolve().parents[2]),
         )
     assert b"Traceback" not in process.stderr
-    assert evaluation(tmp_path / "run", 30)["num_images"] == 11
+    assert evaluation(tmp_path / "run", 6)["num_images"] == 11
     # 120 is the interpreter's own complaint that it could not write at its end.
     assert process.returncode in (0, 120)
 

@@ -211,6 +211,21 @@ def test_short_and_missing_files_are_found_before_training(
     assert not (tmp_path / "run").exists()
 
 
+def test_files_that_are_emptied_after_the_start_are_named(
+    data: Dataset, tmp_path: pathlib.Path
+) -> None:
+    """Their epochs, which hold no records, were repeated for ever."""
+    job = open_job(data.directory, tmp_path / "run", train={"steps": 4})
+    paths = data.shard_paths("train")
+    for path in paths:
+        empty(path)
+    with pytest.raises(DataError) as caught:
+        train(job)
+    assert caught.value.exit_code == 3
+    for path in paths:
+        assert os.path.basename(path) in str(caught.value)
+
+
 # Up to max_bad_records are left out.
 
 
