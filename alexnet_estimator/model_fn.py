@@ -240,21 +240,23 @@ def _training_spec(
     training: Training,
 ) -> tf.estimator.EstimatorSpec:
     step = tf.train.get_or_create_global_step()
-    losses = cross_entropy(labels, logits, config.optim.label_smoothing)
-    loss = tf.reduce_mean(losses)
+    with runtime.float32_scope():
+        losses = cross_entropy(labels, logits, config.optim.label_smoothing)
+        loss = tf.reduce_mean(losses)
     learning_rate = training.plateau_factor * schedules.learning_rate(
         tf.cast(step, tf.float32), training.plan, ops=tf
     )
-    scaled = runtime.wrap_optimizer(
-        _make_optimizer(learning_rate, config, training), config.precision
-    )
+    is_decayed = runtime.can_decay_slots and optimizers.can_decay_slots(config.optim)
+    optimizer = _make_optimizer(learning_rate, config, training, is_decayed)
+    scaled = runtime.wrap_optimizer(optimizer, config.precision)
     gradients = scaled.optimizer.compute_gradients(
         loss, var_list=_trained_variables(config)
     )
     gradients, norm = optimizers.clip_gradients(
         gradients, config.optim.gradient_clip_norm
     )
-    gradients = optimizers.decay_weights(gradients, config.optim)
+    if not is_decayed:
+        gradients = optimizers.decay_weights(gradients, config.optim.weight_decay)
     # Such as the statistics of batch normalisation; most networks have none.
     with tf.control_dependencies(_unfrozen_updates(config)):
         train_op = scaled.optimizer.apply_gradients(gradients, global_step=step)
@@ -264,8 +266,8 @@ def _training_spec(
     return tf.estimator.EstimatorSpec(
         tf.estimator.ModeKeys.TRAIN,
         # Estimator's own NanTensorHook would end a run whose overflowed step is
-        # skipped; FiniteGuard looks at the true loss.
-        loss=tf.where(tf.math.is_finite(loss), loss, tf.zeros_like(loss)),
+        # skipped; FiniteGuard looks at the true loss.  NaN is below nothing.
+        loss=tf.where(loss < np.inf, loss, tf.zeros_like(loss)),
         train_op=train_op,
         training_hooks=runtime.start_hooks() + training.make_hooks(tensors),
         scaffold=_first_scaffold(training),
@@ -273,15 +275,16 @@ def _training_spec(
 
 
 def _make_optimizer(
-    learning_rate: tf.Tensor, config: Config, training: Training
+    learning_rate: tf.Tensor, config: Config, training: Training, decays_slots: bool
 ) -> tf.train.Optimizer:
     if training.num_warm_layers == 0:
-        return optimizers.make_optimizer(config.optim, learning_rate)
+        return optimizers.make_optimizer(config.optim, learning_rate, decays_slots)
     layers = find_network(config.model.network).layer_names
     warm_layers = layers[: training.num_warm_layers]
     return optimizers.make_optimizer(
         config.optim,
         learning_rate,
+        decays_slots,
         is_warm=lambda variable: layer_of(variable) in warm_layers,
         warm_factor=config.warm_start.learning_rate_factor,
     )

@@ -320,6 +320,9 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         "op_execute_timeout_secs": Field(0, at_least(0), "limit for one operator"),
         "modify_mixlist": Field("", PATH, "JSON file: which operators use float16"),
         "high_precision_ops": Field((), anything(), "operator types, e.g. ('LRN',)"),
+        "seed_dropout": Field(
+            False, anything(), "masks of dropout follow from train.seed"
+        ),
         "deterministic": Field("auto", _SWITCH, "same order of sums in every run"),
         "enable_data_pre_proc": Field("auto", _SWITCH, "GetNext runs on the device"),
         "variable_format_optimize": Field("auto", _SWITCH, "weights in device format"),

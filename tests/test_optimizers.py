@@ -10,6 +10,7 @@ from alexnet_estimator import engine
 from alexnet_estimator.networks.alexnet_graph import alexnet
 from alexnet_estimator.optim.loss_scale import scale_loss
 from alexnet_estimator.optim.optimizers import (
+    can_decay_slots,
     clip_gradients,
     decay_weights,
     make_optimizer,
@@ -25,9 +26,7 @@ def test_weight_decay_is_the_gradient_of_l2_on_kernels() -> None:
         loss = tf.reduce_sum(logits**2)
         with_l2 = loss + 0.3 / 2 * sum(tf.reduce_sum(k**2) for k in kernels)
         plain = list(zip(tf.gradients(loss, variables), variables))
-        # Adam divides by gradients: it cannot decay weights elsewhere.
-        optim = tiny.config(optim={"optimizer": "adam", "weight_decay": 0.3}).optim
-        found = [gradient for gradient, _ in decay_weights(plain, optim)]
+        found = [gradient for gradient, _ in decay_weights(plain, 0.3)]
         session.run(tf.global_variables_initializer())
         for variable in variables:  # Biases start at 0, where decay is not seen.
             session.run(tf.assign_add(variable, tf.ones_like(variable) * 0.01))
@@ -41,11 +40,11 @@ def test_weight_decay_is_the_gradient_of_l2_on_kernels() -> None:
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
 @pytest.mark.parametrize("use_nesterov", [False, True])
-@pytest.mark.parametrize("loss_scale", ["none", "8"])
+@pytest.mark.parametrize("loss_scale, in_slots", [("none", True), ("8", False)])
 def test_momentum_with_weight_decay_equals_numpy(
-    momentum: float, use_nesterov: bool, loss_scale: str
+    momentum: float, use_nesterov: bool, loss_scale: str, in_slots: bool
 ) -> None:
-    """In place or not: the decay is a part of the gradient, of kernels alone."""
+    """In slots or not: the decay is a part of the gradient, of kernels alone."""
     settings = tiny.config(
         optim={
             "momentum": momentum,
@@ -58,10 +57,13 @@ def test_momentum_with_weight_decay_equals_numpy(
     first = np.array([3.0, -4.0])
     with tf.Graph().as_default(), tiny.session() as session:
         weights = [tf.get_variable(n, initializer=first.astype("f")) for n in names]
-        optimizer = make_optimizer(settings.optim, tf.constant(0.1))
+        decays_slots = in_slots and can_decay_slots(settings.optim)
+        optimizer = make_optimizer(settings.optim, tf.constant(0.1), decays_slots)
         optimizer = scale_loss(optimizer, settings.precision).optimizer
         gradients = optimizer.compute_gradients(sum(map(tf.reduce_sum, weights)) * 2.0)
-        update = optimizer.apply_gradients(decay_weights(gradients, settings.optim))
+        if not decays_slots:
+            gradients = decay_weights(gradients, settings.optim.weight_decay)
+        update = optimizer.apply_gradients(gradients)
         session.run(tf.global_variables_initializer())
         for _ in range(4):
             session.run(update)
@@ -183,7 +185,7 @@ def test_warm_variables_have_a_rate_of_their_own(name: str) -> None:
         with tf.Graph().as_default():
             variables = [tf.get_variable(n, initializer=[1.0, 2.0, 3.0]) for n in names]
             optimizer = make_optimizer(
-                optim, tf.constant(0.5), lambda v: v.op.name in warm, 0.125
+                optim, tf.constant(0.5), False, lambda v: v.op.name in warm, 0.125
             )
             found = five_steps(optimizer, variables)
         for variable, values in zip(names, found):

@@ -20,9 +20,10 @@ import tensorflow.compat.v1 as tf
 from alexnet_estimator import engine
 from alexnet_estimator.config import Config, config_from, validate
 from alexnet_estimator.errors import ConfigError, RankError
+from alexnet_estimator.model_fn import build_model_fn
 from alexnet_estimator.runtime import make_runtime, npu, npu_options
 from alexnet_estimator.runtime.npu_environment import read_rank
-from tests import npu_double
+from tests import npu_double, tiny
 from tests.npu_double import NEW, OLD, clean_environment, rank_environment, write_table
 
 PYTHONPATH = os.pathsep.join([npu_double.DOUBLES, str(npu_double.HERE.parent)])
@@ -261,7 +262,6 @@ def test_environment_of_each_rank_is_read(tmp_path: pathlib.Path) -> None:
         ({"ASCEND_DEVICE_ID": "3"}, "ASCEND_DEVICE_ID is 3, but rank 1 of"),
         ({"ASCEND_DEVICE_ID": None}, "ASCEND_DEVICE_ID is not set"),
         ({"POD_NAME": "npu8p"}, "POD_NAME is npu8p"),
-        ({"CM_WORKER_SIZE": "4"}, "CM_WORKER_SIZE"),
         ({"TF_CONFIG": '{"cluster": {}}'}, "TF_CONFIG names a cluster"),
         ({"RESTORE_FROM": "/old"}, "RESTORE_FROM is /old"),
         ({"LOCAL_CHECKPOINT_DIR": "/old"}, "LOCAL_CHECKPOINT_DIR is /old"),
@@ -295,6 +295,34 @@ def test_devices_that_a_container_renumbers_are_left_alone(
     environ = rank_environment(write_table(tmp_path / "table.json", 4), 2, 4)
     environ.update(ASCEND_DEVICE_ID="0", ASCEND_VISIBLE_DEVICES="2,3")
     assert read_rank(environ) == (2, 4)
+
+
+def test_a_table_is_taken_in_place_of_the_operators_variables(
+    release: str, tmp_path: pathlib.Path
+) -> None:
+    """ascend-operator sets CM_* beside the table; HCCL refuses both together."""
+    cluster = {"CM_CHIEF_IP": "10.0.0.1", "CM_CHIEF_PORT": "2222", "CM_RANK": "0"}
+    cluster["CM_WORKER_SIZE"] = "4"
+    table = write_table(tmp_path / "table.json", 4)
+    environ = {**rank_environment(table, 1, 4), **cluster}
+    assert npu.NpuRuntime(make_config(), environ).num_ranks == 4
+    assert environ == rank_environment(table, 1, 4)
+    with pytest.raises(ConfigError) as caught:
+        npu.NpuRuntime(make_config(), dict(cluster))
+    message = str(caught.value)
+    for word in (*cluster, "rank table", "hccl.json", "--rank_table=FILE"):
+        assert word in message
+    cluster["CM_WORKER_SIZE"] = "1"  # A pod that trains alone.
+    assert npu.NpuRuntime(make_config(), cluster).num_ranks == 1
+    assert not cluster
+
+
+def test_a_working_folder_that_cannot_be_written_to_is_named(
+    release: str, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir("/proc")
+    with pytest.raises(ConfigError, match="working folder /proc .*kernel_meta"):
+        npu.NpuRuntime(make_config(), {})
 
 
 def parameter_map(config: Config) -> Dict[str, Any]:
@@ -410,6 +438,44 @@ def test_overflow_dump_is_a_mode_of_its_own(
     assert arguments["enable_dump"] and arguments["dump_mode"] == "all"
 
 
+@pytest.mark.parametrize("clip_norm", [0.0, 1.0])
+def test_a_training_graph_has_what_the_vendors_models_have(
+    release: str, clip_norm: float, tmp_path: pathlib.Path
+) -> None:
+    """The flag of the device is the guard against overflow, not the numbers."""
+    config = make_config(
+        data={"image_size": 63, "mean_rgb": (127.5, 127.5, 127.5)},
+        model={"width_multiplier": 1 / 16},
+        optim={"gradient_clip_norm": clip_norm},
+    )
+    config.train.batch_size_per_rank = 2
+    runtime = npu.NpuRuntime(config, {})
+    training = tiny.make_training(config)
+    model_fn = build_model_fn(config, 3, runtime, training)
+    estimator = runtime.make_estimator(model_fn, str(tmp_path), config)
+    seen: List[tf.Graph] = []
+
+    class Look(tf.train.SessionRunHook):
+        def begin(self) -> None:
+            seen.append(tf.get_default_graph())
+
+    def input_fn() -> tf.data.Dataset:
+        features = {"image": tf.zeros([2, 63, 63, 3], tf.uint8)}
+        return tf.data.Dataset.from_tensors((features, tf.zeros([2], tf.int32)))
+
+    estimator.train(input_fn, hooks=[Look()], steps=1)
+    operations = seen[0].get_operations()
+    kinds = {op.type for op in operations}
+    assert not kinds & {"IsFinite", "ApplyGradientDescent", "CheckNumerics"}
+    assert {"ApplyMomentum", "LRN", "LRNGrad"} <= kinds
+    kept = {op.type for op in operations if "_keep_dtype" in op.node_def.attr}
+    if release == NEW:
+        assert {"LRN", "LRNGrad", "SoftmaxCrossEntropyWithLogits"} <= kept
+        assert not kept & {"Conv2D", "MatMul"}
+    else:
+        assert not kept and parameter_map(config)["optypelist_for_implmode"] == b"LRN"
+
+
 def count_steps(num_steps: int, **precision: Any) -> List[Any]:
     """Make steps with a scaled optimizer; return (scale, num_skipped, step) of each."""
     config = make_config(precision=precision)
@@ -453,13 +519,26 @@ def test_no_scale_never_skips(release: str, monkeypatch: Any) -> None:
     assert count_steps(2, loss_scale="none") == [(1, 0, 1), (1, 0, 2)]
 
 
-def test_dropout_keeps_the_mean_and_tells_layers_apart(release: str) -> None:
-    runtime = npu.NpuRuntime(make_config(), {})
-    with tf.Graph().as_default(), tf.Session() as session:
+@pytest.mark.parametrize("is_seeded", [False, True])
+def test_dropout_keeps_the_mean_and_tells_layers_apart(
+    release: str, is_seeded: bool
+) -> None:
+    runtime = npu.NpuRuntime(make_config(npu={"seed_dropout": is_seeded}), {})
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+        tf.set_random_seed(7)
         step = tf.train.get_or_create_global_step()
         seeds = [tf.stack([tf.constant(s), tf.cast(step, tf.int32)]) for s in (1, 2)]
         masks = [runtime.dropout(tf.ones([100, 100]), 0.25, seed) for seed in seeds]
+        assert graph.seed == 7
+        attributes = [
+            (op.get_attr("seed"), op.get_attr("seed2"))
+            for op in graph.get_operations()
+            if op.type == "RandomUniform"
+        ]
         first, second = session.run(masks)
+        assert (first != session.run(masks)[0]).any()
+    # Two zeros: the generator's own choice.
+    assert attributes == ([(7, 1), (7, 2)] if is_seeded else [(0, 0), (0, 0)])
     assert set(np.unique(first)) == {0.0, 4.0}
     assert first.mean() == pytest.approx(1.0, abs=0.1)
     assert (first != second).any()

@@ -1,6 +1,6 @@
 """A made-up accelerator, as somebody who adds the next one would write it."""
 
-from typing import Mapping
+from typing import MutableMapping
 
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
@@ -32,6 +32,8 @@ class Toy(Accelerator):
         """Return True."""
         return True
 
-    def make_runtime(self, config: Config, environ: Mapping[str, str]) -> ToyRuntime:
+    def make_runtime(
+        self, config: Config, environ: MutableMapping[str, str]
+    ) -> ToyRuntime:
         """Return the runtime of one toy."""
         return ToyRuntime()

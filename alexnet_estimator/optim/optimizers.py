@@ -2,6 +2,8 @@
 
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
+import numpy as np
+
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 
@@ -11,6 +13,7 @@ GradientsAndVariables = Sequence[Tuple[tf.Tensor, tf.Variable]]
 def make_optimizer(
     optim: Config,
     learning_rate: tf.Tensor,
+    decays_slots: bool = False,
     is_warm: Optional[Callable[[tf.Variable], bool]] = None,
     warm_factor: float = 1.0,
 ) -> tf.train.Optimizer:
@@ -19,13 +22,15 @@ def make_optimizer(
     Args:
         optim: Section ``optim`` of the configuration.
         learning_rate: Learning rate, float32 scalar.
+        decays_slots: Whether the optimizer decays the weights, see
+            ``can_decay_slots``; ``decay_weights`` must not be called then.
         is_warm: Function that tells whether a variable has a learning rate of its own;
             None if none has.
         warm_factor: Factor of that learning rate.
     """
-    optimizer = _bare_optimizer(optim, learning_rate)
+    optimizer = _bare_optimizer(optim, learning_rate, decays_slots)
     if is_warm is not None:
-        warm = _bare_optimizer(optim, warm_factor * learning_rate)
+        warm = _bare_optimizer(optim, warm_factor * learning_rate, decays_slots)
         optimizer = TwoRateOptimizer(optimizer, warm, is_warm)
     if optim.ema_decay == 0:
         return optimizer
@@ -122,8 +127,10 @@ class DecayingMomentumOptimizer(tf.train.MomentumOptimizer):
             return super()._apply_dense(grad, var)
 
 
-def _bare_optimizer(optim: Config, learning_rate: tf.Tensor) -> tf.train.Optimizer:
-    if _decays_in_place(optim):
+def _bare_optimizer(
+    optim: Config, learning_rate: tf.Tensor, decays_slots: bool
+) -> tf.train.Optimizer:
+    if decays_slots:
         return DecayingMomentumOptimizer(
             learning_rate, optim.momentum, optim.weight_decay
         )
@@ -143,17 +150,16 @@ def _bare_optimizer(optim: Config, learning_rate: tf.Tensor) -> tf.train.Optimiz
     )
 
 
-def decay_weights(gradients: GradientsAndVariables, optim: Config) -> List[tuple]:
+def decay_weights(gradients: GradientsAndVariables, weight_decay: float) -> List[tuple]:
     """Add the gradient of ``weight_decay / 2 * sum(w ** 2)`` to that of every kernel.
 
     Biases do not decay.  On the averaged gradient this equals an L2 term in the loss,
-    and saves the passes of that term over all weights.  If the optimizer decays the
-    weights in place, the gradients are returned as they are.
+    and saves the passes of that term over all weights.
     """
-    if optim.weight_decay == 0 or _decays_in_place(optim):
+    if weight_decay == 0:
         return list(gradients)
     return [
-        (gradient + optim.weight_decay * variable, variable)
+        (gradient + weight_decay * variable, variable)
         if _is_kernel(variable)
         else (gradient, variable)
         for gradient, variable in gradients
@@ -170,12 +176,16 @@ def clip_gradients(
     values = [gradient for gradient, _ in gradients]
     norm = tf.global_norm(values)
     if max_norm > 0:
-        values, _ = tf.clip_by_global_norm(values, max_norm, use_norm=norm)
+        # As tf.clip_by_global_norm does it, without the operator IsFinite, which is
+        # said not to run on NPUs: neither Inf nor NaN is below Inf.
+        scale = max_norm * tf.minimum(1.0 / norm, 1.0 / max_norm)
+        scale = tf.where(norm < np.inf, scale, tf.constant(np.nan))
+        values = [value * scale for value in values]
     return list(zip(values, [variable for _, variable in gradients])), norm
 
 
-def _decays_in_place(optim: Config) -> bool:
-    """Return whether the optimizer itself decays weights."""
+def can_decay_slots(optim: Config) -> bool:
+    """Return whether the optimizer can decay the weights through its own slots."""
     has_plain_momentum = optim.optimizer == "momentum" and not optim.use_nesterov
     return has_plain_momentum and optim.momentum > 0 and optim.weight_decay > 0
 

@@ -3,7 +3,7 @@
 import abc
 import importlib
 import os
-from typing import List, Mapping, MutableMapping, Tuple
+from typing import List, MutableMapping, Tuple
 
 from alexnet_estimator import engine, rank_environment
 from alexnet_estimator.config import Config
@@ -38,7 +38,9 @@ class Accelerator(abc.ABC):
         return []
 
     @abc.abstractmethod
-    def make_runtime(self, config: Config, environ: Mapping[str, str]) -> Runtime:
+    def make_runtime(
+        self, config: Config, environ: MutableMapping[str, str]
+    ) -> Runtime:
         """Return the runtime of this process.
 
         Args:

@@ -31,6 +31,7 @@ class Runtime(abc.ABC):
         steps_per_call: Training steps in one ``session.run``; hooks see the last only.
         trace_level: Level of ``tf.RunOptions`` that shows all of a step's operators;
             NO_TRACE where there is none.
+        can_decay_slots: Whether the weight decay may be added to slots in place.
     """
 
     device: str = "cpu"
@@ -39,6 +40,7 @@ class Runtime(abc.ABC):
     heartbeat: Optional[int] = None
     steps_per_call: int = 1
     trace_level: int = tf.RunOptions.SOFTWARE_TRACE
+    can_decay_slots: bool = True
 
     @property
     def is_chief(self) -> bool:

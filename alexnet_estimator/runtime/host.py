@@ -1,6 +1,6 @@
 """CPUs and GPUs: what TensorFlow itself trains on."""
 
-from typing import List, Mapping
+from typing import List, Mapping, MutableMapping
 
 from alexnet_estimator import rank_environment
 from alexnet_estimator.config import Config
@@ -17,7 +17,9 @@ class Cpu(Accelerator):
         """Return True."""
         return True
 
-    def make_runtime(self, config: Config, environ: Mapping[str, str]) -> Runtime:
+    def make_runtime(
+        self, config: Config, environ: MutableMapping[str, str]
+    ) -> Runtime:
         """Return a runtime that keeps the memory of one step for the next."""
         keep_freed_memory()
         return _make_runtime("cpu", environ)
@@ -39,7 +41,9 @@ class Gpu(Accelerator):
             "with ALEXNET_TF=2.15-cuda (docs/gpu.md), or use --device=cpu"
         ]
 
-    def make_runtime(self, config: Config, environ: Mapping[str, str]) -> Runtime:
+    def make_runtime(
+        self, config: Config, environ: MutableMapping[str, str]
+    ) -> Runtime:
         """Return a runtime on one GPU."""
         return _make_runtime("gpu", environ)
 

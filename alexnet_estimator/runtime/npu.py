@@ -18,7 +18,7 @@ import importlib.util
 import json
 import os
 import tempfile
-from typing import Any, ContextManager, Mapping, Optional, Sequence
+from typing import Any, ContextManager, MutableMapping, Optional, Sequence
 
 import numpy as np
 
@@ -29,15 +29,27 @@ from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.optim.loss_scale import ScaledOptimizer, resolve_loss_scale
 from alexnet_estimator.runtime.accelerator import Accelerator
 from alexnet_estimator.runtime.base import ModelFn, Runtime, session_config
-from alexnet_estimator.runtime.npu_environment import read_rank
-from alexnet_estimator.runtime.npu_options import accepted_options, find_problems
+from alexnet_estimator.runtime.npu_environment import (
+    find_folder_problems,
+    leave_out_rivals,
+    read_rank,
+)
+from alexnet_estimator.runtime.npu_loss_scale import make_manager
+from alexnet_estimator.runtime.npu_options import (
+    KEEP_FUNCTION,
+    KEPT_TYPES,
+    accepted_options,
+    find_problems,
+)
 from alexnet_estimator.schema import PRECISION_MODES
 
 INSTALL_HINT = (
     "use an Ascend Hub image for training with TensorFlow 1.15, or install CANN "
-    "(toolkit, kernels, TFPlugin), and run `source "
-    "/usr/local/Ascend/ascend-toolkit/set_env.sh` and TFPlugin's set_env.sh in this "
-    "shell; or use --device=cpu"
+    "(toolkit, kernels, TF Adapter), and in this shell run `source "
+    "/usr/local/Ascend/cann/set_env.sh` (before CANN 8.5 "
+    "/usr/local/Ascend/ascend-toolkit/set_env.sh) and make TF Adapter known: `export "
+    "PYTHONPATH=$TFPLUGIN_INSTALL_PATH:$PYTHONPATH` for its wheel, or `source "
+    "/usr/local/Ascend/tfplugin/set_env.sh` before CANN 8.0; or use --device=cpu"
 )
 VALUES_PER_GATHER = 64
 
@@ -68,7 +80,9 @@ class Npu(Accelerator):
         has_adapter = importlib.util.find_spec("npu_bridge") is not None
         return has_devices() and (has_adapter or not engine.is_1_15())
 
-    def make_runtime(self, config: Config, environ: Mapping[str, str]) -> Runtime:
+    def make_runtime(
+        self, config: Config, environ: MutableMapping[str, str]
+    ) -> Runtime:
         """Return the runtime of one NPU."""
         return NpuRuntime(config, environ)
 
@@ -88,8 +102,10 @@ class NpuRuntime(Runtime):
 
     device = "npu"
     trace_level = tf.RunOptions.NO_TRACE
+    # ApplyGradientDescent on a slot is nowhere in the vendor's own models.
+    can_decay_slots = False
 
-    def __init__(self, config: Config, environ: Mapping[str, str] = os.environ):
+    def __init__(self, config: Config, environ: MutableMapping[str, str] = os.environ):
         """Find out who this process is; neither devices nor HCCL are touched yet.
 
         Args:
@@ -101,8 +117,10 @@ class NpuRuntime(Runtime):
                 environment or with the options for this release of npu_bridge.
         """
         problems = find_problems(config, _import_npu_bridge())
+        problems += find_folder_problems(os.getcwd())
         if problems:
             raise ConfigError(problems, "configuration")
+        leave_out_rivals(environ)
         self.rank, self.num_ranks = read_rank(environ)
         self.steps_per_call = config.npu.iterations_per_loop
         self._config = config
@@ -124,8 +142,14 @@ class NpuRuntime(Runtime):
 
         if self.num_ranks > 1 and config.npu.gradient_split:
             self._open_group()
+
+        def keeping_dtypes(features: Any, labels: Any, mode: str) -> Any:
+            spec = model_fn(features=features, labels=labels, mode=mode)
+            _keep_dtypes(tf.get_default_graph())
+            return spec
+
         return NPUEstimator(
-            model_fn=model_fn,
+            model_fn=keeping_dtypes,
             config=self._run_config(config, model_dir, config.npu.iterations_per_loop),
         )
 
@@ -149,7 +173,7 @@ class NpuRuntime(Runtime):
             return ScaledOptimizer(averaging, tf.constant(1.0), tf.zeros([], tf.int64))
         # The manager's variables must not be made under control dependencies.
         with tf.control_dependencies(None), tf.variable_scope("loss_scale"):
-            manager = _make_manager(kind, precision)
+            manager = make_manager(kind, precision)
         scaling = NPULossScaleOptimizer(
             averaging, manager, is_distributed=self.num_ranks > 1
         )
@@ -192,17 +216,29 @@ class NpuRuntime(Runtime):
     def dropout(self, x: tf.Tensor, keep_prob: float, seed: tf.Tensor) -> tf.Tensor:
         """Drop with the device's generator, whose sequence of masks is its own.
 
+        The operator has seeds as attributes and no state as an input.  Whether fixed
+        seeds give the same mask in every step is for each release to say; without
+        seeds, as in the vendor's own AlexNet, masks differ.
+
         Args:
-            x: float tensor of any shape.
-            keep_prob: from above 0 to 1.
-            seed: int32 [2]; the first must be a constant and tells masks of layers and
-                ranks apart.  The step is not used: a resumed run has other masks than
-                an uninterrupted one.
+            x: Float tensor of any shape.
+            keep_prob: Share of the elements that are kept, from above 0 to 1.
+            seed: int32 [2], used only with ``npu.seed_dropout``: the first one, which
+                must be a constant, tells layers and ranks apart.  The step is never
+                used: a resumed run has other masks than an uninterrupted one.
         """
         from npu_bridge.estimator import npu_ops
 
-        stream = tf.get_static_value(seed, partial=True)[0]
-        return npu_ops.dropout(x, float(keep_prob), seed=int(stream))
+        if self._config.npu.seed_dropout:
+            stream = tf.get_static_value(seed, partial=True)[0]
+            return npu_ops.dropout(x, float(keep_prob), seed=int(stream))
+        # An operator without a seed of its own would get one from that of the graph.
+        graph = tf.get_default_graph()
+        graph_seed, graph.seed = graph.seed, None
+        try:
+            return npu_ops.dropout(x, float(keep_prob))
+        finally:
+            graph.seed = graph_seed
 
     def _open_group(self) -> "_Group":
         if self._group is None:
@@ -300,6 +336,21 @@ class _Group:
         self._session.close()
 
 
+def _keep_dtypes(graph: tf.Graph) -> None:
+    """Keep in float32 what squares activations: in float16 it would overflow.
+
+    Casts in our graph do not help, since the compiler lowers a float32 graph.  The
+    loss-scale optimizer would skip the step of every such overflow.
+    """
+    from npu_bridge.estimator.npu import util
+
+    # From July 2021 on; before, see npu_options.
+    keep = getattr(util, KEEP_FUNCTION, None)
+    if keep is not None:
+        operations = graph.get_operations()
+        keep(graph, [op.outputs[0].name for op in operations if op.type in KEPT_TYPES])
+
+
 def _import_npu_bridge() -> Any:
     """Return the class NPURunConfig.
 
@@ -314,62 +365,3 @@ def _import_npu_bridge() -> Any:
             + INSTALL_HINT
         ) from error
     return NPURunConfig
-
-
-def _make_manager(kind: str, precision: Config) -> Any:
-    """Return the vendor's loss-scale manager with a ``num_skipped`` variable."""
-    from npu_bridge.estimator.npu import npu_loss_scale_manager
-
-    if kind != "dynamic":
-        fixed = _counting(npu_loss_scale_manager.FixedLossScaleManager, None)
-        return fixed(loss_scale=float(kind))
-    dynamic = _counting(
-        npu_loss_scale_manager.ExponentialUpdateLossScaleManager, precision
-    )
-    return dynamic(
-        init_loss_scale=precision.initial_loss_scale,
-        incr_every_n_steps=precision.growth_steps,
-        decr_every_n_nan_or_inf=precision.decrease_after_overflows,
-        incr_ratio=precision.growth_factor,
-        decr_ratio=precision.decrease_factor,
-    )
-
-
-def _counting(manager_class: Any, limits: Optional[Config]) -> Any:
-    """Return a manager class that counts skipped steps and keeps to limits.
-
-    ``update_loss_scale`` is the one place that learns whether a step was skipped; on
-    all ranks alike, as the flag is summed over them.
-
-    Args:
-        manager_class: of npu_bridge.
-        limits: the ``precision`` section of a dynamic scale; None: it is fixed.
-    """
-
-    class CountingManager(manager_class):
-        def __init__(self, **settings: Any):
-            super().__init__(**settings)
-            self.num_skipped = tf.get_variable(
-                "num_skipped", [], tf.int64, tf.zeros_initializer(), trainable=False
-            )
-
-        def update_loss_scale(self, finite_grads: tf.Tensor) -> tf.Operation:
-            is_skipped = tf.cast(tf.logical_not(finite_grads), tf.int64)
-            count = tf.assign_add(self.num_skipped, is_skipped)
-            update = super().update_loss_scale
-            if limits is None:
-                return tf.group(count, update(finite_grads))
-            scale = tf.convert_to_tensor(self.get_loss_scale())
-            next_scale = scale * tf.where(
-                finite_grads, limits.growth_factor, limits.decrease_factor
-            )
-            # The vendor's rule knows no upper limit, and 1 as the lower one.
-            is_allowed = tf.logical_and(
-                next_scale >= limits.min_loss_scale,
-                next_scale <= limits.max_loss_scale,
-            )
-            return tf.group(
-                count, tf.cond(is_allowed, lambda: update(finite_grads), tf.no_op)
-            )
-
-    return CountingManager

@@ -5,8 +5,10 @@ a time-out, a wrong device or not at all.
 """
 
 import os
-from typing import List, Mapping, Tuple
+import tempfile
+from typing import List, Mapping, MutableMapping, Tuple
 
+from alexnet_estimator import rank_environment as names
 from alexnet_estimator import rank_table
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.rank_table import Topology
@@ -45,15 +47,47 @@ def read_rank(environ: Mapping[str, str]) -> Tuple[int, int]:
     return rank, num_ranks
 
 
+def find_folder_problems(folder: str) -> List[str]:
+    """Return what is wrong with a working folder: CANN's compiler writes into it."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return []
+    except OSError as error:
+        return [
+            f"the working folder {folder} cannot be written to ({error.strerror}), but "
+            "CANN's compiler makes kernel_meta in it: change to a folder of yours"
+        ]
+
+
+def leave_out_rivals(environ: MutableMapping[str, str]) -> None:
+    """Remove the variables by which ascend-operator describes a group.
+
+    HCCL takes the members of a group from them or from a rank table, and refuses both
+    together.  The operator sets them beside the table that it writes, and for a pod
+    that trains alone.
+
+    Args:
+        environ: Variables of this process, changed in place.
+
+    Raises:
+        ConfigError: They describe several ranks, and there is no rank table.
+    """
+    rivals = sorted(name for name in names.CM_VARIABLES if name in environ)
+    is_alone = environ.get("CM_WORKER_SIZE", "1") in ("", "0", "1")
+    if rivals and not is_alone and not environ.get(names.RANK_TABLE_FILE):
+        raise ConfigError(
+            f"{', '.join(rivals)} describe a group without a rank table, which is not "
+            "supported: mount the table that ascend-operator writes (hccl.json) and "
+            "give --rank_table=FILE",
+            "environment",
+        )
+    for name in rivals:
+        del environ[name]
+
+
 def _misleading_variables(environ: Mapping[str, str]) -> List[str]:
     """Name variables that would make npu_bridge or HCCL do something else."""
     problems = []
-    rivals = [name for name in environ if name.startswith(("CM_CHIEF_", "CM_WORKER_"))]
-    if rivals:
-        problems.append(
-            f"{', '.join(sorted(rivals))} and a rank table exclude each other: unset "
-            "the former"
-        )
     if "cluster" in environ.get("TF_CONFIG", ""):
         problems.append(
             "TF_CONFIG names a cluster, which npu_bridge takes for parameter servers: "

@@ -17,6 +17,12 @@ OLD_PRECISION_MODES = (
 )
 
 
+# Operators that square activations, forwards and backwards, and what keeps them in
+# float32.
+KEPT_TYPES = ("LRN", "LRNGrad")
+KEEP_FUNCTION = "keep_tensors_dtypes"
+
+
 def find_problems(config: Config, run_config_class: Any) -> List[str]:
     """Return what the device would refuse only after minutes, or never mention."""
     npu, mode = config.npu, config.precision.mode
@@ -69,9 +75,15 @@ def _chosen_options(npu: Config) -> Dict[str, Any]:
     }
     if npu.deterministic != "auto":
         options["deterministic"] = int(npu.deterministic == "on")
-    if npu.high_precision_ops:
+    from npu_bridge.estimator.npu import util
+
+    # Releases before July 2021 cannot be told to keep an operator in float32.
+    precise = npu.high_precision_ops or (
+        () if hasattr(util, KEEP_FUNCTION) else KEPT_TYPES[:1]
+    )
+    if precise:
         options["op_select_implmode"] = "high_precision"
-        options["optypelist_for_implmode"] = ",".join(npu.high_precision_ops)
+        options["optypelist_for_implmode"] = ",".join(precise)
     values = {
         "hccl_timeout": npu.hccl_timeout_secs,
         "op_execute_timeout": npu.op_execute_timeout_secs,

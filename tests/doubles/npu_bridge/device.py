@@ -65,14 +65,15 @@ def group() -> Group:
     return _group
 
 
-def read_overflow() -> np.ndarray:
+def read_overflow(*gradients: np.ndarray) -> np.ndarray:
     """Return the overflow flag of this step, float32 [1], and clear it."""
     global _num_steps
     _num_steps += 1
     rank = os.environ.get("RANK_ID", "0")
     marks = os.environ.get("NPU_DOUBLE_OVERFLOW", "").split(",")
     is_marked = f"{rank}:{_num_steps}" in marks or f"{rank}:*" in marks
-    return np.array([is_marked], np.float32)
+    has_overflowed = not all(np.isfinite(gradient).all() for gradient in gradients)
+    return np.array([is_marked or has_overflowed], np.float32)
 
 
 def check_options(options: Any) -> None:

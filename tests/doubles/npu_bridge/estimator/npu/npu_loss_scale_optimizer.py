@@ -31,11 +31,8 @@ class NPULossScaleOptimizer(tf.train.Optimizer):
         """Apply gradients, unless a rank that is asked has overflowed."""
         pairs = list(grads_and_vars)
         gradients = [gradient for gradient, _ in pairs if gradient is not None]
-        with tf.control_dependencies(gradients):
-            flag = tf.py_func(device.read_overflow, [], tf.float32, name="NpuFlag")
+        flag = tf.py_func(device.read_overflow, gradients, tf.float32, name="NpuFlag")
         flag.set_shape([1])
-        is_finite = tf.reduce_all([tf.reduce_all(tf.is_finite(g)) for g in gradients])
-        flag += tf.cast(tf.logical_not(is_finite), tf.float32)
         if self._is_distributed:
             flag = hccl_ops.allreduce(flag, "sum", fusion=0)
         is_good = tf.reduce_all(tf.equal(flag, 0.0))
