@@ -43,22 +43,6 @@ for step in range(3000):
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(0.02)
 """
-LAUNCHER = """
-import sys
-from alexnet_estimator import launch, rank_table
-from alexnet_estimator.errors import UserError
-from alexnet_estimator.launch import job
-table, server_id, model_dir, port, code = sys.argv[1:]
-job.COMMAND = (sys.executable, "-c", code)
-try:
-    topology = rank_table.read(table)
-    options = launch.Options(rendezvous_port=int(port))
-    code = launch.run([], topology, server_id, "horovod", model_dir, options)
-except UserError as error:
-    print(error, file=sys.stderr)
-    code = error.exit_code
-sys.exit(code)
-"""
 
 
 @pytest.fixture
@@ -76,9 +60,10 @@ def make_table(path: pathlib.Path, servers: Sequence[str], num_devices: int) -> 
 def start(
     tmp_path: pathlib.Path, table: str, server_id: str, port: int, code: str
 ) -> "subprocess.Popen[str]":
-    model_dir = str(tmp_path / server_id)
+    program = [sys.executable, "-m", "tests.programs.launching", table, server_id]
+    options = json.dumps({"rendezvous_port": port})
     return subprocess.Popen(
-        [sys.executable, "-c", LAUNCHER, table, server_id, model_dir, str(port), code],
+        [*program, "horovod", str(tmp_path / server_id), options, code],
         cwd=str(REPOSITORY),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

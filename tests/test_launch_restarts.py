@@ -3,17 +3,19 @@
 import json
 import os
 import pathlib
+import subprocess
 import sys
 from typing import Any, Dict, List
 
 import pytest
 
-from alexnet_estimator import launch
+from alexnet_estimator import launch, rank_table
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.launch import job, restarts
 from alexnet_estimator.locks import refuse_others
-from tests.test_launch import SERVERS, topology_of
+from tests.test_launch import REPOSITORY, SERVERS, topology_of, wait_until
 
+PIPES: Dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 # What each rank runs first; ``life`` counts its starts.
 PRELUDE = """
 import os, pathlib, signal, sys, tempfile, time
@@ -223,6 +225,49 @@ def test_temporary_files_of_killed_ranks_are_removed(
     log = (tmp_path / "logs" / "rank_0.log").read_text().splitlines()
     assert all(line.startswith(f"{temporary}/alexnet-") for line in log[1::2])
     assert os.listdir(str(temporary)) == []
+
+
+def start_launcher(
+    folder: pathlib.Path, code: str, **options: Any
+) -> "subprocess.Popen[bytes]":
+    """Run two ranks in a launcher that is a process of its own."""
+    table = folder / "table.json"
+    rank_table.write(topology_of(2), str(table))
+    program = [sys.executable, "-m", "tests.programs.launching", str(table), SERVERS[0]]
+    arguments = ["npu", str(folder), json.dumps(options), PRELUDE + code, str(folder)]
+    return subprocess.Popen([*program, *arguments], cwd=str(REPOSITORY), **PIPES)
+
+
+def test_output_that_nobody_reads_does_not_prevent_a_restart(
+    tmp_path: pathlib.Path,
+) -> None:
+    code = "for _ in range(100): print('x' * 5000)\nif rank == 1 and life == 1: die()"
+    popen = start_launcher(tmp_path, code, max_restarts=1, settle_secs=0.3)
+    for pipe in (popen.stdout, popen.stderr):
+        assert pipe is not None
+        pipe.close()
+    assert popen.wait(30) == 0
+    assert num_lives(tmp_path) == 2
+    assert records(tmp_path)[0]["reason"].startswith("rank 1 was killed by SIGKILL")
+
+
+def test_temporary_files_go_with_a_launcher_that_is_killed(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    code = (
+        "pathlib.Path(tempfile.mkdtemp(), 'file').write_text('')\n"
+        "(folder / f'ready_{rank}').write_text('')\n"
+        "time.sleep(60)\n"
+    )
+    popen = start_launcher(tmp_path, code)
+    wait_until(lambda: len(list(tmp_path.glob("ready_*"))) == 2)
+    assert len(os.listdir(str(temporary))) == 1
+    popen.kill()
+    popen.communicate()
+    wait_until(lambda: os.listdir(str(temporary)) == [])
 
 
 # A second job.
