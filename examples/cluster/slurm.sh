@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Train on the servers that Slurm gives, one launcher a server:
+#
+#   sbatch --nodes=2 examples/cluster/slurm.sh --data_path=DATA --model_dir=RUN [flags]
+#
+# Submit it from the clone, which all servers see at the same path, as they see DATA and
+# RUN. With --rank_table=FILE the ranks are those of the table, as Ascend needs it; else
+# there are $DEVICES ranks (default 1) a server on CPUs or GPUs. Slurm's SIGTERM, at the
+# end of the time or before another job, saves the run; it is then requeued and goes on.
+#SBATCH --job-name=alexnet
+#SBATCH --ntasks-per-node=1
+#SBATCH --exclusive
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --signal=B:TERM@120
+set -euo pipefail
+
+python="$(bash launch/setup_env.sh --with-horovod)"
+addresses=""
+if [[ " $*" != *" --rank_table="* ]]; then
+  table="$PWD/slurm-$SLURM_JOB_ID.json"
+  addresses="$(scontrol show hostnames "$SLURM_JOB_NODELIST" |
+    xargs -n 1 getent ahostsv4 | awk '$2 == "STREAM" {print $1}' | paste -sd,)"
+  rm -f "$table" # Of the same job, before it was requeued.
+  "$python" -m alexnet_estimator rank_table make --servers="$addresses" \
+    --devices="${DEVICES:-1}" --output="$table"
+  set -- --rank_table="$table" "$@"
+fi
+
+# Each server's launcher writes into a file of its own, the first one's has the progress.
+# shellcheck disable=SC2016
+on_server='IFS=, read -r -a all <<<"$1"
+exec "${@:2}" ${1:+--server_id="${all[SLURM_NODEID]}"}'
+code=0
+srun --kill-on-bad-exit=1 --output="slurm-$SLURM_JOB_ID.%n.out" \
+  bash -c "$on_server" on_server "$addresses" \
+  "$python" -m alexnet_estimator train "$@" & step=$!
+# The signal comes to this script, and srun passes it on to the launchers.
+trap 'kill -TERM "$step"' TERM
+until wait "$step"; do
+  code=$?
+  if ! kill -0 "$step" 2>/dev/null; then break; fi
+  code=0
+done
+if ((code == 75)); then scontrol requeue "$SLURM_JOB_ID"; fi
+exit "$code"
