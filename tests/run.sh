@@ -40,7 +40,8 @@ if (($# == 0)); then
   "$python" -m isort --quiet --check --diff .
   "$python" -m flake8
   "$python" -m mypy
-  PATH="${python%/*}:$PATH" shellcheck launch/*.sh tests/run.sh .ci/run
+  PATH="${python%/*}:$PATH" shellcheck launch/*.sh examples/cluster/*.sh \
+    tests/programs/*.sh tests/run.sh .ci/run
   # Whole files, so that their jobs are run once. What is skipped says why.
   set -- --numprocesses=2 --dist=loadfile --durations=20 -r s
 fi

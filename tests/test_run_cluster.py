@@ -10,13 +10,13 @@ import sys
 from typing import Any, Dict, Iterator, List
 
 import pytest
-import yaml
 
 from alexnet_estimator import rank_table
 from alexnet_estimator.__main__ import VERBS
 from alexnet_estimator.command_line import parse
 from tests.test_launch import wait_until
 
+yaml = pytest.importorskip("yaml", reason="it comes with ml_collections")
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 PROGRAMS = REPOSITORY / "tests" / "programs"
 EXAMPLES = REPOSITORY / "examples" / "cluster"
@@ -88,7 +88,11 @@ def test_all_servers_get_the_table_and_the_flags(cluster: Cluster) -> None:
         topology = rank_table.read(str(cluster.folder / f"{server}.json"))
         assert topology.servers == tuple(SERVERS) and topology.num_ranks == 4
         flags = (cluster.folder / f"{server}.flags").read_text().splitlines()
-        expected = [f"--server_id={server}", "--x=a 'b' $c", f"--folder={cluster.folder}"]
+        expected = [
+            f"--server_id={server}",
+            "--x=a 'b' $c",
+            f"--folder={cluster.folder}",
+        ]
         assert flags[1:] == expected
 
 
@@ -174,9 +178,9 @@ def test_manifests_fit_the_program(name: str) -> None:
     assert mounts == {volume["name"] for volume in pod["volumes"]}
     variables = {variable["name"] for variable in container["env"]}
     text = "\n".join(container["args"])
-    commands = re.findall(
-        r"-m alexnet_estimator ((?:[^\n]|(?<=\\)\n)*)", text
-    ) or [text.replace("\n", " ")]
+    commands = re.findall(r"-m alexnet_estimator ((?:[^\n]|(?<=\\)\n)*)", text) or [
+        text.replace("\n", " ")
+    ]
     for command in commands:
         check_command_line(command.replace("\\\n", " ").split())
     assert variables <= set(re.findall(r"[A-Z_]{3,}", text))

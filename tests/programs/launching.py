@@ -1,7 +1,7 @@
 """Launches Python code as the ranks of a rank table.
 
-``python -m tests.programs.launching TABLE SERVER BACKEND MODEL_DIR OPTIONS CODE WORD...``,
-where OPTIONS is JSON and WORDS are arguments of the ranks.
+``python -m tests.programs.launching TABLE SERVER BACKEND MODEL_DIR OPTIONS CODE ...``,
+where OPTIONS is JSON and the words are arguments of the ranks.
 """
 
 import json
