@@ -1,6 +1,6 @@
 """What is shipped: the wheel, the container files, and the words about them."""
 
-import email
+import email.message
 import os
 import pathlib
 import re
@@ -12,6 +12,7 @@ from typing import Any, List
 
 import pytest
 import yaml  # type: ignore[import]
+from packaging.requirements import Requirement
 
 import alexnet_estimator
 from alexnet_estimator.errors import EXIT_DONE
@@ -45,8 +46,16 @@ def installed(wheel: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
+@pytest.fixture(scope="module")
+def metadata(wheel: pathlib.Path) -> email.message.Message:
+    """Return the metadata of the wheel."""
+    with zipfile.ZipFile(str(wheel)) as archive:
+        (name,) = [n for n in archive.namelist() if n.endswith("/METADATA")]
+        return email.message_from_string(archive.read(name).decode())
+
+
 def test_the_wheel_holds_the_package_and_its_configurations(
-    wheel: pathlib.Path,
+    wheel: pathlib.Path, metadata: email.message.Message
 ) -> None:
     folder = ROOT / "alexnet_estimator"
     suffixes = (".py", ".typed", ".j2", ".css", ".mplstyle")
@@ -55,11 +64,45 @@ def test_the_wheel_holds_the_package_and_its_configurations(
     expected |= {f"alexnet_estimator/configs/{p.name}" for p in _configs()}
     with zipfile.ZipFile(str(wheel)) as archive:
         names = {n for n in archive.namelist() if ".dist-info/" not in n}
-        (metadata,) = [n for n in archive.namelist() if n.endswith("/METADATA")]
-        described = email.message_from_string(archive.read(metadata).decode())
         assert any(name.endswith("/LICENSE") for name in archive.namelist())
     assert names == expected
-    assert described["Version"] == alexnet_estimator.__version__
+    assert metadata["Version"] == alexnet_estimator.__version__
+
+
+def test_the_wheel_says_who_made_it_for_whom(metadata: email.message.Message) -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert metadata["Author"] == cited["authors"][0]["name"]
+    assert "AlexNet" in metadata["Keywords"] and metadata.get_all("Project-URL")
+    assert "Typing :: Typed" in metadata.get_all("Classifier", [])
+
+
+@pytest.mark.parametrize("extra", ["tf115", "tf115intel", "tf215", "tf215cuda"])
+def test_an_engine_gets_what_its_constraints_know(
+    metadata: email.message.Message, extra: str
+) -> None:
+    """TensorFlow 1.15 does not bound what it needs: pip would take protobuf 4."""
+    lines = map(Requirement, metadata.get_all("Requires-Dist", []))
+    needed = {
+        line.name: line.specifier
+        for line in lines
+        if line.marker and line.marker.evaluate({"extra": extra})
+    }
+    assert any("tensorflow" in name for name in needed)
+    assert {"numpy", "protobuf", "h5py"} <= set(needed) or "115" not in extra
+    release = f"{extra[2]}.{extra[3:5]}"
+    pins = (ROOT / "constraints" / f"{release}.txt").read_text().splitlines()
+    for name, _, pin in (line.partition("==") for line in pins):
+        assert name not in needed or pin in needed[name], f"{name}=={pin}"
+
+
+def test_other_tools_run_what_run_sh_runs() -> None:
+    script = (ROOT / "tests" / "run.sh").read_text()
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    names = {hook["id"] for hook in hooks["repos"][0]["hooks"]}
+    tools = re.findall(r"black|isort|flake8|mypy|shellcheck", script)
+    assert names == set(tools) and len(names) == 5
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    assert workflow["jobs"]["test"]["steps"][-1] == {"run": "bash .ci/run"}
 
 
 def _configs() -> List[pathlib.Path]:

@@ -1,6 +1,7 @@
 """The launch scripts, run for real on interpreters that only say what they are."""
 
 import pathlib
+import shlex
 import shutil
 import subprocess
 import time
@@ -9,37 +10,11 @@ from typing import Any, Dict, List, NamedTuple, Union
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+STUB = ROOT / "tests" / "doubles" / "python.sh"
 TOOLS = (
     "awk bash cat chmod cp cut dirname env flock grep head ln mkdir mktemp mv nproc rm "
     "sed sha256sum sleep tail tr"
 ).split()
-
-# Answers the scripts' calls; everything else that it is asked to do goes to a log.
-STUB = """#!/bin/bash
-[[ "{version}" == broken ]] && exit 127
-case "$*" in
-  *"import ensurepip"*) echo "{version} {machine} {tensorflow} $0"; exit ;;
-  *find_spec*) [[ {npu_bridge} == there ]]; exit ;;
-  *"import horovod"*) [[ {horovod} == there || -e ${{0%/bin/*}}/horovod ]]; exit ;;
-  "-c ") exit 0 ;;
-esac
-echo "$PWD|$PYTHONPATH|$*|$HOROVOD_GPU_OPERATIONS" >> "$STUB_LOG"
-[[ -z $STUB_FAILS || "$*" != *"$STUB_FAILS"* ]] || {{ echo "$STUB_SAYS"; exit 1; }}
-case "$*" in
-  *addsitedir*) echo "import site" ;;
-  *"pip --no-input list"*) echo "numpy==1.17.0" ;;
-  "-E -m venv "*)
-    sleep 0.1
-    mkdir -p "$4/bin" "$4/lib/python3/site-packages"
-    cp "$0" "$4/bin/python" ;;
-  *"--find-links "*)
-    folder="$(sed 's/.*--find-links \\(.*\\) --force.*/\\1/' <<<"$*")"
-    [[ -e $folder/horovod.whl ]] && echo > "${{0%/bin/*}}/horovod" ;;
-  *" wheel "*)
-    folder="$(sed 's/.*--wheel-dir \\(.*\\) horovod/\\1/' <<<"$*")"
-    echo > "$folder/horovod.whl" ;;
-esac
-"""
 
 
 class Python(NamedTuple):
@@ -76,8 +51,11 @@ class Machine:
     def add_python(self, python: Python) -> pathlib.Path:
         file = self.folder / python.where
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(STUB.format(**python._asdict()))
-        file.chmod(0o755)
+        shutil.copy(str(STUB), str(file))
+        facts = "".join(
+            f"{name}={shlex.quote(value)}\n" for name, value in python._asdict().items()
+        )
+        pathlib.Path(f"{file}.facts").write_text(facts)
         return file
 
     def add_program(self, name: str, text: str) -> None:

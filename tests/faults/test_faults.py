@@ -183,19 +183,8 @@ def test_f9_a_missing_rank_is_named(flags: Dict[str, Any]) -> None:
     assert "rank 1 never joined the group" in result.output
 
 
-def test_f9_ranks_with_different_settings_do_not_train(
-    flags: Dict[str, Any], tmp_path: pathlib.Path
-) -> None:
-    config = tmp_path / "config.py"
-    config.write_text(
-        "import os\n"
-        "from alexnet_estimator import config as config_lib\n"
-        "def get_config():\n"
-        "    seed = int(os.environ.get('HOROVOD_RANK', 0))\n"
-        "    train = {'batch_size_per_rank': 8, 'seed': seed}\n"
-        "    data = {'image_size': 63}\n"
-        "    return config_lib.config_from({'data': data, 'train': train})\n"
-    )
+def test_f9_ranks_with_different_settings_do_not_train(flags: Dict[str, Any]) -> None:
+    config = REPOSITORY / "tests" / "faults" / "config_of_rank.py"
     flags.update(config=config, max_restarts=1)
     result = run_ranks(2, flags)
     assert result.exit_code == 5
