@@ -11,8 +11,9 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from alexnet_estimator import files
 from alexnet_estimator.config import Config, config_from, resolve
+from alexnet_estimator.console import warn
 from alexnet_estimator.errors import ConfigError
-from alexnet_estimator.networks import DEFAULT, find_network
+from alexnet_estimator.networks import DEFAULT, find_network, is_file_name
 
 FILE_NAME = "config.json"
 # Room for 250,000 classes with the longest names that file systems have.
@@ -44,8 +45,9 @@ class RunRecord:
         conversion: Options with which the pictures were converted.
         num_ranks: Number of ranks of the last start; 0: not known.
         device: Name of the accelerator of the last start.
-        network: Name, title and SHA-256 of the network, for readers without its file;
-            empty in runs of the first versions, which had no choice.
+        network: Description of the network for readers without its file, see
+            ``Network.describe``; empty in runs of the first versions, which had no
+            choice.
         versions: Versions of what a result depends on.
         global_step: Step of the checkpoint that a model was exported from; None: a run.
     """
@@ -57,7 +59,7 @@ class RunRecord:
     conversion: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     num_ranks: int = 0
     device: str = ""
-    network: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    network: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     global_step: Optional[int] = None
 
@@ -83,12 +85,20 @@ def read(path: str, network: str = "", is_run: bool = True) -> RunRecord:
     """
     values = read_values(path)
     config = values["config"]
+    model = config.get("model")
+    settings = dict(model) if isinstance(model, dict) else {}
+    recorded = str(settings.get("network", DEFAULT))
+    if not network and is_file_name(recorded) and not os.path.isabs(recorded):
+        # Runs record absolute paths.  A relative one could lead to code in a folder
+        # that came from elsewhere, together with this file.
+        raise _damaged(path, f"model.network is the relative path {recorded}")
+    chosen = find_network(network or recorded)
     if network:
-        about, model = values.get("network"), config.get("model")
+        about = values.get("network")
         name = about.get("name") if isinstance(about, dict) else DEFAULT
         # Another network does not have the settings of the recorded one.
-        is_same = isinstance(model, dict) and find_network(network).name == name
-        config = {**config, "model": {**(model if is_same else {}), "network": network}}
+        kept = settings if chosen.name == name else {}
+        config = {**config, "model": {**kept, "network": network}}
     try:
         record = RunRecord(resolve(config_from(config)), **_checked(values))
     except ConfigError as error:
@@ -163,6 +173,8 @@ def check_fit(
             f"the run in {model_dir} is another one (use its values, or another "
             "--model_dir)",
         )
+    if stored.network.get("sha256", "") not in ("", network.sha256):
+        warn(f"{network.source} has changed since the run was last started")
     return stored
 
 

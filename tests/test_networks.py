@@ -287,6 +287,24 @@ def test_predict_and_export(runs: Runs, picture_folder: str) -> None:
     assert classes[0] == classes[1]
 
 
+def test_an_exported_model_needs_no_file_of_the_network(
+    runs: Runs, picture_folder: str, tmp_path: pathlib.Path
+) -> None:
+    file = tmp_path / "lenet.py"
+    shutil.copy(str(LENET), str(file))
+    words = [f"--config.model.network={file}", "--format=saved_model"]
+    output = tmp_path / "exported"
+    assert run("export", f"--model_dir={runs.whole}", f"--output={output}", *words) == 0
+    file.unlink()
+    record = output / "saved_model" / "assets.extra" / "config.json"
+    assert str(tmp_path) not in record.read_text()
+    assert json.loads(record.read_text())["network"]["title"] == "LeNet-5"
+    words = ["-m", "alexnet_estimator", "predict", picture_folder]
+    words += [f"--model_dir={output}", f"--output={tmp_path / 'answers.csv'}"]
+    assert subprocess.call([sys.executable, *words], cwd=str(ROOT)) == 0
+    assert len((tmp_path / "answers.csv").read_text().splitlines()) == 61
+
+
 def test_warm_start_with_a_new_head(runs: Runs, tmp_path: pathlib.Path) -> None:
     data = pictures.make_dataset(tmp_path, ("bee", "cow"), 12).directory
     words = [
@@ -351,6 +369,30 @@ def test_a_network_that_has_moved_is_given_again(
     words = [f"--model_dir={folder}", f"--config.model.network={LENET}"]
     assert run("evaluate", *words) == 0
     assert evaluation(folder, 6) == evaluation(runs.whole, 6)
+
+
+def test_a_record_from_elsewhere_names_no_file_beside_it(
+    runs: Runs, tmp_path: pathlib.Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(runs.whole, str(tmp_path / "run"))
+    record = pathlib.Path(folder, "config.json")
+    (tmp_path / "run" / "evil.py").write_text("raise SystemExit(99)")
+    old = str(runs.folder / "lenet.py")
+    record.write_text(record.read_text().replace(old, "run/evil.py"))
+    monkeypatch.chdir(tmp_path)
+    for verb in ("evaluate", "predict", "train"):
+        assert cli.main([verb, f"--model_dir={folder}"]) == 2
+        assert "model.network is the relative path run/" in capsys.readouterr().err
+
+
+def test_a_network_whose_file_has_changed(
+    runs: Runs, tmp_path: pathlib.Path, capsys: Any
+) -> None:
+    file = tmp_path / "changed.py"
+    file.write_text(LENET.read_text().replace("units of fc4", "another text"))
+    words = [f"--model_dir={runs.whole}", f"--config.model.network={file}"]
+    assert run("evaluate", *words) == 0
+    assert f"{file} has changed since the run" in capsys.readouterr().err
 
 
 def test_a_network_that_has_changed_its_variables(

@@ -53,10 +53,13 @@ def test_momentum_with_weight_decay_equals_numpy(
         },
         precision={"loss_scale": loss_scale},
     )
-    names = ("layer/kernel", "layer/bias")
     first = np.array([3.0, -4.0])
+    kernel, bias = first.reshape(1, 2).astype("f"), first.astype("f")
     with tf.Graph().as_default(), tiny.session() as session:
-        weights = [tf.get_variable(n, initializer=first.astype("f")) for n in names]
+        weights = [
+            tf.get_variable("layer/weights", initializer=kernel),
+            tf.get_variable("layer/bias", initializer=bias),
+        ]
         decays_slots = in_slots and can_decay_slots(settings.optim)
         optimizer = make_optimizer(settings.optim, tf.constant(0.1), decays_slots)
         optimizer = scale_loss(optimizer, settings.precision).optimizer
@@ -75,7 +78,7 @@ def test_momentum_with_weight_decay_equals_numpy(
             velocity = momentum * velocity + slope
             step = slope + momentum * velocity if use_nesterov else velocity
             weight = weight - 0.1 * step
-        np.testing.assert_allclose(value, weight, rtol=1e-5)
+        np.testing.assert_allclose(value.reshape(2), weight, rtol=1e-5)
 
 
 def test_clipping_by_global_norm() -> None:

@@ -4,6 +4,11 @@ No TensorFlow is imported here; ``graphs`` and ``alexnet_graph`` need it.
 """
 
 from alexnet_estimator.networks.network import Network
-from alexnet_estimator.networks.registry import DEFAULT, find_network
+from alexnet_estimator.networks.registry import (
+    DEFAULT,
+    EXPORTED,
+    find_network,
+    is_file_name,
+)
 
-__all__ = ["DEFAULT", "Network", "find_network"]
+__all__ = ["DEFAULT", "EXPORTED", "Network", "find_network", "is_file_name"]

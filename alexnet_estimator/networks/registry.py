@@ -14,8 +14,12 @@ from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.networks.network import Network
 
 DEFAULT = "alexnet"
+EXPORTED = "exported"
 _ATTRIBUTE = "network"
-_OWN = {"alexnet": "alexnet_estimator.networks.alexnet"}
+_OWN = {
+    DEFAULT: "alexnet_estimator.networks.alexnet",
+    EXPORTED: "alexnet_estimator.networks.exported",
+}
 
 
 def find_network(name: str) -> Network:
@@ -34,9 +38,14 @@ def find_network(name: str) -> Network:
     Raises:
         ConfigError: There is no such network, or its file cannot be used.
     """
-    if name.endswith(".py") or os.sep in name:
+    if is_file_name(name):
         return _from_file(os.path.abspath(os.path.expanduser(name)))
     return _from_module(name)
+
+
+def is_file_name(name: str) -> bool:
+    """Return whether the name of a network is the path of a file."""
+    return name.endswith(".py") or os.sep in name
 
 
 # A file that changes while a job trains must not be used half old and half new.
@@ -75,7 +84,7 @@ def _from_module(name: str) -> Network:
         is_missing = isinstance(error, ModuleNotFoundError)
         if not name or is_missing and f"{module_name}.".startswith(f"{missing}."):
             raise ConfigError(
-                f"no network {name!r}: there is {', '.join(_OWN)}; for another one, "
+                f"no network {name!r}: there is {DEFAULT}; for another one, "
                 "give the path of its file, e.g. examples/lenet.py, or package.module"
             ) from error
         raise _explain(error, name) from error

@@ -191,4 +191,5 @@ def can_decay_slots(optim: Config) -> bool:
 
 
 def _is_kernel(variable: tf.Variable) -> bool:
-    return variable.op.name.endswith("/kernel")
+    """Tell weights of products from biases and scales, whatever they are called."""
+    return variable.shape.ndims > 1

@@ -11,7 +11,7 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 import numpy as np
 
 from alexnet_estimator import checkpoints, files, inputs, run_record
-from alexnet_estimator.config import Config
+from alexnet_estimator.config import Config, default_config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.jobs.predict.classifier import (
@@ -22,6 +22,7 @@ from alexnet_estimator.jobs.predict.classifier import (
 )
 from alexnet_estimator.jobs.session import versions
 from alexnet_estimator.model_fn import build_model_fn
+from alexnet_estimator.networks import EXPORTED, find_network
 from alexnet_estimator.run_record import RunRecord
 from alexnet_estimator.runtime.base import session_config
 from alexnet_estimator.runtime.local import LocalRuntime
@@ -188,10 +189,14 @@ def _write_assets(model: Model, folder: str) -> None:
     """Write what a reader of the SavedModel needs to know besides its graph."""
     config = Config(model.config.to_dict())
     config.data.path = ""  # A path of this machine is nobody else's business.
+    network = find_network(config.model.network)
+    if network.sha256:  # The same holds for the file of a network.
+        config.model = default_config(EXPORTED).model
     record = RunRecord(
         config,
         tuple(model.class_names),
         conversion=model.conversion,
+        network=network.describe(),
         versions=versions(),
         global_step=checkpoints.step_of(model.checkpoint),
     )
