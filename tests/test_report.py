@@ -64,11 +64,10 @@ for (const width of [360, 800, 1400]) {
 
 
 class Tag(NamedTuple):
-    """A start tag, and the tags that it stands in."""
+    """A start tag."""
 
     name: str
     attributes: Dict[str, Optional[str]]
-    parents: Tuple[str, ...]
 
 
 class Page(html.parser.HTMLParser):
@@ -84,7 +83,7 @@ class Page(html.parser.HTMLParser):
         assert self._open == []
 
     def handle_starttag(self, tag: str, attrs: List[Tuple[str, Optional[str]]]) -> None:
-        self.tags.append(Tag(tag, dict(attrs), tuple(self._open)))
+        self.tags.append(Tag(tag, dict(attrs)))
         if tag not in ("meta", "img"):
             self._open.append(tag)
 

@@ -69,22 +69,6 @@ class Chart(NamedTuple):
     scale: str = "from_0"
     restarts: Tuple[int, ...] = ()
 
-    @property
-    def has_band(self) -> bool:
-        """Tell whether a line is drawn with a band of extremes."""
-        return any(line.is_long for line in self.lines)
-
-    @property
-    def description(self) -> str:
-        """Return in words what the chart shows, for those who cannot see it."""
-        texts = [
-            f"{line.label}: {line.values[0]:.4g} at step {line.steps[0]:.0f}, "
-            f"{line.values[-1]:.4g} at step {line.steps[-1]:.0f}, "
-            f"from {line.values.min():.4g} to {line.values.max():.4g}"
-            for line in self.lines
-        ]
-        return f"{self.title} by step. {'. '.join(texts)}."
-
 
 class Drawing(NamedTuple):
     """The same picture twice.

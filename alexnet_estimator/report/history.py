@@ -128,6 +128,14 @@ class History:
         return plain(self.record.get("data_digest"))
 
     @property
+    def network(self) -> str:
+        """Return the name of the network, for people."""
+        name = section(self.section("config").get("model")).get("network", "alexnet")
+        # Another network is Python code, which is not run for the sake of a title.
+        stem = os.path.splitext(os.path.basename(str(name)))[0]
+        return "AlexNet" if name == "alexnet" else stem
+
+    @property
     def data_path(self) -> str:
         """Return the path of the data; a dash where it is unknown."""
         return plain(section(self.section("config").get("data")).get("path"))
