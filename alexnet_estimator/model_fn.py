@@ -8,6 +8,7 @@ from alexnet_estimator import checkpoints, inputs, warm_start
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError
+from alexnet_estimator.hooks.answers import COLLECTION as ANSWERS
 from alexnet_estimator.hooks.step_tensors import StepTensors
 from alexnet_estimator.networks import find_network
 from alexnet_estimator.networks.graphs import Dropout, build_logits, layer_of
@@ -150,7 +151,10 @@ def _evaluation_spec(
     config: Config,
     runtime: Runtime,
 ) -> tf.estimator.EstimatorSpec:
-    """Count each image of weight 1 once; the sums over ranks are the result."""
+    """Count each image of weight 1 once; the sums over ranks are the result.
+
+    ``AnswersHook`` finds int32 [3, batch] in the graph: labels, answers and weights.
+    """
     with runtime.float32_scope():
         sums = batch_sums(logits, labels, weight)
         metrics = {
@@ -159,6 +163,9 @@ def _evaluation_spec(
         }
         # Estimator averages this over batches; our own sums are exact.
         loss = sums["loss_sum"] / tf.cast(tf.size(labels), tf.float32)
+    answers = tf.argmax(logits, axis=1, output_type=tf.int32)
+    rows = tf.stack([labels, answers, tf.cast(weight, tf.int32)])
+    tf.add_to_collection(ANSWERS, rows)
     return tf.estimator.EstimatorSpec(
         tf.estimator.ModeKeys.EVAL,
         loss=loss,
@@ -174,9 +181,7 @@ def batch_sums(
     """Return what an evaluation adds up over batches and ranks.
 
     Counts are int32: a device that computes float32 graphs in float16 would lose count
-    after 2,048 images.  A batch's own confusion is a product of zeros and ones, which
-    is exact there, too; ``tf.math.confusion_matrix`` has operators with sparse tensors
-    and branches, which an NPU leaves to its slow CPU.
+    after 2,048 images.  What is counted by class is counted by ``AnswersHook``.
 
     Args:
         logits: float32 [batch, num_classes].
@@ -184,23 +189,15 @@ def batch_sums(
         weight: float32 [batch], 1 for an image and 0 for padding.
 
     Returns:
-        ``num_images``, int32 scalar; ``num_top_5``, int32 scalar; ``confusion_matrix``,
-        int32 [num_classes, num_classes], whose rows are true classes; ``loss_sum``,
-        float32 scalar.
+        ``num_images``, int32 scalar; ``num_top_5``, int32 scalar; ``loss_sum``, float32
+        scalar.
     """
     num_classes = logits.shape[1].value
     is_image = tf.cast(weight, tf.int32)
     in_top_5 = tf.nn.in_top_k(logits, labels, min(5, num_classes))
-    answers = tf.argmax(logits, axis=1, output_type=tf.int32)
-    confusion = tf.matmul(
-        tf.one_hot(labels, num_classes) * tf.expand_dims(weight, 1),
-        tf.one_hot(answers, num_classes),
-        transpose_a=True,
-    )
     return {
         "num_images": tf.reduce_sum(is_image),
         "num_top_5": tf.reduce_sum(tf.cast(in_top_5, tf.int32) * is_image),
-        "confusion_matrix": tf.cast(confusion, tf.int32),
         "loss_sum": tf.reduce_sum(cross_entropy(labels, logits, 0.0) * weight),
     }
 

@@ -103,6 +103,13 @@ class Page(html.parser.HTMLParser):
         return [tag for tag in self.tags if tag.name == name]
 
 
+def count_matrix(matrix: np.ndarray, names: Sequence[str]) -> scores.Answers:
+    values = {"confusion_matrix": matrix.tolist(), "class_names": list(names)}
+    answers = scores.decode(values)
+    assert answers is not None
+    return answers
+
+
 def report(*model_dirs: str, output: Optional[str] = None) -> Page:
     return Page(write_report(model_dirs, output))
 
@@ -408,18 +415,27 @@ def test_no_winner_where_the_data_differ(tmp_path: pathlib.Path) -> None:
     assert "Best:" not in page.text
 
 
-def test_many_classes_stay_readable(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("has_matrix", [True, False])
+def test_many_classes_stay_readable(tmp_path: pathlib.Path, has_matrix: bool) -> None:
     names = [f"class {label}" for label in range(1000)]
-    matrix = (9 * np.eye(1000, dtype=int)).tolist()
-    matrix[700][700], matrix[700][8] = 3, 6
-    model_dir = write_run(tmp_path / "run", names, matrix)
+    matrix = 9 * np.eye(1000, dtype=int)
+    matrix[700, 700], matrix[700, 8] = 3, 6
+    model_dir = write_run(tmp_path / "run", names)
+    run_folder.write_evaluation(tmp_path / "run", 20, matrix.tolist(), names)
+    if not has_matrix:
+        file = tmp_path / "run" / "eval" / "20.json"
+        values = json.loads(file.read_text())
+        values.update(scores.encode(count_matrix(matrix, names)))
+        del values["confusion_matrix"]
+        run_folder.write_json(file, values)
     page = report(model_dir)
     lowest = page.text.split("The classes of lowest recall")[1].split("All 1,000")[0]
-    assert re.search(r"class 700\s+9\s+33\.3\u202f%\s+100\.0\u202f%", lowest)
+    assert re.search(r"class 700 9 33\.3\u202f% 100\.0\u202f% 50", lowest)
     assert len(re.findall(r"class \d", lowest)) == 15
-    assert re.search(r"class 700 → class 8\s+6\s+66\.7", page.text)
+    assert re.search(r"class 700 → class 8 6 66\.7", page.text)
     assert len(page.source) < 2_000_000
-    assert any("1000 classes" in (t.attributes.get("alt") or "") for t in page.tags)
+    texts = [tag.attributes["alt"] or "" for tag in page.all("img")]
+    assert "1000 classes and 9000 images" in texts[-1]
 
 
 def test_without_matplotlib_the_curves_are_words(
@@ -473,7 +489,7 @@ def test_a_peak_does_not_hide_the_rest(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize("num_classes", [2, 6, 25, 401])
 def test_confusions_of_any_size_are_drawn(num_classes: int) -> None:
     names = [HOSTILE[label % 6] for label in range(num_classes)]
-    counted = scores.count_matrix(np.eye(num_classes, dtype=int), names)
+    counted = count_matrix(np.eye(num_classes, dtype=int), names)
     drawing = charts.draw_confusion(counted)
     assert drawing.png.startswith(b"\x89PNG")
     root = xml.etree.ElementTree.fromstring(drawing.svg)
@@ -485,13 +501,13 @@ def test_confusions_of_any_size_are_drawn(num_classes: int) -> None:
 def test_rare_confusions_survive_the_drawing() -> None:
     matrix = np.zeros([401, 401], int)
     matrix[400, 3] = matrix[400, 400] = 1
-    shares = scores.count_matrix(matrix, [""] * 401).shares(200)
+    shares = count_matrix(matrix, [""] * 401).shares(200)
     assert shares.shape == (134, 134) and shares[133, 1] == 0.5
 
 
 def test_scores_are_those_of_the_definitions() -> None:
     matrix = np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]])
-    counted = scores.count_matrix(matrix, "abc")
+    counted = count_matrix(matrix, "abc")
     np.testing.assert_array_equal(counted.recalls, [6 / 8, 3 / 4, math.nan])
     np.testing.assert_array_equal(counted.precisions, [6 / 7, 3 / 5, math.nan])
     np.testing.assert_allclose(counted.f1_scores, [0.8, 2 / 3, math.nan])
@@ -502,6 +518,53 @@ def test_scores_are_those_of_the_definitions() -> None:
     # Wilson's interval of 81 in 263, as in Newcombe 1998, table I.
     low, high = scores.wilson_interval(81 / 263, 263)
     assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
+
+
+def many_classes() -> scores.Answers:
+    """Return 1,000 classes, of which each has 9 images and one confusion."""
+    labels = np.arange(1000)
+    right = np.stack([labels, labels, np.full(1000, 7)], axis=1)
+    wrong = np.stack([labels, (labels + 1) % 1000, np.full(1000, 2)], axis=1)
+    rows = np.concatenate([right, wrong, [[5, 9, 90], [5, 9, 10]]])
+    return scores.count_answers(rows, [f"class {label}" for label in labels])
+
+
+def test_files_of_many_classes_hold_no_matrix() -> None:
+    answers = many_classes()
+    values = json.loads(json.dumps(scores.encode(answers)))
+    assert "confusion_matrix" not in values
+    assert values["images_per_class"][:6] == [9, 9, 9, 9, 9, 109]
+    assert values["right_per_class"] == [7] * 1000
+    assert values["answers_per_class"][8:11] == [9, 109, 9]
+    assert values["confusions"][:2] == [[5, 9, 100], [0, 1, 2]]
+    assert values["f1_per_class"][9] == round(2 * 7 / (9 + 109), 6)
+    assert values["balanced_accuracy"] == pytest.approx((999 * 7 / 9 + 7 / 109) / 1000)
+    again = scores.decode(values)
+    assert again is not None
+    for one, other in zip(again, answers):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("images_per_class", [9] * 999),
+        ("images_per_class", [0] * 1000),
+        ("right_per_class", [10] * 1000),
+        ("right_per_class", "many"),
+        ("answers_per_class", [-1] * 1000),
+        ("answers_per_class", [1 << 53] * 1000),
+        ("answers_per_class", None),
+        ("confusions", [[5, 1000, 1]]),
+        ("confusions", [[5, 5, 1]]),
+        ("confusions", [[5, 9]]),
+        ("confusions", 3),
+        ("confusion_matrix", [[1]]),
+        ("class_names", 7),
+    ],
+)
+def test_damaged_counts_are_no_answers(name: str, value: Any) -> None:
+    assert scores.decode({**scores.encode(many_classes()), name: value}) is None
 
 
 def find_browser() -> Optional[str]:

@@ -107,6 +107,7 @@ def train_rank(model_dir: str, changes: Dict[str, Any], max_steps: List[int]) ->
 
     result: Dict[str, Any] = {
         "gathered": runtime.gather([0.1 + runtime.rank, 2.0**53 - 1, -7]).tolist(),
+        "many": runtime.gather(np.arange(130) + runtime.rank).tolist(),
         "of_chief": runtime.of_chief(runtime.rank + 5),
     }
     runtime.agree_on([123456, 0.1], "numbers")
@@ -182,6 +183,8 @@ def test_ranks_train_as_one(version: str, tmp_path: pathlib.Path) -> None:
         assert (num_skipped, scale) == (1, 4.0)
         rows = [[0.1 + rank, 2.0**53 - 1, -7] for rank in (0, 1)]
         assert result["gathered"] == rows and result["of_chief"] == 5
+        # More values than one collective takes.
+        assert result["many"] == [[i + rank for i in range(130)] for rank in range(2)]
         assert result["total"] == [3.0]
         assert result["gradient_split"] == [60, 19, 21]
     assert results[0]["last"] == results[1]["last"]

@@ -38,6 +38,8 @@ EVALUATION_FIELDS = {
     "loss",
     "top_1_accuracy",
     "top_5_accuracy",
+    "balanced_accuracy",
+    "f1_per_class",
     "confusion_matrix",
     "class_names",
 }
@@ -148,6 +150,8 @@ def test_an_evaluation_is_complete(story: Story) -> None:
         confusion = np.array(result["confusion_matrix"])
         assert confusion.sum(axis=1).tolist() == [4, 4, 4]
         assert result["top_1_accuracy"] == np.trace(confusion) / 12
+        # There are as many pictures of each class.
+        assert result["balanced_accuracy"] == pytest.approx(result["top_1_accuracy"])
         assert result["top_5_accuracy"] == 1.0  # There are three classes.
         assert result["loss"] > 0
         assert result["class_names"] == ["apple", "ocean", "tree"]

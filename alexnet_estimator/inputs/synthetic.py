@@ -12,8 +12,8 @@ NUM_SYNTHETIC_IMAGES = 10_000
 
 def synthetic_dataset(data: Config) -> Dataset:
     """Return the description of a made-up data set."""
-    counts = [NUM_SYNTHETIC_IMAGES // data.synthetic_classes] * data.synthetic_classes
-    counts[0] += NUM_SYNTHETIC_IMAGES - sum(counts)
+    least, num_larger = divmod(NUM_SYNTHETIC_IMAGES, data.synthetic_classes)
+    counts = [least + (i < num_larger) for i in range(data.synthetic_classes)]
     shard = Shard(file="synthetic", num_images=sum(counts), num_bytes=0, sha256="")
     split = Split(shards=(shard,), class_counts=tuple(counts))
     return Dataset(

@@ -7,13 +7,15 @@ from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 
-from alexnet_estimator import checkpoints, inputs
+from alexnet_estimator import checkpoints, inputs, report
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.files import encode_json, write_bytes
+from alexnet_estimator.hooks.answers import AnswersHook
 from alexnet_estimator.hooks.heartbeat import Heartbeat, HeartbeatHook
 from alexnet_estimator.jobs.session import Run, check_fit, explaining_data_errors
 from alexnet_estimator.model_fn import build_model_fn
+from alexnet_estimator.runtime.base import Runtime
 
 Evaluation = Dict[str, Any]
 
@@ -26,8 +28,9 @@ def evaluate(run: Run, checkpoint: Optional[str] = None) -> Evaluation:
         checkpoint: path prefix; None: the newest valid one in ``model_dir``.
 
     Returns:
-        ``global_step, num_images, loss, top_1_accuracy, top_5_accuracy,
-        confusion_matrix`` (rows are true classes), ``class_names``.
+        ``global_step, num_images, loss, top_1_accuracy, top_5_accuracy`` and counts by
+        class, see ``report.encode``: a whole ``confusion_matrix`` (rows are true
+        classes) where there are few.
 
     Raises:
         ConfigError: the model or the classes are not those of the run.
@@ -62,6 +65,9 @@ def evaluate_sums(
 ) -> Dict[str, Any]:
     """Return the sums over all images of all ranks, see ``model_fn``.
 
+    ``answers`` among them is int64 [n, 3]: true class, class of the answer, number of
+    images.
+
     Args:
         run: an opened run.
         checkpoint: path prefix; None: the newest, or on a rank that has none in
@@ -85,13 +91,24 @@ def evaluate_sums(
         batches = inputs.eval_batches(run.dataset, data, reader)
         return batches.repeat() if num_steps else batches
 
+    counting = AnswersHook()
     with explaining_data_errors(run):
-        return estimator.evaluate(
+        sums = estimator.evaluate(
             input_fn,
             steps=num_steps or inputs.num_eval_steps(split.num_images, reader),
             checkpoint_path=checkpoint,
-            hooks=list(hooks),
+            hooks=[*hooks, counting],
         )
+    return {**sums, "answers": _gather_rows(counting.rows, run.runtime)}
+
+
+def _gather_rows(rows: np.ndarray, runtime: Runtime) -> np.ndarray:
+    """Return the rows of all ranks, int64 [n, 3]."""
+    # Every rank must give as many numbers: short ones add rows of 0 images.
+    longest = int(runtime.gather([len(rows)]).max())
+    padded = np.zeros([longest, 3])
+    padded[: len(rows)] = rows
+    return runtime.gather(padded.ravel()).reshape(-1, 3).astype(np.int64)
 
 
 def evaluation_reader(run: Run) -> inputs.Reader:
@@ -114,15 +131,14 @@ def summarise(sums: Dict[str, Any], run: Run) -> Evaluation:
             "run `python -m alexnet_estimator verify` on the data",
             run.dataset.directory,
         )
-    confusion = sums["confusion_matrix"]
+    answers = report.count_answers(sums["answers"], run.dataset.class_names)
     return {
         "global_step": int(sums["global_step"]),
         "num_images": num_images,
         "loss": float(sums["loss_sum"]) / num_images,
-        "top_1_accuracy": float(np.trace(confusion)) / num_images,
+        "top_1_accuracy": float(answers.num_right.sum()) / num_images,
         "top_5_accuracy": float(sums["num_top_5"]) / num_images,
-        "confusion_matrix": confusion.tolist(),
-        "class_names": list(run.dataset.class_names),
+        **report.encode(answers),
     }
 
 

@@ -55,10 +55,9 @@ def draw_kernels(
 
 def draw_confusion(result: Evaluation) -> Optional[bytes]:
     """Draw the confusion matrix of an evaluation; None without matplotlib."""
-    if not report.can_draw():
+    answers = report.decode(result)
+    if answers is None or not report.can_draw():
         return None
-    matrix = np.array(result["confusion_matrix"])
-    answers = report.count_matrix(matrix, result["class_names"])
     return report.draw_confusion(answers).png
 
 

@@ -47,7 +47,13 @@ from alexnet_estimator.optim.loss_scale import resolve_loss_scale
 from alexnet_estimator.warm_start import WarmStart
 
 # Of an evaluation, what metrics.jsonl and TensorBoard show.
-LOGGED = ("loss", "top_1_accuracy", "top_5_accuracy", "num_images")
+LOGGED = (
+    "loss",
+    "top_1_accuracy",
+    "top_5_accuracy",
+    "balanced_accuracy",
+    "num_images",
+)
 
 
 def train(run: Run) -> Evaluation:

@@ -12,7 +12,7 @@ import numpy as np
 
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.networks import DEFAULT, find_network
-from alexnet_estimator.report.scores import Answers, count_matrix, wilson_interval
+from alexnet_estimator.report.scores import Answers, decode, wilson_interval
 from alexnet_estimator.report.text import plain
 from alexnet_estimator.run_record import FILE_NAME as RECORD_FILE
 
@@ -130,10 +130,11 @@ class History:
     @property
     def network(self) -> str:
         """Return the name of the network, for people."""
-        name = section(self.section("config").get("model")).get("network", "alexnet")
+        name = section(self.section("config").get("model")).get("network", DEFAULT)
+        if name == DEFAULT:
+            return find_network(DEFAULT).title
         # Another network is Python code, which is not run for the sake of a title.
-        stem = os.path.splitext(os.path.basename(str(name)))[0]
-        return "AlexNet" if name == "alexnet" else stem
+        return os.path.splitext(os.path.basename(str(name)))[0]
 
     @property
     def data_path(self) -> str:
@@ -318,25 +319,10 @@ def _read_evaluations(
         values = _read_json(found[step], run.notes)
         if values:
             logged[step] = _score(values, step)
-            run.answers = run.answers or _answers(values, step)
+            run.answers = run.answers or decode(values, step)
     run.evaluations = [logged[step] for step in sorted(logged)]
     if run.answers:
         run.class_names = run.answers.class_names
-
-
-def _answers(values: Dict[str, Any], step: int) -> Optional[Answers]:
-    """Return the counted answers of an evaluation, or None where they are damaged."""
-    names = _names(values.get("class_names"))
-    try:
-        matrix = np.array(values.get("confusion_matrix"), np.float64)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    if not names or matrix.shape != (len(names),) * 2:
-        return None
-    is_whole = np.isfinite(matrix).all() and (matrix >= 0).all()
-    if not is_whole or not 0 < matrix.sum() < 1 << 53:
-        return None
-    return count_matrix(matrix.astype(np.int64), names, step)
 
 
 def _read_samples(file: pathlib.Path, run: History) -> None:

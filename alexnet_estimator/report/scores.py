@@ -1,9 +1,13 @@
-"""How well each class is recognised, from counted answers."""
+"""How well each class is recognised: counted answers, and how files hold them."""
 
 import math
-from typing import NamedTuple, Sequence, Tuple
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
+
+# Confusion matrices of more classes are not written: they grow with the square.
+MAX_MATRIX_CLASSES = 256
+MAX_CONFUSIONS = 10_000
 
 
 class Answers(NamedTuple):
@@ -90,27 +94,110 @@ class Answers(NamedTuple):
         return shares
 
 
-def count_matrix(
-    matrix: np.ndarray, class_names: Sequence[str], step: int = 0
+def count_answers(
+    rows: np.ndarray, class_names: Sequence[str], step: int = 0
 ) -> Answers:
-    """Return what a confusion matrix holds.
+    """Add up counts of answers.
 
     Args:
-        matrix: Number of images, int64 ``[num_classes, num_classes]``.  Rows are true
-            classes, columns are answers.
+        rows: True class, class of the answer and number of images, int64 ``[n, 3]``;
+            the same two classes may come more than once.
         class_names: Names of the classes, in the order of the labels.
         step: Global step of the evaluation.
     """
-    labels, answers = np.nonzero(matrix * (1 - np.eye(len(matrix), dtype=np.int64)))
-    confusions = np.stack([labels, answers, matrix[labels, answers]], axis=1)
+    num_classes = len(class_names)
+
+    def add_up(places: np.ndarray, counts: np.ndarray, size: int = 0) -> np.ndarray:
+        # Its float64 sums are exact up to 2 ** 53.
+        return np.bincount(places, counts, size).astype(np.int64)
+
+    codes, places = np.unique(
+        rows[:, 0] * num_classes + rows[:, 1], return_inverse=True
+    )
+    labels, answers = np.divmod(codes, num_classes)
+    counts = add_up(places, rows[:, 2])
+    is_right = labels == answers
+    wrong = np.stack([labels, answers, counts], axis=1)[~is_right & (counts > 0)]
     return Answers(
         tuple(class_names),
-        num_images=matrix.sum(axis=1),
-        num_answers=matrix.sum(axis=0),
-        num_right=np.diag(matrix),
-        confusions=confusions[np.argsort(-confusions[:, 2], kind="stable")],
+        num_images=add_up(labels, counts, num_classes),
+        num_answers=add_up(answers, counts, num_classes),
+        num_right=add_up(labels[is_right], counts[is_right], num_classes),
+        confusions=wrong[np.argsort(-wrong[:, 2], kind="stable")],
         step=step,
     )
+
+
+def encode(answers: Answers) -> Dict[str, Any]:
+    """Return counted answers as JSON values; see ``decode``.
+
+    A confusion matrix of up to ``MAX_MATRIX_CLASSES`` classes is written whole.  With
+    more, its size would be the square of their number: counts of each class are exact,
+    and ``confusions`` lists the ``MAX_CONFUSIONS`` largest.
+    """
+    f1_scores = [None if math.isnan(f1) else round(f1, 6) for f1 in answers.f1_scores]
+    values: Dict[str, Any] = {
+        "balanced_accuracy": answers.balanced_accuracy,
+        "f1_per_class": f1_scores,
+        "class_names": list(answers.class_names),
+    }
+    if len(answers.class_names) <= MAX_MATRIX_CLASSES:
+        return {"confusion_matrix": answers.matrix.tolist(), **values}
+    return {
+        "images_per_class": answers.num_images.tolist(),
+        "answers_per_class": answers.num_answers.tolist(),
+        "right_per_class": answers.num_right.tolist(),
+        "confusions": answers.confusions[:MAX_CONFUSIONS].tolist(),
+        **values,
+    }
+
+
+def decode(values: Mapping[str, Any], step: int = 0) -> Optional[Answers]:
+    """Return the counted answers of an evaluation, or None where they are damaged.
+
+    Args:
+        values: Content of ``eval/<step>.json``, from anyone.
+        step: Global step of the evaluation.
+    """
+    try:
+        names = tuple(map(str, values["class_names"]))
+        num_classes = len(names)
+        if "confusion_matrix" in values:
+            matrix = _read_counts(values["confusion_matrix"], num_classes, num_classes)
+            found = count_answers(_nonzero(matrix), names, step)
+        else:
+            listed = values["confusions"]
+            found = Answers(
+                names,
+                _read_counts(values["images_per_class"], num_classes),
+                _read_counts(values["answers_per_class"], num_classes),
+                _read_counts(values["right_per_class"], num_classes),
+                _read_counts(listed, len(listed), 3),
+                step,
+            )
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    is_possible = found.num_right <= np.minimum(found.num_images, found.num_answers)
+    labels, answers, _ = found.confusions.T
+    is_known = (labels < num_classes) & (answers < num_classes) & (labels != answers)
+    is_whole = is_possible.all() and is_known.all() and found.num_images.sum() > 0
+    return found if is_whole else None
+
+
+def _read_counts(value: Any, *shape: int) -> np.ndarray:
+    """Return JSON values as int64 of a shape; raise what NumPy does for any others."""
+    counts = np.array(value, np.float64)
+    if counts.size and counts.shape != shape:
+        raise ValueError(f"the shape is {counts.shape}")
+    if not (counts >= 0).all() or counts.sum() >= 1 << 53:
+        raise ValueError("these are not counts")
+    return counts.astype(np.int64).reshape(shape)
+
+
+def _nonzero(matrix: np.ndarray) -> np.ndarray:
+    """Return row, column and value of the cells that are not 0, int64 ``[n, 3]``."""
+    rows, columns = np.nonzero(matrix)
+    return np.stack([rows, columns, matrix[rows, columns]], axis=1)
 
 
 def wilson_interval(share: float, num_images: int) -> Tuple[float, float]:

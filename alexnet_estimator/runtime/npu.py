@@ -322,7 +322,14 @@ class _Group:
         self.gather([])
 
     def gather(self, values: Sequence[float]) -> np.ndarray:
-        """Return all ranks' values, float64 [num_ranks, len(values)], at most 64."""
+        """Return all ranks' values, float64 [num_ranks, len(values)]."""
+        parts = [
+            self._gather_part(values[start : start + VALUES_PER_GATHER])
+            for start in range(0, max(1, len(values)), VALUES_PER_GATHER)
+        ]
+        return np.concatenate(parts, axis=1)
+
+    def _gather_part(self, values: Sequence[float]) -> np.ndarray:
         own = np.zeros([VALUES_PER_GATHER], np.float64)
         own[: len(values)] = values
         words = self._session.run(
