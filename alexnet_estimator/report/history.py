@@ -128,15 +128,6 @@ class History:
         return plain(self.record.get("data_digest"))
 
     @property
-    def network(self) -> str:
-        """Return the name of the network, for people."""
-        name = section(self.section("config").get("model")).get("network", DEFAULT)
-        if name == DEFAULT:
-            return find_network(DEFAULT).title
-        # Another network is Python code, which is not run for the sake of a title.
-        return os.path.splitext(os.path.basename(str(name)))[0]
-
-    @property
     def data_path(self) -> str:
         """Return the path of the data; a dash where it is unknown."""
         return plain(section(self.section("config").get("data")).get("path"))
