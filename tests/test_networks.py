@@ -14,8 +14,9 @@ import pytest
 
 from alexnet_estimator import __main__ as cli
 from alexnet_estimator import config as config_lib
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError
-from alexnet_estimator.networks import Network, find_network
+from alexnet_estimator.networks import Network, find_network, graphs
 from alexnet_estimator.schema import Field, at_least
 from tests import pictures
 from tests.ranks import read_weights, run_ranks
@@ -337,6 +338,72 @@ def test_two_ranks(runs: Runs, data_dir: str, tmp_path: pathlib.Path) -> None:
     assert set(first) == set(other) and first["global_step"] == 2
     for name, value in first.items():
         assert other[name].tobytes() == value.tobytes(), name
+
+
+def test_batch_normalisation_and_variables_of_other_names(
+    data_dir: str, tmp_path: pathlib.Path
+) -> None:
+    file = pathlib.Path(__file__).with_name("normalised_network.py")
+    setting = "--config.model.hidden_units=20"
+    words = [f"--data_path={data_dir}", f"--config.model.network={file}"]
+    words += [word for word in QUICK if word != setting]
+    folders = {name: tmp_path / name for name in ("whole", "parts", "warm", "export")}
+    for name, steps in (("whole", 4), ("parts", 2), ("parts", 4)):
+        more = [f"--model_dir={folders[name]}", f"--train_steps={steps}"]
+        assert run("train", *words, *more) == 0
+    whole, parts = variables(folders["whole"]), variables(folders["parts"])
+    for name, value in whole.items():
+        assert parts[name].tobytes() == value.tobytes(), name
+    statistics = [name for name in whole if "/moving_" in name]
+    assert len(statistics) == 4
+    for name in statistics:
+        assert np.abs(whole[name] - name.endswith("variance")).max() > 0.01, name
+    output = f"--output={folders['export']}"  # Compared with the checkpoint.
+    assert run("export", f"--model_dir={folders['whole']}", output) == 0
+    words += [f"--warm_start_from={folders['whole']}", "--train_steps=2"]
+    words += ["--config.warm_start.frozen_until=block1", "--config.optim.ema_decay=0.5"]
+    assert run("train", *words, f"--model_dir={folders['warm']}") == 0
+    warm = variables(folders["warm"])
+    for name, value in whole.items():
+        if not name.endswith("/Momentum"):
+            is_frozen = name.startswith("normalised/block1/")
+            assert (warm[name].tobytes() == value.tobytes()) == is_frozen, name
+
+
+# Graphs that cannot be used.
+
+
+def of_other_layers(*_: Any) -> Any:
+    with tf.variable_scope("body"):
+        tf.get_variable("w", [1])
+    tf.get_variable("w", [1])
+    return tf.zeros([1, 3])
+
+
+@pytest.mark.parametrize(
+    "build, changes, problems",
+    [
+        (of_other_layers, {}, ["net/body/w is in none", "net/w is in none"]),
+        (lambda *_: tf.zeros([1, 2]), {}, ["must be logits of the shape [batch, 3]"]),
+        (lambda *_: None, {}, ["build returned None"]),
+        (
+            lambda images, *_: tf.layers.dense(images[:, 0, 0], 3, name="head"),
+            {"pixel_layer": "body"},
+            ["no net/body/kernel", "no net/body/bias"],
+        ),
+    ],
+)
+def test_wrong_graphs_get_one_message(
+    build: Any, changes: Any, problems: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = ("body", "head") if changes else ("head",)
+    network = Network("net", build, layers, source="mine.py", **changes)
+    monkeypatch.setattr(graphs, "find_network", lambda name: network)
+    with pytest.raises(ConfigError, match="^network mine.py: ") as error:
+        graphs.variable_shapes(3, 8, config_lib.default_config().model)
+    assert len(error.value.problems) == len(problems)
+    for problem, expected in zip(error.value.problems, problems):
+        assert expected in problem
 
 
 # Runs whose network is another one now.

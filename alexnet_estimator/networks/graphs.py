@@ -43,6 +43,11 @@ def build_logits(
         logits = network.build(images, num_classes, settings, dropout, compute_dtype)
         made = [v.op.name for v in tf.global_variables() if v not in before]
     problems = _misplaced(network, scope.name, made)
+    first = network.pixel_layer
+    if first and made:
+        parts = (f"{scope.name}/{first}/kernel", f"{scope.name}/{first}/bias")
+        missing = [name for name in parts if name not in made]
+        problems += [f"pixel_layer is {first!r}: it has no {name}" for name in missing]
     shape = getattr(logits, "shape", None)
     if shape is None or shape.ndims != 2 or shape[1].value != num_classes:
         problems.append(

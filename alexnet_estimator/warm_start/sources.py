@@ -158,6 +158,8 @@ def _read_run_record(
         values = data["mean_rgb"], data["pixel_scale"], data["channel_order"]
         if len(values[0]) != 3 or not all(map(np.isfinite, (*values[0], values[1]))):
             raise ValueError(f"data.mean_rgb is {values[0]}")
+        if not values[1] > 0:
+            raise ValueError(f"data.pixel_scale is {values[1]}")
         return dict(data), settings, tuple(map(str, record["class_names"]))
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise DataError(f"damaged ({error!r}): restore it", file) from error
