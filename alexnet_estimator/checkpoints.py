@@ -151,7 +151,7 @@ def first_valid(candidates: Iterable[str], source: str, advice: str) -> str:
             return prefix
         problems.append(f"{prefix}: {problem}")
         warn(f"passed over {problems[-1]}")
-    raise DataError([*problems, f"no valid checkpoint: {advice}"], source)
+    raise DataError(problems, source, f"no valid checkpoint: {advice}")
 
 
 def _find_not_finite(prefix: str) -> Optional[str]:
@@ -214,7 +214,7 @@ def newest_valid(
             f"restore a backup, train in a new --model_dir, or delete {pointer} and "
             f"{PREFIX}* to start from scratch"
         )
-        raise DataError([*lines, advice], f"{model_dir} has no valid checkpoint")
+        raise DataError(lines, f"{model_dir} has no valid checkpoint", advice)
     return None
 
 

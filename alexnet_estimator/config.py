@@ -16,6 +16,7 @@ import ast
 import dataclasses
 import difflib
 import json
+import re
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from ml_collections import ConfigDict as Config
@@ -129,15 +130,21 @@ def validate(config: Config, verb: str = "") -> None:
             f"the section model has the fields of another network than {network.name}: "
             f'choose it with config_from({{"model": {{"network": ...}}}})'
         )
-    problems = [
-        f"{section}.{name} is {config[section][name]!r}: must be {field.rule.text}"
+    wrong = {
+        f"{section}.{name}": f"is {config[section][name]!r}: must be {field.rule.text}"
         for section, members in fields.items()
         for name, field in members.items()
         if not field.rule.accepts(config[section][name])
-    ]
+    }
+    problems = [f"{name} {problem}" for name, problem in wrong.items()]
     if not problems:
         problems.extend(network.check(config.model, config.data.image_size))
-    problems.extend(_bad_combinations(config))
+    # A combination that has a wrong value in it is a consequence, and no second problem.
+    problems += [
+        problem
+        for problem in _bad_combinations(config)
+        if not any(re.search(rf"\b{name}\b", problem) for name in wrong)
+    ]
     if verb == "train":
         problems.extend(find_lacking_source(config))
     if verb in ("train", "benchmark"):
@@ -245,7 +252,8 @@ def _bad_combinations(config: Config) -> List[str]:
     names = ("min_loss_scale", "initial_loss_scale", "max_loss_scale")
     scales = [config.precision[name] for name in names]
     if scales != sorted(scales):
-        problems.append(f"precision.{', '.join(names)} are {scales}: must not fall")
+        listed = ", ".join(f"precision.{name}" for name in names)
+        problems.append(f"{listed} are {scales}: must not fall")
     return problems
 
 

@@ -18,7 +18,8 @@ class UserError(Exception):
     """A problem that the user can mend.
 
     Args:
-        problems: One message, or all problems of one input.
+        problems: One message, or all problems of one input; none where the advice
+            says everything.
         heading: Input that the problems are about, e.g. ``configs/x.py``.
         advice: What to do about all of them; it is not counted as a problem.
     """
@@ -39,8 +40,8 @@ class UserError(Exception):
         """Return the whole text: heading, problems and advice."""
         start = f"{self.heading}: " if self.heading else ""
         end = [self.advice] if self.advice else []
-        if len(self.problems) == 1:
-            return "; ".join([start + self.problems[0], *end])
+        if len(self.problems) < 2:
+            return start + "; ".join([*self.problems, *end])
         lines = [f"{start}{len(self.problems)} problems"]
         lines += [f"  - {problem}" for problem in self.problems]
         return "\n".join([*lines, *end])

@@ -414,6 +414,12 @@ def test_ready_made_configurations_are_found_everywhere(
     assert config.train.epochs == 5.0
 
 
+def test_a_consequence_is_no_second_problem(run: Any) -> None:
+    error = run("train", "--learning_rate=-1").err
+    assert "optim.learning_rate is -1.0: must be above 0" in error
+    assert "problems" not in error and "end_learning_rate" not in error
+
+
 def test_home_is_found_after_the_equals_sign(
     planned: Any, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,7 +52,7 @@ def leave_out_damaged(
                     f"{num_bad} records are lost, more than data.max_bad_records = "
                     f"{max_bad_records}: copy the data again, or convert it again"
                 )
-                raise DataError([*report["damages"], advice], dataset.directory)
+                raise DataError(report["damages"], dataset.directory, advice)
             return _clean(dataset, folder, report, num_bad) if num_bad else dataset
     except OSError as error:
         raise DataError(f"clean copies cannot be made: {error}", folder) from error
