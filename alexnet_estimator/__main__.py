@@ -79,7 +79,7 @@ def _run(words: List[str]) -> int:
         raise ConfigError(f"no verb {name!r}; choose one of {', '.join(VERBS)}")
     if VERSION in words[:1]:
         python = sys.version.split()[0]
-        versions = f"{__version__}, {engine.describe()}, Python {python}"
+        versions = f"{__version__}, {engine.describe_build()}, Python {python}"
         console.show(f"alexnet_estimator {versions}")
         return EXIT_DONE
     if not name:

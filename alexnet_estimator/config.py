@@ -139,7 +139,7 @@ def validate(config: Config, verb: str = "") -> None:
     problems = [f"{name} {problem}" for name, problem in wrong.items()]
     if not problems:
         problems.extend(network.check(config.model, config.data.image_size))
-    # A combination that has a wrong value in it is a consequence, and no second problem.
+    # A combination with a wrong value in it is a consequence, and no second problem.
     problems += [
         problem
         for problem in _bad_combinations(config)

@@ -135,14 +135,17 @@ def has_bars() -> bool:
     return not _is_quiet and _is_terminal(sys.stderr)
 
 
-def open_bar(what: str, total: Optional[int], unit: str, start: int = 0) -> Any:
+def open_bar(
+    what: str, total: int, unit: str, start: int = 0, is_wanted: bool = True
+) -> Any:
     """Return a progress bar (of tqdm); it is shown where there is a terminal.
 
     Args:
         what: Activity, e.g. ``converting``; empty: none is named.
-        total: Number of units; None: unknown.
+        total: Number of units.
         unit: Thing that is counted, e.g. ``images``.
         start: Number of units that were done before.
+        is_wanted: Whether the bar is shown where there is a terminal.
     """
     from tqdm import tqdm
 
@@ -151,7 +154,7 @@ def open_bar(what: str, total: Optional[int], unit: str, start: int = 0) -> Any:
         total=total,
         unit=f" {unit}",
         initial=start,
-        disable=not has_bars(),
+        disable=not (is_wanted and has_bars()),
         file=_LossyStream(sys.stderr),
         leave=bool(what),
     )

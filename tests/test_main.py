@@ -15,7 +15,7 @@ import tensorflow.compat.v1 as tf
 
 from alexnet_estimator import __main__ as cli
 from alexnet_estimator import config as config_lib
-from alexnet_estimator import rank_table, records
+from alexnet_estimator import launch, rank_table, records
 from alexnet_estimator.command_line import FLAG_TABLE, parse
 from alexnet_estimator.config import Config
 from alexnet_estimator.jobs import dry_run as dry_run_job
@@ -328,7 +328,9 @@ def planned(monkeypatch: pytest.MonkeyPatch, run: Any) -> Any:
     """Return a function: flags of train -> configuration, model_dir."""
 
     def plan(*words: str) -> Tuple[Config, str]:
-        with mock.patch.object(dry_run_job, "dry_run", return_value="") as dry_run:
+        with mock.patch.object(
+            dry_run_job, "dry_run", return_value=("", [])
+        ) as dry_run:
             output = run("train", "--dry_run", *words)
         assert output.code == 0, output.err
         config, model_dir, _ = dry_run.call_args[0]
@@ -350,7 +352,7 @@ def test_flags_set_fields(planned: Any, data_dir: str) -> None:
     assert (train.steps, train.epochs, train.batch_size_per_rank) == (7, 3.5, 5)
     assert (config.optim.learning_rate, train.seed) == (0.25, 9)
     assert (config.runtime.device, config.precision.loss_scale) == ("cpu", "128")
-    assert config.precision.mode == "allow_mix_precision"
+    assert config.precision.mode == "mixed"
     assert config.optim.decay_epochs == (1, 2.5)
     assert config.data.use_augmentation is False
 
@@ -361,10 +363,45 @@ def test_a_dry_run_settles_device_and_precision(
 ) -> None:
     device = settle_device(asked) if asked == "auto" else asked
     words = ["train", f"--config={TINY}", f"--data_path={places['data']}"]
-    card = run(*words, f"--device={asked}", "--dry_run").out
+    output = run(*words, f"--device={asked}", "--dry_run")
+    card = output.out
     assert re.search(rf"device +{device}, TensorFlow", card)
+    assert output.code == (2 if asked == "npu" else 0)
+    assert ("runtime.device is npu" in output.err) == (asked == "npu")
     on_host, on_npu = "float32, loss scale none", "mixed .allow_mix_precision."
     assert re.search(f"precision +{on_npu if device == 'npu' else on_host}", card)
+
+
+def test_a_dry_run_counts_pictures_and_converts_none(
+    picture_folder: str, tmp_path: pathlib.Path, run: Any
+) -> None:
+    words = ["train", f"--config={TINY}", f"--data_path={picture_folder}"]
+    output = run(*words, f"--model_dir={tmp_path / 'run'}", "--dry_run")
+    assert output.code == 0 and os.listdir(tmp_path) == []
+    assert "3 classes, 48 images to train, 12 to evaluate" in output.out
+    assert "training converts 60 pictures first" in output.out
+
+
+def test_a_dry_run_says_what_is_missing(
+    data_dir: str, places: Dict[str, str], tmp_path: pathlib.Path, run: Any
+) -> None:
+    words = ["train", f"--config={TINY}", f"--data_path={data_dir}", "--dry_run"]
+    words += [f"--model_dir={tmp_path / 'run'}"]
+    usage = shutil.disk_usage(str(tmp_path))._replace(free=1 << 20)
+    table = f"--rank_table={places['good_table_json']}"
+    with mock.patch.object(shutil, "disk_usage", return_value=usage), mock.patch.object(
+        launch.horovod, "find_missing", return_value=["no Horovod"]
+    ):
+        output = run(*words, table)
+    assert output.code == 2 and "dry run: nothing was trained" in output.out
+    assert "training cannot run here: 2 problems" in output.err
+    assert "no Horovod" in output.err
+    assert "1 MiB free, but checkpoints need 3 MiB" in output.err
+    # A job of other servers misses nothing here.
+    other = str(tmp_path / "other.json")
+    rank_table.make_file(["10.9.9.8", "10.9.9.9"], 1, other)
+    output = run(*words, f"--rank_table={other}", "--device=npu")
+    assert output.code == 0 and output.err == "loading TensorFlow ...\n"
 
 
 def test_aliases_are_the_flags_of_the_original(planned: Any, data_dir: str) -> None:
@@ -432,7 +469,7 @@ def test_home_is_found_after_the_equals_sign(
 
 
 def test_steps_win_over_epochs_aloud(planned: Any, run: Any) -> None:
-    with mock.patch.object(dry_run_job, "dry_run", return_value=""):
+    with mock.patch.object(dry_run_job, "dry_run", return_value=("", [])):
         output = run("train", "--dry_run", "--train_steps=7", "--epoch=3")
     assert "--train_steps=7 decides" in output.err
     assert "--epoch=3 is not used" in output.err

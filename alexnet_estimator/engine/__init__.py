@@ -43,7 +43,7 @@ def lacking(device: str, adapter: str, optimizer: str = "") -> List[str]:
     return problems
 
 
-def describe() -> str:
+def describe_build() -> str:
     """Return the name and the version of the installed build of TensorFlow."""
     spec = importlib.util.find_spec("tensorflow")
     if spec is None or not spec.origin:

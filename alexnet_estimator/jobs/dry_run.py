@@ -1,15 +1,24 @@
-"""What a training job would do, without touching a device."""
+"""What a training job would do, without touching a device or converting a picture."""
 
-from typing import Optional
+import os
+import shutil
+from typing import List, Optional, Tuple
 
-from alexnet_estimator import checkpoints, rank_table
+from alexnet_estimator import checkpoints, launch, rank_table
 from alexnet_estimator.config import Config
+from alexnet_estimator.console import count
+from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.jobs import cards
 from alexnet_estimator.jobs.first_weights import choose_first_weights
-from alexnet_estimator.jobs.session import check_fit, open_run
+from alexnet_estimator.jobs.session import Run, check_fit, open_run, preview_data
+from alexnet_estimator.networks.graphs import count_parameters
 from alexnet_estimator.rank_table import Topology, is_own_address
 from alexnet_estimator.runtime import find_accelerator, settle_device
 from alexnet_estimator.runtime.local import LocalRuntime
+from alexnet_estimator.schema import ACCELERATORS
+
+# Numbers that an optimizer keeps for each weight.
+NUM_SLOTS = {"momentum": 1, "adam": 2, "lars": 1}
 
 
 class _PlannedRank(LocalRuntime):
@@ -22,34 +31,77 @@ class _PlannedRank(LocalRuntime):
             self.steps_per_call = find_accelerator(device).steps_per_call(config)
 
 
-def dry_run(config: Config, model_dir: str, topology: Optional[Topology]) -> str:
-    """Check configuration, table and data; return a description of the job.
+def dry_run(
+    config: Config, model_dir: str, topology: Optional[Topology]
+) -> Tuple[str, List[str]]:
+    """Check configuration, table and data, and describe the job.
 
-    Raw pictures are converted, as training would do first.  The job may be meant for
-    another machine: a device that is named need not be here, and if none of several
-    servers is this machine, ``auto`` stays what it is.
+    Pictures that have not been converted are listed and counted, not converted.  If
+    none of several servers is this machine, the job is meant for others: nothing is
+    missing here, and a device of ``auto`` stays what it is.
 
     Args:
-        config: validated.
-        model_dir: of the run.
-        topology: of the rank table; None: one rank.
+        config: Valid configuration.
+        model_dir: Folder of the run.
+        topology: Ranks of the rank table; None: one rank.
+
+    Returns:
+        The description, and what is missing on this machine so that training would
+        fail.
 
     Raises:
-        UserError: what training would stop at.
+        UserError: Training would stop at it anywhere.
     """
     servers = topology.servers if topology else ()
     has_one_server = len(servers) < 2
-    device = config.runtime.device
-    if device == "auto" and (has_one_server or any(map(is_own_address, servers))):
-        device = settle_device(device)
+    is_here = has_one_server or any(map(is_own_address, servers))
+    device, missing = config.runtime.device, []
+    if is_here:
+        try:
+            device = settle_device(device)
+            if not find_accelerator(device).is_present():
+                missing.append(
+                    f"runtime.device is {device}, but there is none, or its software "
+                    "is missing: use another --device, or a machine that has it"
+                )
+        except ConfigError as error:
+            missing += error.problems
     num_ranks = topology.num_ranks if topology else 1
-    run = open_run(config, model_dir, _PlannedRank(config, device, num_ranks))
+    rank = _PlannedRank(config, device, num_ranks)
+    run = open_run(config, model_dir, rank, preview_data(config, model_dir))
     check_fit(run, is_training=True)
     warm = choose_first_weights(run, is_needed=has_one_server)
+    if is_here:
+        if topology:
+            missing += launch.find_missing(ACCELERATORS[device].launch_backend)
+        missing += _find_lack_of_room(run)
     newest = checkpoints.latest(run.model_dir)
     step = checkpoints.step_of(newest) if newest else None
-    card = cards.start_card(run, step, warm=warm)
     parts = [rank_table.describe(topology)] if topology else []
     source = config.warm_start.path if warm is None else ""
     parts += [f"{source} is not here: the first server needs it"] if source else []
-    return "\n".join([*parts, card, "dry run: nothing was trained"])
+    parts.append(cards.start_card(run, step, warm=warm))
+    if not config.data.synthetic and not os.path.isdir(run.dataset.directory):
+        total = sum(split.num_images for split in run.dataset.splits.values())
+        parts.append(f"training converts {count(total, 'picture')} first")
+    return "\n".join([*parts, "dry run: nothing was trained"]), missing
+
+
+def _find_lack_of_room(run: Run) -> List[str]:
+    """Return why the folder of the run cannot take the checkpoints."""
+    folder = run.model_dir
+    while not os.path.exists(folder):
+        folder = os.path.dirname(folder)
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+        return [f"{folder}: no folder that can be written to; choose --model_dir"]
+    data, model = run.config.data, run.config.model
+    num_weights = count_parameters(run.dataset.num_classes, data.image_size, model)
+    optim, num_kept = run.config.optim, run.config.train.keep_checkpoints
+    copies = 1 + NUM_SLOTS[optim.optimizer] + (optim.ema_decay > 0)
+    checkpoint_bytes = 4 * copies * num_weights
+    # The last ones, the best one, and the next one before an old one goes.
+    need_mib = checkpoint_bytes * (num_kept + 2) >> 20
+    free_mib = shutil.disk_usage(folder).free >> 20
+    if free_mib >= need_mib:
+        return []
+    return [f"{folder}: {free_mib} MiB free, but checkpoints need {need_mib} MiB"]

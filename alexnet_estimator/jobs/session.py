@@ -86,7 +86,12 @@ class Run:
         )
 
 
-def open_run(config: Config, model_dir: str, runtime: Optional[Runtime] = None) -> Run:
+def open_run(
+    config: Config,
+    model_dir: str,
+    runtime: Optional[Runtime] = None,
+    dataset: Optional[Dataset] = None,
+) -> Run:
     """Choose the runtime, open the data and settle what depends on them.
 
     Args:
@@ -94,6 +99,7 @@ def open_run(config: Config, model_dir: str, runtime: Optional[Runtime] = None) 
         model_dir: Folder of the run; raw pictures are converted into one beside it.
         runtime: Runtime of this process; None: the one that configuration and
             environment ask for.
+        dataset: Data of the run; None: those of the configuration.
 
     Raises:
         ConfigError: The configuration is wrong, or the device or the precision is not
@@ -104,7 +110,7 @@ def open_run(config: Config, model_dir: str, runtime: Optional[Runtime] = None) 
     runtime = runtime or make_runtime(config)
     mode = settle_precision(config.precision.mode, runtime.device)
     model_dir = os.path.abspath(model_dir)
-    dataset = open_data(config, model_dir)
+    dataset = dataset or open_data(config, model_dir)
     if dataset.splits["train"].num_images == 0:
         raise DataError("the split train has no images", dataset.directory)
     _check_loop(config, runtime.steps_per_call)
@@ -134,14 +140,26 @@ def open_data(config: Config, model_dir: str) -> Dataset:
     """Open converted data, or convert raw pictures beside ``model_dir`` first."""
     if config.data.synthetic:
         return inputs.synthetic_dataset(config.data)
-    cache = os.path.abspath(model_dir).rstrip(os.sep) + ".data"
     return records.open_dataset(
         config.data.path,
-        cache,
+        _cache_of(model_dir),
         config.convert,
         config.data.label_offset,
         config.data.max_bad_records,
     )
+
+
+def preview_data(config: Config, model_dir: str) -> Dataset:
+    """Return the data of a run as far as they are known without converting them."""
+    if config.data.synthetic:
+        return inputs.synthetic_dataset(config.data)
+    data, cache = config.data, _cache_of(model_dir)
+    return records.preview_dataset(data.path, cache, config.convert, data.label_offset)
+
+
+def _cache_of(model_dir: str) -> str:
+    """Return the folder beside a run into which its pictures are converted."""
+    return os.path.abspath(model_dir).rstrip(os.sep) + ".data"
 
 
 def check_fit(run: Run, is_training: bool) -> Optional[RunRecord]:

@@ -27,6 +27,16 @@ LINGER_SECS = 2.0
 LAUNCHERS = "launchers"  # Where in the store the launchers meet.
 
 
+def find_missing() -> List[str]:
+    """Return what this machine lacks for ranks of Horovod, with the remedy."""
+    if importlib.util.find_spec("horovod") is not None:
+        return []
+    return [
+        "several ranks without Ascend hardware need Horovod, built with Gloo and "
+        "TensorFlow, and it is not installed: see launch/setup_env.sh"
+    ]
+
+
 @contextlib.contextmanager
 def describe_ranks(group: Group) -> Iterator[List[Dict[str, str]]]:
     """Yield what Horovod's own launcher would tell each rank of a server.
@@ -36,11 +46,9 @@ def describe_ranks(group: Group) -> Iterator[List[Dict[str, str]]]:
             tables.
         RankError: A server did not come.
     """
-    if importlib.util.find_spec("horovod") is None:
-        raise ConfigError(
-            "several ranks without Ascend hardware need Horovod, built with Gloo and "
-            "TensorFlow, and it is not installed: see launch/setup_env.sh"
-        )
+    problems = find_missing()
+    if problems:
+        raise ConfigError(problems)
     servers = group.topology.servers
     is_alone = len(servers) == 1
     address = LOOPBACK if is_alone else servers[0]

@@ -28,6 +28,11 @@ BACKENDS: Dict[str, Callable[[Group], ContextManager[List[Dict[str, str]]]]] = {
 }
 
 
+def find_missing(backend: str) -> List[str]:
+    """Return what this machine lacks to start ranks, with the remedy."""
+    return horovod.find_missing() if backend == "horovod" else []
+
+
 def run(
     arguments: Sequence[str],
     topology: Topology,

@@ -8,6 +8,7 @@ from alexnet_estimator.config import Config
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.records import clean_copies, convert, manifest, sample
 from alexnet_estimator.records.dataset import Dataset
+from alexnet_estimator.records.layouts import PictureSet
 
 SAMPLE_PREFIX = "sample:"
 
@@ -67,9 +68,38 @@ def _find_recorded(path: str, cache_directory: str, digest: str) -> Optional[Dat
     return None
 
 
-def _convert(path: str, cache_directory: str, settings: Config) -> Dataset:
-    """Convert into a folder of its own for every state of the pictures."""
+def preview_dataset(
+    path: str, cache_directory: str, settings: Config, label_offset: int = 0
+) -> Dataset:
+    """Return what ``open_dataset`` would open, without converting any picture.
+
+    Pictures that have not been converted are listed and counted.  Their data set has no
+    files yet and no colours, and counts pictures that cannot be decoded as well.
+
+    Raises:
+        DataError: There is nothing, or nothing that can be used.
+    """
+    if path.startswith(SAMPLE_PREFIX):
+        path = sample.fetch_sample(cache_directory, path[len(SAMPLE_PREFIX) :])
+    if manifest.is_dataset(path):
+        return manifest.load(path, label_offset, cache_directory)
     pictures = convert.find_pictures(path, settings)
+    folder = _choose_folder(path, cache_directory, settings, pictures)
+    fingerprint = convert.fingerprint(pictures, settings)
+    finished = convert.load_finished(folder, fingerprint)
+    return finished or convert.preview(pictures, folder, settings)
+
+
+def _convert(path: str, cache_directory: str, settings: Config) -> Dataset:
+    pictures = convert.find_pictures(path, settings)
+    folder = _choose_folder(path, cache_directory, settings, pictures)
+    return convert.convert_pictures(pictures, folder, settings)
+
+
+def _choose_folder(
+    path: str, cache_directory: str, settings: Config, pictures: PictureSet
+) -> str:
+    """Return a folder of its own for every state of the pictures."""
     fingerprint = convert.fingerprint(pictures, settings)
     place = os.path.realpath(path)
     # Up to 1.0 the options alone made the name, in this form.
@@ -77,9 +107,8 @@ def _convert(path: str, cache_directory: str, settings: Config) -> Dataset:
     options["num_workers"] = 0
     old = _folder(path, cache_directory, f"{place} {sorted(options.items())}", 8)
     if convert.load_finished(old, fingerprint):
-        return convert.convert_pictures(pictures, old, settings)
-    folder = _folder(path, cache_directory, f"{place} {fingerprint}", 12)
-    return convert.convert_pictures(pictures, folder, settings)
+        return old
+    return _folder(path, cache_directory, f"{place} {fingerprint}", 12)
 
 
 def _folder(path: str, cache_directory: str, text: str, num_digits: int) -> str:

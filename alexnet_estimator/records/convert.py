@@ -15,11 +15,10 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Callable, Dict, List, Optional, Tuple
 
 import numpy as np
-import tqdm
 
 from alexnet_estimator import files, locks, machine
 from alexnet_estimator.config import Config
-from alexnet_estimator.console import has_bars, note, warn
+from alexnet_estimator.console import note, open_bar, warn
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.records import layouts, manifest, splits
 from alexnet_estimator.records.dataset import (
@@ -144,6 +143,23 @@ def _convert(
     return dataset
 
 
+def preview(pictures: PictureSet, output: str, settings: Config) -> Dataset:
+    """Return what converting would make if every picture can be decoded.
+
+    It has no colours, and its files are not there.
+    """
+    tasks = _plan(pictures, output, "", settings)
+    num_classes = len(pictures.class_names)
+    reports = []
+    for task in tasks:
+        labels = [picture.label for picture in task.pictures]
+        counts = np.bincount(labels, minlength=num_classes).tolist()
+        reports.append(ShardReport(counts, 0, "", np.eye(4).tolist(), []))
+    dataset = _assemble(output, pictures.class_names, tasks, reports)
+    left_out = {"left_out": summarise(pictures.left_out)}
+    return dataclasses.replace(dataset, conversion=left_out)
+
+
 def _tell_layout(pictures: PictureSet) -> None:
     """Say what was understood, before hours of work go into it."""
     names = pictures.class_names
@@ -248,12 +264,8 @@ def _run(
         initializer=start_worker,
         initargs=(os.getpid(), source),
     )
-    bar = tqdm.tqdm(
-        desc="converting",
-        total=sum(len(task.pictures) for task in missing),
-        unit=" images",
-        disable=not (show_progress and has_bars()),
-    )
+    total = sum(len(task.pictures) for task in missing)
+    bar = open_bar("converting", total, "images", is_wanted=show_progress)
 
     def publish(task: ShardTask, report: ShardReport) -> None:
         publish_shard(task, report)

@@ -5,23 +5,17 @@ import json
 import os
 import re
 import reprlib
-from typing import Any, Callable, Dict, List, NamedTuple
+from typing import Any, Callable, Dict, List
 
 from alexnet_estimator import files
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.records import foreign
 from alexnet_estimator.records.dataset import SPLITS, Dataset, Shard, Split, with_digest
+from alexnet_estimator.schema import Rule
 
 FILE_NAME = "dataset.json"
 FORMAT_VERSION = 1
 _MAX_BYTES = 1 << 24
-
-
-class Rule(NamedTuple):
-    """What a value must be, in words and as a test."""
-
-    text: str
-    accepts: Callable[[Any], bool]
 
 
 def is_dataset(directory: str) -> bool:

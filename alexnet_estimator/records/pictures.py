@@ -169,7 +169,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def describe(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """Say in one line what is wrong with a picture."""
     text = " ".join(str(error).split())[:200]
     if text and isinstance(error, (ValueError, OSError)):

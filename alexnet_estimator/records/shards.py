@@ -13,7 +13,7 @@ import numpy as np
 from alexnet_estimator import files
 from alexnet_estimator.records import examples, tfrecord
 from alexnet_estimator.records.layouts import Picture
-from alexnet_estimator.records.pictures import colour_moments, describe, transcode
+from alexnet_estimator.records.pictures import colour_moments, describe_error, transcode
 from alexnet_estimator.records.tree import PictureReader
 
 _reader: Optional[PictureReader] = None  # One for each worker process.
@@ -89,7 +89,7 @@ def write_shard(task: ShardTask) -> ShardReport:
                 data = _reader.read(path)
                 jpeg = transcode(data, task.short_side, task.jpeg_quality)
             except Exception as error:  # Broken pictures raise errors of any type.
-                rejects.append([path, describe(error)])
+                rejects.append([path, describe_error(error)])
                 continue
             write(examples.build(jpeg, label, task.class_names[label], path))
             counts[label] += 1

@@ -5,10 +5,8 @@ import concurrent.futures
 import os
 from typing import Counter, List, NamedTuple, Optional, Sequence
 
-import tqdm
-
 from alexnet_estimator import files, machine
-from alexnet_estimator.console import has_bars
+from alexnet_estimator.console import open_bar
 from alexnet_estimator.records import examples, manifest, tfrecord
 from alexnet_estimator.records.dataset import Dataset, Shard
 from alexnet_estimator.records.pictures import decode as decode_picture
@@ -99,14 +97,14 @@ def check_shards(
     # Decoding and hashing let other threads run meanwhile.
     with concurrent.futures.ThreadPoolExecutor(machine.num_cores()) as pool:
         checks = pool.map(lambda shard: _check_shard(dataset, shard, decode), shards)
-        bar = tqdm.tqdm(
-            checks,
-            desc="verifying",
-            total=len(shards),
-            unit=" shards",
-            disable=not (show_progress and has_bars()),
-        )
-        return list(bar)
+        done = []
+        with open_bar(
+            "verifying", len(shards), "shards", is_wanted=show_progress
+        ) as bar:
+            for check in checks:
+                done.append(check)
+                bar.update()
+        return done
 
 
 def _check_shard(dataset: Dataset, shard: Shard, decode: bool) -> ShardCheck:

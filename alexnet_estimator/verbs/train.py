@@ -7,7 +7,7 @@ from typing import Optional, Tuple
 from alexnet_estimator import config_file, console, run_record
 from alexnet_estimator.command_line import Command, Verb
 from alexnet_estimator.config import Config
-from alexnet_estimator.errors import EXIT_DONE
+from alexnet_estimator.errors import EXIT_DONE, ConfigError
 from alexnet_estimator.rank_environment import is_rank
 from alexnet_estimator.rank_table import Topology
 from alexnet_estimator.verbs.ranks import (
@@ -29,7 +29,10 @@ def train(command: Command) -> int:
     if command.flags.dry_run:
         from alexnet_estimator.jobs.dry_run import dry_run
 
-        console.show(dry_run(config, model_dir, topology))
+        text, missing = dry_run(config, model_dir, topology)
+        console.show(text)
+        if missing:
+            raise ConfigError(missing, "training cannot run here")
         return EXIT_DONE
     if topology is not None:
         return launch_ranks(command, config, model_dir, topology)

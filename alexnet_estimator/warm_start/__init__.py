@@ -8,7 +8,7 @@ from alexnet_estimator.warm_start.sources import (
     read_source,
 )
 from alexnet_estimator.warm_start.takeover import (
-    RECORD_FILE,
+    WARM_START_FILE,
     WarmStart,
     choose_layers,
     initializing_scaffold,
@@ -18,7 +18,7 @@ from alexnet_estimator.warm_start.takeover import (
 )
 
 __all__ = [
-    "RECORD_FILE",
+    "WARM_START_FILE",
     "Source",
     "WarmStart",
     "choose_layers",

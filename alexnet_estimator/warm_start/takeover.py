@@ -15,7 +15,7 @@ from alexnet_estimator.networks import Network, find_network
 from alexnet_estimator.networks.graphs import Shapes
 from alexnet_estimator.warm_start.sources import AVERAGE, Source, Variables, digest_of
 
-RECORD_FILE = "warm_start.json"
+WARM_START_FILE = "warm_start.json"
 _PIXELS = ("mean_rgb", "pixel_scale", "channel_order")
 
 
@@ -249,7 +249,7 @@ def initializing_scaffold(
 
 def write_record(warm_start: WarmStart, model_dir: str) -> None:
     """Write ``warm_start.json``, from which a resumed run knows its layers."""
-    path = os.path.join(model_dir, RECORD_FILE)
+    path = os.path.join(model_dir, WARM_START_FILE)
     write_bytes(path, encode_json(warm_start._asdict(), indent=2))
 
 
@@ -259,7 +259,7 @@ def read_record(model_dir: str, network: Network) -> WarmStart:
     Raises:
         DataError: It is damaged or not there.
     """
-    file = pathlib.Path(model_dir, RECORD_FILE)
+    file = pathlib.Path(model_dir, WARM_START_FILE)
     try:
         record: Dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         warm_start = WarmStart(**record)

@@ -23,7 +23,7 @@ from alexnet_estimator.jobs.predict import rows
 from alexnet_estimator.jobs.predict.classifier import Classifier
 from alexnet_estimator.jobs.predict.rows import ROW_FORMATS, Prediction
 from alexnet_estimator.jobs.predict.sources import Found, Reject, find_sources
-from alexnet_estimator.records.pictures import describe, transcode
+from alexnet_estimator.records.pictures import describe_error, transcode
 
 
 class Summary(NamedTuple):
@@ -189,4 +189,4 @@ def _read(picture: Found, conversion: dict) -> Union[Tuple[str, bytes], Reject]:
         data = picture.reader.read(picture.path_in_reader)
         return picture.path, transcode(data, short_side, quality).data
     except Exception as error:  # Broken pictures raise errors of any type.
-        return Reject(picture.path, describe(error))
+        return Reject(picture.path, describe_error(error))

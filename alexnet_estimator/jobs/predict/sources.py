@@ -17,7 +17,7 @@ class Reject(NamedTuple):
     reason: str
 
 
-class Source(NamedTuple):
+class PictureSource(NamedTuple):
     """A picture that may be readable.
 
     Attributes:
@@ -31,7 +31,7 @@ class Source(NamedTuple):
     path_in_reader: str
 
 
-Found = Union[Source, Reject]
+Found = Union[PictureSource, Reject]
 
 
 def find_sources(sources: Sequence[str]) -> List[Found]:
@@ -81,7 +81,8 @@ def _find(source: str, lacks: List[str]) -> List[Found]:
         note(f"{source}: left out: {line}")
     reader = PictureReader(tree.root)
     pictures = [
-        Source(os.path.join(tree.root, path), reader, path) for path, _ in tree.pictures
+        PictureSource(os.path.join(tree.root, path), reader, path)
+        for path, _ in tree.pictures
     ]
     lost = [
         Reject(os.path.join(tree.root, item.path), item.reason)
