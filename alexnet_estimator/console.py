@@ -169,6 +169,9 @@ class _LossyStream:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
+    def __eq__(self, other: object) -> bool:  # So tqdm knows whose text to clear.
+        return other is self or other is self._stream
+
     def write(self, text: str) -> None:
         """Write text, or lose it."""
         with contextlib.suppress(OSError, ValueError):

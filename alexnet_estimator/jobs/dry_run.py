@@ -16,6 +16,7 @@ from alexnet_estimator.rank_table import Topology, is_own_address
 from alexnet_estimator.runtime import find_accelerator, settle_device
 from alexnet_estimator.runtime.local import LocalRuntime
 from alexnet_estimator.schema import ACCELERATORS
+from alexnet_estimator.warm_start import WarmStart
 
 # Numbers that an optimizer keeps for each weight.
 NUM_SLOTS = {"momentum": 1, "adam": 2, "lars": 1}
@@ -71,20 +72,24 @@ def dry_run(
     run = open_run(config, model_dir, rank, preview_data(config, model_dir))
     check_fit(run, is_training=True)
     warm = choose_first_weights(run, is_needed=has_one_server)
-    if is_here:
-        if topology:
-            missing += launch.find_missing(ACCELERATORS[device].launch_backend)
-        missing += _find_lack_of_room(run)
-    newest = checkpoints.latest(run.model_dir)
-    step = checkpoints.step_of(newest) if newest else None
+    if is_here and topology and device in ACCELERATORS:
+        missing += launch.find_missing(ACCELERATORS[device].launch_backend)
+    missing += _find_lack_of_room(run) if is_here else []
     parts = [rank_table.describe(topology)] if topology else []
+    return "\n".join([*parts, _describe(run, warm)]), missing
+
+
+def _describe(run: Run, warm: Optional[WarmStart]) -> str:
+    """Return the start card, and what else training begins with."""
+    config, newest = run.config, checkpoints.latest(run.model_dir)
+    step = checkpoints.step_of(newest) if newest else None
     source = config.warm_start.path if warm is None else ""
-    parts += [f"{source} is not here: the first server needs it"] if source else []
+    parts = [f"{source} is not here: the first server needs it"] if source else []
     parts.append(cards.start_card(run, step, warm=warm))
     if not config.data.synthetic and not os.path.isdir(run.dataset.directory):
         total = sum(split.num_images for split in run.dataset.splits.values())
         parts.append(f"training converts {count(total, 'picture')} first")
-    return "\n".join([*parts, "dry run: nothing was trained"]), missing
+    return "\n".join([*parts, "dry run: nothing was trained"])
 
 
 def _find_lack_of_room(run: Run) -> List[str]:
