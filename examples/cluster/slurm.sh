@@ -5,14 +5,15 @@
 #
 # Submit it from the clone, which all servers see at the same path, as they see DATA and
 # RUN. With --rank_table=FILE the ranks are those of the table, as Ascend needs it; else
-# there are $DEVICES ranks (default 1) a server on CPUs or GPUs. Slurm's SIGTERM, at the
-# end of the time or before another job, saves the run; it is then requeued and goes on.
+# there are $DEVICES ranks (default 1) a server on CPUs or GPUs. SIGTERM, which Slurm sends
+# two minutes before the end of the time (scancel --signal=TERM JOB does the same), saves
+# the run; the job is then requeued and goes on.
 #SBATCH --job-name=alexnet
 #SBATCH --ntasks-per-node=1
 #SBATCH --exclusive
 #SBATCH --requeue
 #SBATCH --open-mode=append
-#SBATCH --signal=B:TERM@120
+#SBATCH --signal=TERM@120
 set -euo pipefail
 
 python="$(bash launch/setup_env.sh --with-horovod)"
@@ -32,15 +33,10 @@ fi
 on_server='IFS=, read -r -a all <<<"$1"
 exec "${@:2}" ${1:+--server_id="${all[SLURM_NODEID]}"}'
 code=0
-srun --kill-on-bad-exit=1 --output="slurm-$SLURM_JOB_ID.%n.out" \
+trap : TERM # A signal to the whole job must not end this script before its launchers.
+# All launchers end within moments, but the first writes the report of the run.
+srun --kill-on-bad-exit=0 --wait=600 --output="slurm-$SLURM_JOB_ID.%n.out" \
   bash -c "$on_server" on_server "$addresses" \
-  "$python" -m alexnet_estimator train "$@" & step=$!
-# The signal comes to this script, and srun passes it on to the launchers.
-trap 'kill -TERM "$step"' TERM
-until wait "$step"; do
-  code=$?
-  if ! kill -0 "$step" 2>/dev/null; then break; fi
-  code=0
-done
+  "$python" -m alexnet_estimator train "$@" || code=$?
 if ((code == 75)); then scontrol requeue "$SLURM_JOB_ID"; fi
 exit "$code"
