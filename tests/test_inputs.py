@@ -393,6 +393,16 @@ def test_label_offset_is_subtracted(tmp_path: Any) -> None:
     assert labels_of(read_eval(data, Reader(0, 1, 4))) == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("label", [-3, 4])
+@pytest.mark.parametrize("read", [read_some, read_eval])
+def test_a_label_of_no_class_is_an_error(
+    tmp_path: Any, read: Callable[..., List[Any]], label: int
+) -> None:
+    data = tiny.write_dataset(tmp_path, [[(tiny.encode(tiny.noise(0)), label)]], 4)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="label of no class"):
+        read(data, Reader(0, 1, 1))
+
+
 # Files that have lost records since their manifest was written.
 
 

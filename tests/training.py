@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from alexnet_estimator import checkpoints
+from alexnet_estimator.config import Config
 from alexnet_estimator.jobs import train as train_job
 from alexnet_estimator.jobs.evaluate import Evaluation
 from alexnet_estimator.jobs.session import Run, open_run
@@ -37,6 +38,13 @@ def open_job(data_dir: str, model_dir: Any, **changes: Dict[str, Any]) -> Run:
     }
     config = tiny.config(data=data, train=training, **changes)
     return open_run(config, str(model_dir))
+
+
+def train_words(config: Config, folder: pathlib.Path) -> List[str]:
+    """Write a configuration into a folder; return the words that train with it."""
+    path = folder / "config.json"
+    path.write_text(json.dumps({"config": config.to_dict()}))
+    return ["train", f"--config={path}"]
 
 
 def run_job(data_dir: str, model_dir: Any, **changes: Dict[str, Any]) -> Evaluation:

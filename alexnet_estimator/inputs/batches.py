@@ -107,7 +107,7 @@ def eval_batches(
     padding = {"image": image, "weight": np.float32(0)}
 
     def decode(record: tf.Tensor) -> Tuple[Features, tf.Tensor]:
-        encoded, label = parse(record, dataset.label_offset)
+        encoded, label = parse(record, dataset)
         return {
             "image": decode_views(encoded, data, dataset.short_side),
             "weight": tf.constant(1.0),
@@ -174,7 +174,7 @@ def _training_example(
     record: tf.Tensor, seed: list, dataset: Dataset, data: Config
 ) -> Tuple[Features, tf.Tensor]:
     """Decode and augment one record; ``seed`` belongs to this image (2 integers)."""
-    encoded, label = parse(record, dataset.label_offset)
+    encoded, label = parse(record, dataset)
     if not data.use_augmentation:
         image = decode_for_eval(encoded, data.image_size, dataset.short_side)
         return {"image": image}, label

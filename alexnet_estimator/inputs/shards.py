@@ -126,8 +126,12 @@ def shuffled_records(
     )
 
 
-def parse(record: tf.Tensor, label_offset: int) -> Tuple[tf.Tensor, tf.Tensor]:
-    """Return the encoded picture of a record and its label from 0 (int32 scalar)."""
+def parse(record: tf.Tensor, dataset: Dataset) -> Tuple[tf.Tensor, tf.Tensor]:
+    """Return the encoded picture of a record and its label from 0 (int32 scalar).
+
+    A label that is not one of the classes is an error: it would silently add nothing
+    to the loss.
+    """
     parsed = tf.io.parse_single_example(
         record,
         {
@@ -135,8 +139,12 @@ def parse(record: tf.Tensor, label_offset: int) -> Tuple[tf.Tensor, tf.Tensor]:
             "image/class/label": tf.io.FixedLenFeature([], tf.int64),
         },
     )
-    label = parsed["image/class/label"] - label_offset
-    return parsed["image/encoded"], tf.cast(label, tf.int32)
+    label = parsed["image/class/label"] - dataset.label_offset
+    is_class = tf.logical_and(label >= 0, label < dataset.num_classes)
+    # tf.debugging.assert_* would add a branch, which takes longer than all the rest.
+    check = tf.raw_ops.Assert(condition=is_class, data=["label of no class", label])
+    with tf.control_dependencies([check]):
+        return parsed["image/encoded"], tf.cast(label, tf.int32)
 
 
 def mix(seed: int, rank: int) -> int:

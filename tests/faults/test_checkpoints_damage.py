@@ -1,6 +1,5 @@
 """Damaged checkpoints before real training jobs, on one rank and on two."""
 
-import json
 import os
 import pathlib
 import shutil
@@ -14,7 +13,7 @@ from alexnet_estimator import checkpoints
 from alexnet_estimator.errors import DataError
 from tests import tiny
 from tests.ranks import run_ranks
-from tests.training import metrics, run_job, variables
+from tests.training import metrics, run_job, train_words, variables
 
 TRAINING = {"save_every_steps": 2, "keep_checkpoints": 9}
 
@@ -167,12 +166,9 @@ def test_evaluate_says_what_it_passes_over(
 # On two ranks, of which rank 0 alone sees the checkpoints.
 
 
-def words(data_dir: str, path: pathlib.Path) -> List[str]:
-    config = tiny.config(
-        data={"path": data_dir}, train={**TRAINING, "steps": 10, "save_every_secs": 0}
-    )
-    path.write_text(json.dumps({"config": config.to_dict()}))
-    return ["train", f"--config={path}"]
+def words(data_dir: str, folder: pathlib.Path) -> List[str]:
+    train = {**TRAINING, "steps": 10, "save_every_secs": 0}
+    return train_words(tiny.config(data={"path": data_dir}, train=train), folder)
 
 
 def test_two_ranks_go_on_from_the_same_step(
@@ -185,7 +181,7 @@ def test_two_ranks_go_on_from_the_same_step(
     truncate_data(prefix_of(model_dir, 8))
     weights_dir = tmp_path / "weights"
     weights_dir.mkdir()
-    run_words = words(data_dir, tmp_path / "config.json")
+    run_words = words(data_dir, tmp_path)
     assert run_ranks(2, run_words, model_dir, weights_dir) == 0
     first, second = (dict(np.load(str(weights_dir / f"{r}.npz"))) for r in (0, 1))
     assert first["global_step"] == second["global_step"] == 10
@@ -207,7 +203,7 @@ def test_two_ranks_end_where_no_checkpoint_is_valid(
 ) -> None:
     pytest.importorskip("horovod", reason="Horovod is not installed")
     damage_all(model_dir)
-    run_words = words(data_dir, tmp_path / "config.json")
+    run_words = words(data_dir, tmp_path)
     assert run_ranks(2, run_words, model_dir) == 3
     shown = capfd.readouterr()
     assert "has no valid checkpoint" in shown.out + shown.err

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import json
 import os
 import pathlib
 import re
@@ -26,7 +25,7 @@ from alexnet_estimator.records import convert
 from alexnet_estimator.records.verify import verify
 from tests import pictures, tiny
 from tests.ranks import run_ranks
-from tests.training import evaluation, metrics, run_job, variables
+from tests.training import evaluation, metrics, run_job, train_words, variables
 
 DISK_MIB = 16
 
@@ -217,11 +216,8 @@ def test_a_record_is_appended_whole_or_not_at_all(disk: Disk) -> None:
 
 
 def words(data_dir: str, folder: pathlib.Path, **training: int) -> List[str]:
-    config = tiny.config(
-        data={"path": data_dir}, train={"eval_every_epochs": 0.0, **training}
-    )
-    (folder / "config.json").write_text(json.dumps({"config": config.to_dict()}))
-    return ["train", f"--config={folder}/config.json"]
+    train = {"eval_every_epochs": 0.0, **training}
+    return train_words(tiny.config(data={"path": data_dir}, train=train), folder)
 
 
 def test_a_full_disk_behind_standard_output_ends_no_run(

@@ -20,7 +20,7 @@ from tests import tiny
 from tests.faults.spoiled import Spoil, read_trace, spoiled
 from tests.ranks import run_ranks
 from tests.test_loss_scale import oracle
-from tests.training import evaluation, metrics, run_job, variables
+from tests.training import evaluation, metrics, run_job, train_words, variables
 
 NUM_STEPS = 12
 
@@ -46,9 +46,7 @@ def configure(data_dir: str, **changes: Dict[str, Any]) -> Config:
 def train(config: Config, folder: pathlib.Path, num_ranks: int, *spoils: Spoil) -> int:
     """Train in ``folder/run`` and return the exit code of the command line."""
     folder.mkdir(exist_ok=True)
-    path = folder / "config.json"
-    path.write_text(json.dumps({"config": config.to_dict()}))
-    words = ["train", f"--config={path}"]
+    words = train_words(config, folder)
     with contextlib.ExitStack() as stack:
         if num_ranks == 1:
             for spoil in spoils:
