@@ -34,14 +34,15 @@ _ONNX_OPSET = 13
 
 
 class Model(NamedTuple):
-    """What a graph for serving is made of.
+    """The parts that a graph for serving is made of.
 
     Attributes:
-        config: of the run; its precision is float32.
-        class_names: in the order of the probabilities.
-        conversion: how the pictures of the run were converted.
-        checkpoint: path prefix.
-        batch_size: of frozen graph and ONNX; None: any, chosen with each call.
+        config: Configuration of the run, with a precision of float32.
+        class_names: Names of the classes, in the order of the probabilities.
+        conversion: Options by which the pictures of the run were converted.
+        checkpoint: Path prefix of the checkpoint.
+        batch_size: Batch of the frozen graph and of ONNX; None: any, chosen with each
+            call.
     """
 
     config: Config

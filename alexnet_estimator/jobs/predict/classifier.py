@@ -30,11 +30,11 @@ class Classifier(NamedTuple):
     """What turns pictures into probabilities.
 
     Attributes:
-        config: of the run that trained it.
-        class_names: in the order of the probabilities.
-        conversion: how its pictures were converted, see ``Dataset``.
-        predict_batches: yields float32 [batch, num_classes] for each batch of an input
-            function, whose batches are those of ``inputs.picture_batches``.
+        config: Configuration of the run that trained it.
+        class_names: Names of the classes, in the order of the probabilities.
+        conversion: Options by which its pictures were converted, see ``Dataset``.
+        predict_batches: Function that yields float32 [batch, num_classes] for each
+            batch of an input function, such as ``inputs.picture_batches`` makes.
     """
 
     config: Config
@@ -49,13 +49,14 @@ def open_classifier(
     """Open the model of a run, with its averaged weights if it has them, or an export.
 
     Args:
-        model_dir: folder of a run or of ``export``.
-        config: of ``find_record``, perhaps with fields changed; None: as it is.
-        checkpoint: of a run: path prefix; None: the newest valid one.
+        model_dir: Folder of a run, or one that ``export`` wrote.
+        config: Configuration of ``find_record``, perhaps with fields changed; None: as
+            it was recorded.
+        checkpoint: Path prefix of a checkpoint of the run; None: the newest valid one.
 
     Raises:
-        ConfigError: the folder holds neither.
-        DataError: it is damaged, or there is no valid checkpoint.
+        ConfigError: The folder holds neither.
+        DataError: The model is damaged, or there is no valid checkpoint.
     """
     file = find_record(model_dir)
     record = run_record.read(file)
@@ -78,8 +79,8 @@ def find_record(model_dir: str) -> str:
     """Return the path of the ``config.json`` of a run or of an exported model.
 
     Raises:
-        ConfigError: the folder holds neither.
-        DataError: an exported model without it.
+        ConfigError: The folder holds neither.
+        DataError: The file of an exported model is missing.
     """
     for folder in (model_dir, os.path.join(model_dir, SAVED_MODEL)):
         if os.path.isfile(os.path.join(folder, "saved_model.pb")):
@@ -103,7 +104,7 @@ def find_record(model_dir: str) -> str:
 def trained(
     runtime: Runtime, config: Config, num_classes: int, checkpoint: str
 ) -> PredictBatches:
-    """Return what predicts with a checkpoint through the runtime's Estimator."""
+    """Return a function that predicts with a checkpoint through an Estimator."""
     model_fn = build_model_fn(config, num_classes, runtime, checkpoint=checkpoint)
     model_dir = os.path.dirname(os.path.abspath(checkpoint))
     estimator = runtime.make_estimator(model_fn, model_dir, config)
@@ -121,7 +122,7 @@ def trained(
 
 
 def _exported(folder: str, config: Config) -> PredictBatches:
-    """Return what predicts with the signature ``images`` of a SavedModel."""
+    """Return a function that predicts with the signature ``images`` of a SavedModel."""
     device = settle_device(config.runtime.device)
 
     def predict_batches(input_fn: InputFn) -> Iterator[np.ndarray]:
@@ -154,7 +155,7 @@ def loaded(
     """Load a SavedModel; yield its session and its signatures by name.
 
     Raises:
-        DataError: it is damaged or was not made by ``export``.
+        DataError: The model is damaged or was not made by ``export``.
     """
     with tf.Graph().as_default(), tf.Session(
         config=session_config(num_threads, device)
