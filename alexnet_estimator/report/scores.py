@@ -189,7 +189,8 @@ def _read_counts(value: Any, *shape: int) -> np.ndarray:
     counts = np.array(value, np.float64)
     if counts.size and counts.shape != shape:
         raise ValueError(f"the shape is {counts.shape}")
-    if not (counts >= 0).all() or counts.sum() >= 1 << 53:
+    is_finite = np.isfinite(counts).all()
+    if not is_finite or counts.min(initial=0) < 0 or counts.sum() >= 1 << 53:
         raise ValueError("these are not counts")
     return counts.astype(np.int64).reshape(shape)
 
