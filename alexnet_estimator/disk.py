@@ -3,12 +3,14 @@
 import contextlib
 import errno
 import os
+import resource
 from typing import Iterator
 
 from alexnet_estimator.console import STDOUT_NAME
 from alexnet_estimator.errors import DataError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_BROKEN = (errno.EIO, errno.EROFS)
 
 
 def describe_room(folder: str) -> str:
@@ -20,7 +22,12 @@ def describe_room(folder: str) -> str:
     free_mib = state.f_bavail * state.f_frsize >> 20
     # Some file systems do not count files and say that they have none at all.
     has_files = state.f_files == 0 or state.f_favail > 0
-    return f"{free_mib} MiB free" + ("" if has_files else ", but no inodes")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return (
+        f"{free_mib} MiB free"
+        + ("" if has_files else ", but no inodes for new files")
+        + ("" if limit < 0 else f", but `ulimit -f` allows {limit >> 10} KiB a file")
+    )
 
 
 @contextlib.contextmanager
@@ -39,7 +46,7 @@ def explaining_errors(folder: str) -> Iterator[None]:
     except OSError as error:
         path = os.fsdecode(error.filename) if error.filename else "a file"
         is_here = path.startswith(os.path.join(folder, ""))
-        if path == STDOUT_NAME or not (is_here or error.errno in _NO_ROOM):
+        if path == STDOUT_NAME or not (is_here or error.errno in _NO_ROOM + _BROKEN):
             raise
         raise _error(path, error.strerror, folder) from error
     except RuntimeError as error:

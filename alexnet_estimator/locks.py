@@ -86,7 +86,7 @@ def append_bytes(path: str, content: bytes) -> None:
     Raises:
         OSError: With the path.
     """
-    with open(path, "ab", buffering=0) as file:
+    with open(path, "ab", buffering=0, opener=_open_at_once) as file:
         # Else what others append meanwhile would be cut off as well.
         _lock(file.fileno(), os.path.dirname(path), fcntl.LOCK_EX)
         start = file.seek(0, os.SEEK_END)
@@ -98,6 +98,11 @@ def append_bytes(path: str, content: bytes) -> None:
         if num_written < len(content):
             file.truncate(start)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file; a FIFO that nobody reads is an error instead of a wait."""
+    return os.open(path, flags | os.O_NONBLOCK, 0o666)
 
 
 def _lock(descriptor: int, folder: str, operation: int) -> None:

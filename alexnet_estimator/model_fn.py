@@ -4,7 +4,8 @@ from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from alexnet_estimator import checkpoints, inputs, warm_start
+from alexnet_estimator import inputs, warm_start
+from alexnet_estimator.checkpoints import restore
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError
@@ -73,7 +74,7 @@ def build_model_fn(
         if features["image"].shape.ndims == 5:
             logits = _average_views(logits, int(features["image"].shape[1]))
         if checkpoint is not None and not is_training:
-            checkpoints.check_fit(checkpoint, tf.global_variables())
+            restore.check_fit(checkpoint, tf.global_variables())
         if mode == tf.estimator.ModeKeys.PREDICT:
             return _prediction_spec(logits, config)
         if mode == tf.estimator.ModeKeys.EVAL:
@@ -309,4 +310,4 @@ def _first_scaffold(training: Training) -> Optional[tf.train.Scaffold]:
     """Return how a session gets its first values, where the usual way will not do."""
     if training.checkpoint is None and training.read_weights is not None:
         return warm_start.initializing_scaffold(training.read_weights)
-    return checkpoints.restoring_scaffold(training.checkpoint)
+    return restore.restoring_scaffold(training.checkpoint)

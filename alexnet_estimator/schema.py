@@ -94,8 +94,8 @@ def _device() -> Rule:
 
 def _loss_scale() -> Rule:
     return Rule(
-        "auto, dynamic, none or a number of at least 1",
-        lambda v: v in ("auto", "dynamic", "none") or _parse_number(v) >= 1,
+        "auto, dynamic, none or a number from 1 to 1e38",
+        lambda v: v in ("auto", "dynamic", "none") or 1 <= _parse_number(v) <= 1e38,
     )
 
 

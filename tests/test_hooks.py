@@ -12,6 +12,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from alexnet_estimator import checkpoints
+from alexnet_estimator.checkpoints import restore
 from alexnet_estimator.errors import DivergedError
 from alexnet_estimator.hooks import progress, saving
 from alexnet_estimator.hooks.guard import FiniteGuard
@@ -178,7 +179,7 @@ def test_a_diverged_weight_ends_the_run_unsaved(tmp_path: Any) -> None:
             weight_at=lambda number: np.inf if number == 2 else 1.0,
         )
     assert saved_steps(tmp_path) == [1, 2]
-    newest = checkpoints.newest_valid(str(tmp_path))
+    newest = restore.newest_valid(str(tmp_path))
     assert newest == str(tmp_path / "model.ckpt-2")
 
 

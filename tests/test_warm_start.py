@@ -16,7 +16,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from alexnet_estimator import __main__ as cli
-from alexnet_estimator import checkpoints, rank_table, warm_start
+from alexnet_estimator import rank_table, warm_start
+from alexnet_estimator.checkpoints import best
 from alexnet_estimator.config import Config, config_from, default_config
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.jobs.first_weights import (
@@ -306,7 +307,7 @@ def source_run(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> str:
     optim = {"ema_decay": 0.5, "learning_rate": 0.05}
     train(open_job(data_dir, folder, data=data, optim=optim, train=training))
     os.remove(os.path.join(folder, "best.json"))
-    checkpoints.note_best(folder, 3, 0.9)
+    best.note_best(folder, 3, 0.9)
     return folder
 
 

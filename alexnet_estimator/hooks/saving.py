@@ -3,7 +3,7 @@
 import time
 from typing import Any, Optional
 
-from alexnet_estimator import checkpoints
+from alexnet_estimator.checkpoints import store
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.hooks.progress import StepClock
@@ -69,7 +69,7 @@ class SaveHook(tf.train.SessionRunHook):
         if step == self._last_saved:
             return
         start = time.monotonic()
-        checkpoints.save(session, self._saver, self._model_dir, step)
-        checkpoints.delete_old(self._model_dir, self._train.keep_checkpoints)
+        store.save(session, self._saver, self._model_dir, step)
+        store.delete_old(self._model_dir, self._train.keep_checkpoints)
         self._last_saved, self._last_time = step, time.monotonic()
         self._clock.exclude(self._last_time - start)

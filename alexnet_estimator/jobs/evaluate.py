@@ -1,13 +1,18 @@
 """Evaluation: every image once, on any number of ranks, one result."""
 
+import contextlib
 import json
 import os
 import pathlib
-from typing import Any, Dict, List, Optional, Sequence
+import tempfile
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 
 from alexnet_estimator import checkpoints, inputs, report
+from alexnet_estimator.checkpoints import restore
+from alexnet_estimator.checkpoints.names import for_tensorflow, prefix_for_tensorflow
+from alexnet_estimator.console import warn
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.files import encode_json, write_bytes
@@ -42,7 +47,10 @@ def evaluate(run: Run, checkpoint: Optional[str] = None) -> Evaluation:
     heartbeat = HeartbeatHook(Heartbeat(run.runtime.heartbeat), "evaluate")
     result = summarise(evaluate_sums(run, checkpoint, [heartbeat]), run)
     if run.runtime.is_chief:
-        write_evaluation(run.model_dir, result)
+        try:
+            write_evaluation(run.model_dir, result)
+        except OSError as error:  # The result is worth more than its file.
+            warn(f"the result is not kept: {error.strerror}: {error.filename}")
     return result
 
 
@@ -54,7 +62,7 @@ def find_checkpoint(model_dir: str, wanted: Optional[str] = None) -> str:
     """
     candidates = [wanted] if wanted else checkpoints.list_checkpoints(model_dir)[::-1]
     advice = "write FOLDER/model.ckpt-STEP" if wanted else "train first"
-    return checkpoints.first_valid(candidates, model_dir, advice)
+    return restore.first_valid(candidates, model_dir, advice)
 
 
 def evaluate_sums(
@@ -85,18 +93,18 @@ def evaluate_sums(
     model_fn = build_model_fn(
         run.config, run.dataset.num_classes, run.runtime, checkpoint=checkpoint
     )
-    estimator = run.runtime.make_estimator(model_fn, run.model_dir, run.config)
 
     def input_fn() -> tf.data.Dataset:
         batches = inputs.eval_batches(run.dataset, data, reader)
         return batches.repeat() if num_steps else batches
 
     counting = AnswersHook()
-    with explaining_data_errors(run):
+    with explaining_data_errors(run), _events_folder(run, checkpoint) as folder:
+        estimator = run.runtime.make_estimator(model_fn, folder, run.config)
         sums = estimator.evaluate(
             input_fn,
             steps=num_steps or inputs.num_eval_steps(split.num_images, reader),
-            checkpoint_path=checkpoint,
+            checkpoint_path=checkpoint and prefix_for_tensorflow(checkpoint),
             hooks=[*hooks, counting],
         )
     return {**sums, "answers": _gather_rows(counting.rows, run.runtime)}
@@ -109,6 +117,16 @@ def _gather_rows(rows: np.ndarray, runtime: Runtime) -> np.ndarray:
     padded = np.zeros([longest, 3])
     padded[: len(rows)] = rows
     return runtime.gather(padded.ravel()).reshape(-1, 3).astype(np.int64)
+
+
+@contextlib.contextmanager
+def _events_folder(run: Run, checkpoint: Optional[str]) -> Iterator[str]:
+    """Yield the folder that Estimator looks into and writes events of its own to."""
+    if checkpoint is None or os.access(run.model_dir, os.W_OK):
+        yield for_tensorflow(run.model_dir)
+    else:  # A run on a disk that takes no events can be evaluated all the same.
+        with tempfile.TemporaryDirectory(prefix="alexnet-evaluate-") as folder:
+            yield folder
 
 
 def evaluation_reader(run: Run) -> inputs.Reader:
@@ -142,11 +160,15 @@ def summarise(sums: Dict[str, Any], run: Run) -> Evaluation:
     }
 
 
+def path_of_evaluation(model_dir: str, step: int) -> str:
+    """Return the path of the result of evaluating a step."""
+    return os.path.join(model_dir, "eval", f"{step}.json")
+
+
 def write_evaluation(model_dir: str, result: Evaluation) -> str:
     """Write ``eval/<step>.json`` atomically; return its path."""
-    folder = os.path.join(model_dir, "eval")
-    os.makedirs(folder, exist_ok=True)
-    path = os.path.join(folder, f"{result['global_step']}.json")
+    path = path_of_evaluation(model_dir, result["global_step"])
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     write_bytes(path, encode_json(result))
     return path
 

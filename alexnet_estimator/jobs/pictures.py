@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from alexnet_estimator import inputs, report
+from alexnet_estimator.checkpoints import restore
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.jobs.evaluate import Evaluation
@@ -16,9 +17,7 @@ from alexnet_estimator.networks import Network
 from alexnet_estimator.runtime.base import session_config
 
 
-def draw_kernels(
-    network: Network, checkpoint: Optional[str], zoom: int = 4
-) -> Dict[str, bytes]:
+def draw_kernels(network: Network, checkpoint: str, zoom: int = 4) -> Dict[str, bytes]:
     """Draw the kernels of the layer that the network names, in a grid.
 
     Args:
@@ -34,17 +33,18 @@ def draw_kernels(
     if not network.drawn_kernels:
         return {}
     scope = f"{network.name}/{network.drawn_kernels}/"
+    reader = restore.open_reader(checkpoint)
     names = sorted(
         (
             name
-            for name, shape in tf.train.list_variables(checkpoint)
+            for name, shape in reader.get_variable_to_shape_map().items()
             if name.startswith(scope) and len(shape) == 4 and shape[2] == 3
         ),
         key=len,  # The optimizer's slots have longer names than the kernel.
     )
     if not names:
         return {}
-    kernels = tf.train.load_variable(checkpoint, names[0])
+    kernels = reader.get_tensor(names[0])
     low = kernels.min(axis=(0, 1, 2), keepdims=True)
     span = np.maximum(kernels.max(axis=(0, 1, 2), keepdims=True) - low, 1e-12)
     # [height, width, 3, outputs] -> [outputs, height, width, 3]

@@ -10,10 +10,12 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 import alexnet_estimator
 from alexnet_estimator import checkpoints, disk, inputs, locks, run_record, warm_start
+from alexnet_estimator.checkpoints import best, restore
+from alexnet_estimator.checkpoints.names import for_tensorflow
 from alexnet_estimator.config import Config, to_json
 from alexnet_estimator.console import count, say
 from alexnet_estimator.engine.graph_mode import tf
-from alexnet_estimator.errors import ConfigError, StopRequested
+from alexnet_estimator.errors import ConfigError, DataError, StopRequested
 from alexnet_estimator.hooks.guard import FiniteGuard
 from alexnet_estimator.hooks.heartbeat import Heartbeat, HeartbeatHook
 from alexnet_estimator.hooks.metrics_log import MetricsLog
@@ -25,6 +27,7 @@ from alexnet_estimator.jobs import cards, pictures
 from alexnet_estimator.jobs.evaluate import (
     Evaluation,
     evaluate_sums,
+    path_of_evaluation,
     read_evaluations,
     summarise,
     write_evaluation,
@@ -157,13 +160,18 @@ class _Trainer:
         if self._plan and restored is None:
             warm_start.write_record(self._plan, run.model_dir)
         self._note_start(restored, changes)
+        result = None
+        if self._lacks_evaluation(restored):
+            result = self._evaluate(step)
         while step < run.total_steps and not self._is_good_enough():
             self._train_until(step, _next_evaluation(run, step))
             step = self._agree_on_step(is_checked=True) or 0
             self._stop_if_agreed(step)
             result = self._evaluate(step)
-        if step == (restored or 0):
+        if result is None:
             result = self._evaluate(step)
+        if run.runtime.is_chief and not os.path.isdir(run.model_dir):
+            raise DataError("the folder of the run has gone: restore it", run.model_dir)
         secs = time.monotonic() - self._start_secs
         self._log.write("end", step, seconds=round(secs, 1))
         report = None
@@ -204,14 +212,14 @@ class _Trainer:
             newest = (
                 checkpoints.latest(model_dir)
                 if is_checked
-                else checkpoints.newest_valid(model_dir, self._note_damage)
+                else restore.newest_valid(model_dir, self._note_damage)
             )
             step = -1 if newest is None else checkpoints.step_of(newest) or 0
         agreed = int(self._run.runtime.of_chief(step))
         return None if agreed < 0 else agreed
 
     def _note_damage(self, checkpoint: str, problem: str) -> None:
-        checkpoints.warn_of_damage(checkpoint, problem)
+        restore.warn_of_damage(checkpoint, problem)
         self._damages[checkpoint] = problem
 
     def _log_damages(self, step: int) -> None:
@@ -219,6 +227,13 @@ class _Trainer:
         for checkpoint, problem in self._damages.items():
             self._log.write("quarantine", step, checkpoint=checkpoint, problem=problem)
         self._damages.clear()
+
+    def _lacks_evaluation(self, restored: Optional[int]) -> bool:
+        """Return whether a job was killed between a checkpoint and its evaluation."""
+        is_due = restored and _next_evaluation(self._run, restored - 1) == restored
+        return bool(is_due) and not self._run.runtime.of_chief(
+            os.path.exists(path_of_evaluation(self._run.model_dir, restored or 0))
+        )
 
     def _is_good_enough(self) -> bool:
         """Return rank 0's answer: other servers may not see its evaluations."""
@@ -239,7 +254,10 @@ class _Trainer:
             if plan
             else None,
         )
-        run_steps(run, training, step, target)
+        # A skipped step draws a batch, too, but is none in the count of global steps.
+        num_skipped = restore.count_skipped(training.checkpoint)
+        first_batch = step + int(run.runtime.of_chief(num_skipped))
+        run_steps(run, training, first_batch, target)
 
     def _make_hooks(self, tensors: StepTensors) -> List[tf.train.SessionRunHook]:
         """Return the hooks of a training session; the guard stands before the saver."""
@@ -277,10 +295,11 @@ class _Trainer:
         values = {name: result[name] for name in LOGGED}
         self._log.write("evaluation", step, seconds=secs, **values)
         if run.runtime.is_chief:
+            best.note_best(run.model_dir, step, accuracy)
             write_evaluation(run.model_dir, result)
-            checkpoints.note_best(run.model_dir, step, accuracy)
             network = find_network(run.config.model.network)
-            for name, drawing in pictures.draw_kernels(network, checkpoint).items():
+            kernels = pictures.draw_kernels(network, checkpoint) if checkpoint else {}
+            for name, drawing in kernels.items():
                 self._log.write_image(name, step, drawing)
             confusion = pictures.draw_confusion(result)
             self._log.write_image("confusion_matrix", step, confusion)
@@ -297,24 +316,26 @@ class _Trainer:
 
 
 def run_steps(
-    run: Run, training: Training, first_step: int, last_step: Optional[int]
+    run: Run, training: Training, first_batch: int, last_step: Optional[int]
 ) -> None:
     """Make training steps in one session.
 
     Args:
         run: an opened run.
         training: see ``build_model_fn``.
-        first_step: the global step to begin at.
-        last_step: the global step to end at; None: until a hook ends the session.
+        first_batch: Number of batches of this rank that have been drawn before.
+        last_step: Global step to end at; None: until a hook ends the session.
     """
     model_fn = build_model_fn(
         run.config, run.dataset.num_classes, run.runtime, training
     )
-    estimator = run.runtime.make_estimator(model_fn, run.model_dir, run.config)
+    estimator = run.runtime.make_estimator(
+        model_fn, for_tensorflow(run.model_dir), run.config
+    )
     data, reader = run.config.data, run.reader
     with explaining_data_errors(run):
         estimator.train(
-            lambda: inputs.train_batches(run.dataset, data, reader, first_step),
+            lambda: inputs.train_batches(run.dataset, data, reader, first_batch),
             max_steps=last_step,
         )
 

@@ -2,10 +2,9 @@
 
 import json
 import os
-import pathlib
-import re
 import time
 
+from alexnet_estimator import checkpoints
 from alexnet_estimator.console import tell
 from alexnet_estimator.locks import append_bytes
 
@@ -73,6 +72,5 @@ class Restarts:
 
 def newest_step(model_dir: str) -> int:
     """Return the highest step of a checkpoint, by its name; 0 where there is none."""
-    names = [path.name for path in pathlib.Path(model_dir).glob("model.ckpt-*.index")]
-    found = [re.fullmatch(r"model\.ckpt-(\d+)\.index", name) for name in names]
-    return max((int(match.group(1)) for match in found if match), default=0)
+    newest = checkpoints.latest(model_dir)
+    return (newest and checkpoints.step_of(newest)) or 0

@@ -6,7 +6,7 @@ from typing import Any, Dict, Mapping, NamedTuple, Tuple
 import numpy as np
 
 from alexnet_estimator import checkpoints, run_record
-from alexnet_estimator.engine.graph_mode import tf
+from alexnet_estimator.checkpoints import best, restore
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.files import sha256_of
 from alexnet_estimator.networks import Network
@@ -54,15 +54,15 @@ def locate(path: str) -> str:
         DataError: The run has no valid checkpoint.
     """
     if os.path.isdir(path):
-        best = checkpoints.best_of(path)
+        most_accurate = best.best_of(path)
         newest = checkpoints.list_checkpoints(path)[::-1]
-        return checkpoints.first_valid(
-            [best, *newest] if best else newest,
+        return restore.first_valid(
+            [most_accurate, *newest] if most_accurate else newest,
             path,
             "give the folder of a run that has trained",
         )
     if os.path.isfile(path + ".index"):
-        return checkpoints.first_valid([path], path, "choose another one")
+        return restore.first_valid([path], path, "choose another one")
     if os.path.isfile(path) and path.endswith(".npy"):
         return path
     what = "is neither a run, a checkpoint nor a .npy file" if is_there(path) else ""
@@ -123,7 +123,7 @@ def _read_checkpoint(prefix: str, network: Network) -> Source:
             "that as well",
             prefix,
         )
-    reader = tf.train.load_checkpoint(prefix)
+    reader = restore.open_reader(prefix)
     stored = set(reader.get_variable_to_shape_map())
     # The optimizer's slots are called after their variable, VARIABLE/Momentum.
     variables = {name for name in stored if os.path.dirname(name) not in stored}

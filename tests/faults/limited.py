@@ -9,11 +9,11 @@ from typing import Any
 from unittest import mock
 
 from alexnet_estimator import __main__ as cli
-from alexnet_estimator import checkpoints
+from alexnet_estimator.checkpoints import store
 
 MAX_BYTES = 100_000  # Less than a checkpoint has, more than a log.
 
-save = checkpoints.save
+save = store.save
 
 
 def save_within_limit(*arguments: Any) -> str:
@@ -25,7 +25,7 @@ def save_within_limit(*arguments: Any) -> str:
 
 
 if __name__ == "__main__":
-    with mock.patch.object(checkpoints, "save", save_within_limit), mock.patch.object(
-        checkpoints, "RETRY_SECS", 0
+    with mock.patch.object(store, "save", save_within_limit), mock.patch.object(
+        store, "RETRY_SECS", 0
     ):
         sys.exit(cli.main(sys.argv[2:]))

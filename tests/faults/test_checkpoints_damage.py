@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from alexnet_estimator import __main__ as cli
-from alexnet_estimator import checkpoints
+from alexnet_estimator.checkpoints import restore
 from alexnet_estimator.errors import DataError
 from tests import tiny
 from tests.ranks import run_ranks
@@ -91,7 +91,7 @@ def test_training_goes_on_from_the_checkpoint_before(
     for name, value in variables(model_dir, 10).items():
         np.testing.assert_array_equal(value, whole[name], err_msg=name)
     # The step was saved anew, and all is well from now on.
-    assert checkpoints.find_problem(damaged) is None
+    assert restore.find_problem(damaged) is None
     go_on(data_dir, model_dir, 10)
     assert len(metrics(model_dir, "quarantine")) == 1
 

@@ -16,6 +16,7 @@ import tensorflow.compat.v1 as tf
 
 from alexnet_estimator import checkpoints
 from alexnet_estimator import disk as disk_errors
+from alexnet_estimator.checkpoints import restore, store
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.hooks.metrics_log import MetricsLog
 from alexnet_estimator.hooks.progress import ProgressHook
@@ -60,7 +61,7 @@ def disk(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Di
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", str(folder)]
     if os.getuid() != 0 or subprocess.call(mount, stderr=subprocess.DEVNULL) != 0:
         pytest.skip("needs the right to mount a file system")
-    monkeypatch.setattr(checkpoints, "RETRY_SECS", 0)
+    monkeypatch.setattr(store, "RETRY_SECS", 0)
     yield Disk(folder)
     subprocess.check_call(["umount", "--lazy", str(folder)])
 
@@ -109,7 +110,7 @@ def test_a_checkpoint_that_does_not_fit_ends_the_run(
             disk.fill()
 
     with monkeypatch.context() as patch:
-        before_call(patch, checkpoints, "save", fill_before_step_4)
+        before_call(patch, store, "save", fill_before_step_4)
         with pytest.raises(DataError) as caught:
             train(data_dir, disk.model_dir)
     message = str(caught.value)
@@ -121,7 +122,7 @@ def test_a_checkpoint_that_does_not_fit_ends_the_run(
     assert capsys.readouterr().err.count("trying once more") == 1
     # The one before is as it was, and in use; nothing else has been left.
     assert checkpoints.list_checkpoints(str(disk.model_dir)) == [good]
-    assert checkpoints.find_problem(good) is None
+    assert restore.find_problem(good) is None
     assert '"model.ckpt-2"' in (disk.model_dir / "checkpoint").read_text()
     assert disk.temporary_files() == []
     disk.free()
@@ -137,8 +138,8 @@ def test_the_second_try_may_succeed(
         if arguments[3] == 4:
             disk.fill()
 
-    before_call(monkeypatch, checkpoints, "save", fill_before_step_4)
-    before_call(monkeypatch, checkpoints.time, "sleep", lambda secs: disk.free())
+    before_call(monkeypatch, store, "save", fill_before_step_4)
+    before_call(monkeypatch, store.time, "sleep", lambda secs: disk.free())
     train(data_dir, disk.model_dir)
     assert len(metrics(disk.model_dir, "start")) == 1
     check_equal(variables(disk.model_dir), whole)

@@ -14,6 +14,7 @@ import tensorflow.compat.v1 as tf
 
 from alexnet_estimator import __main__ as cli
 from alexnet_estimator import checkpoints, model_fn
+from alexnet_estimator.checkpoints import restore
 from alexnet_estimator.config import Config
 from alexnet_estimator.launch import job
 from tests import tiny
@@ -65,7 +66,7 @@ def check_newest(model_dir: pathlib.Path, step: int) -> None:
     """Check that the newest checkpoint is of a step, finite and the one in use."""
     prefix = checkpoints.latest(str(model_dir))
     assert prefix is not None and checkpoints.step_of(prefix) == step
-    assert checkpoints.find_problem(prefix) is None
+    assert restore.find_problem(prefix) is None
     assert tf.train.latest_checkpoint(str(model_dir)) == prefix
     assert not (model_dir / "quarantine").exists()
 

@@ -151,7 +151,7 @@ class _Measurement:
         run, phase = self._run, "train"
         if self.mode == "train":
             training = Training(run.learning_rate_plan, 1.0, self._make_training_hooks)
-            run_steps(run, training, first_step=0, last_step=None)
+            run_steps(run, training, first_batch=0, last_step=None)
         elif self.mode == "evaluate":
             phase = "evaluate"
             evaluate_sums(run, None, self._make_hooks(phase), self._counts.num_calls)

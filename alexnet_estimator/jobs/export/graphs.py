@@ -11,6 +11,7 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 import numpy as np
 
 from alexnet_estimator import checkpoints, files, inputs, run_record
+from alexnet_estimator.checkpoints.names import prefix_for_tensorflow
 from alexnet_estimator.config import Config, default_config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError
@@ -178,7 +179,7 @@ def _restore(
     spec = model_fn({"image": images}, None, tf.estimator.ModeKeys.PREDICT)
     probabilities = tf.nn.softmax(spec.predictions["logits"], name=PROBABILITIES)
     saver = spec.scaffold.saver or tf.train.Saver()
-    saver.restore(session, model.checkpoint)
+    saver.restore(session, prefix_for_tensorflow(model.checkpoint))
     return probabilities, saver
 
 

@@ -1,0 +1,151 @@
+"""The index of a checkpoint, checked before TensorFlow reads it.
+
+TensorFlow 1.15 ends the whole process where an index declares a shape or a type that
+cannot be.  The file is a sorted table as of LevelDB: blocks of entries, a block that
+says where these are, and a footer (tensorflow/core/lib/io/format.h).  Its values are
+``BundleEntryProto``, of the key "" a ``BundleHeaderProto``.
+"""
+
+import os
+import struct
+from typing import Iterator, List, NamedTuple, Sequence, Tuple
+
+from google.protobuf.message import DecodeError  # type: ignore[import]
+from tensorflow.core.protobuf import tensor_bundle_pb2
+
+from alexnet_estimator.engine.graph_mode import tf
+
+MAX_BYTES = 64 << 20
+MAX_RANK = 32
+_FOOTER_BYTES = 48
+_MAGIC = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
+
+
+class _Place(NamedTuple):
+    offset: int
+    size: int
+
+
+def check(path: str, data_files: Sequence[str]) -> None:
+    """Read a checkpoint's index.
+
+    Args:
+        path: Path of the index.
+        data_files: Paths of the files with the values.
+
+    Raises:
+        ValueError: The index is damaged, or declares what the files cannot hold.
+    """
+    with open(path, "rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"the index is larger than {MAX_BYTES >> 20} MiB")
+    try:
+        entries = list(_read_table(content))
+    except (IndexError, struct.error) as error:
+        raise ValueError("the index is not a table of TensorFlow") from error
+    keys = [key for key, _ in entries]
+    if keys[:1] != [b""] or sorted(set(keys)) != keys:
+        raise ValueError("the index has no header, or its names are not in order")
+    stored_bytes = sum(map(os.path.getsize, data_files))
+    try:
+        header = tensor_bundle_pb2.BundleHeaderProto.FromString(entries[0][1])
+        if header.num_shards != len(data_files):
+            raise ValueError(
+                f"{header.num_shards} data files declared, {len(data_files)} there"
+            )
+        for key, value in entries[1:]:
+            entry = tensor_bundle_pb2.BundleEntryProto.FromString(value)
+            _check_entry(key.decode("utf-8", "replace"), entry, stored_bytes)
+    except DecodeError as error:
+        raise ValueError("the index has an entry that cannot be parsed") from error
+
+
+def _check_entry(
+    name: str, entry: tensor_bundle_pb2.BundleEntryProto, stored_bytes: int
+) -> None:
+    """Refuse a variable that the data files cannot hold."""
+    sizes = [dimension.size for dimension in entry.shape.dim]
+    if entry.dtype not in _SIZES or entry.slices or entry.shape.unknown_rank:
+        raise ValueError(f"{name} is of a type that no checkpoint here has")
+    if len(sizes) > MAX_RANK or any(size < 0 for size in sizes):
+        raise ValueError(f"{name} is declared with the shape {sizes[:MAX_RANK]}")
+    declared_bytes = _SIZES[entry.dtype]  # Python's numbers do not overflow.
+    for size in sizes:
+        declared_bytes *= size
+    has_size = entry.size == declared_bytes or entry.dtype == tf.string.as_datatype_enum
+    is_inside = 0 <= entry.offset and 0 <= entry.size
+    if not has_size or not is_inside or entry.offset + entry.size > stored_bytes:
+        raise ValueError(
+            f"{declared_bytes} bytes declared for {name}, {stored_bytes} bytes stored"
+        )
+
+
+# Bytes of a value; a string has a byte for its length at least.
+_SIZES = {
+    dtype.as_datatype_enum: 1 if dtype == tf.string else dtype.size
+    for dtype in (
+        *(tf.float16, tf.float32, tf.float64, tf.bfloat16, tf.bool, tf.string),
+        *(tf.int8, tf.int16, tf.int32, tf.int64),
+        *(tf.uint8, tf.uint16, tf.uint32, tf.uint64),
+    )
+}
+
+
+def _read_table(content: bytes) -> Iterator[Tuple[bytes, bytes]]:
+    """Yield the keys and values of a table."""
+    footer = content[-_FOOTER_BYTES:]
+    if len(footer) < _FOOTER_BYTES or not footer.endswith(_MAGIC):
+        raise ValueError("the index is cut off, or no index")
+    _, position = _read_place(footer, 0)
+    place, _ = _read_place(footer, position)
+    for _, value in _read_block(content, place):
+        yield from _read_block(content, _read_place(value, 0)[0])
+
+
+def _read_block(content: bytes, place: _Place) -> List[Tuple[bytes, bytes]]:
+    """Return the entries of a block; a key is stored as what differs from the last."""
+    end = place.offset + place.size
+    block = content[place.offset : end]
+    if len(block) != place.size or content[end] != 0:
+        raise ValueError("the index is cut off or compressed")
+    (num_restarts,) = struct.unpack_from("<I", block, len(block) - 4)
+    end = len(block) - 4 - 4 * num_restarts
+    if num_restarts < 1 or end < 0:
+        raise ValueError("the index is damaged")
+    restarts = struct.unpack_from(f"<{num_restarts}I", block, end)
+    entries, starts, key, position = [], set(), b"", 0
+    while position < end:
+        start = position
+        num_shared, position = _read_varint(block, position)
+        num_more, position = _read_varint(block, position)
+        num_value, position = _read_varint(block, position)
+        if num_shared > len(key) or position + num_more + num_value > end:
+            raise ValueError("the index is damaged")
+        if num_shared == 0:
+            starts.add(start)
+        key = key[:num_shared] + block[position : position + num_more]
+        position += num_more
+        entries.append((key, block[position : position + num_value]))
+        position += num_value
+    # TensorFlow jumps to these places.
+    if restarts[0] != 0 or not starts.issuperset(restarts):
+        raise ValueError("the index is damaged")
+    return entries
+
+
+def _read_place(data: bytes, position: int) -> Tuple[_Place, int]:
+    offset, position = _read_varint(data, position)
+    size, position = _read_varint(data, position)
+    return _Place(offset, size), position
+
+
+def _read_varint(data: bytes, position: int) -> Tuple[int, int]:
+    """Return a number of 7 bits a byte, the lowest first, and the position after it."""
+    value = 0
+    for shift in range(0, 64, 7):
+        value |= (data[position] & 127) << shift
+        position += 1
+        if data[position - 1] < 128:
+            return value, position
+    raise ValueError("the index is damaged")

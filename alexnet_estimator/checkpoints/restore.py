@@ -1,0 +1,203 @@
+"""Finding the checkpoint that can be trusted, and restoring it."""
+
+import os
+import pathlib
+from typing import Any, Callable, Dict, Iterable, Optional
+
+import numpy as np
+
+from alexnet_estimator.checkpoints import index
+from alexnet_estimator.checkpoints.best import forget_best
+from alexnet_estimator.checkpoints.names import (
+    POINTER,
+    PREFIX,
+    data_files,
+    files_of,
+    find_announced,
+    list_checkpoints,
+    point_at,
+    prefix_for_tensorflow,
+    remove_unfinished,
+    sort_key,
+)
+from alexnet_estimator.console import warn
+from alexnet_estimator.engine.graph_mode import tf
+from alexnet_estimator.errors import ConfigError, DataError
+
+
+def find_problem(prefix: str) -> Optional[str]:
+    """Read a checkpoint whole; return what is wrong with it, or None."""
+    if not os.path.exists(prefix + ".index"):
+        return "its index is not there"
+    try:
+        variable = find_not_finite(prefix)
+    except (tf.errors.OpError, ValueError, OSError) as error:
+        return f"unreadable ({getattr(error, 'message', error)})"
+    return f"{variable} has values that are not finite" if variable else None
+
+
+def first_valid(candidates: Iterable[str], source: str, advice: str) -> str:
+    """Return the first of some checkpoints that is valid; change nothing.
+
+    Args:
+        candidates: path prefixes; those passed over are named on stderr.
+        source: where they are from, and ...
+        advice: ... what to do where none is valid.
+
+    Raises:
+        DataError: none is.
+    """
+    problems = []
+    for prefix in candidates:
+        problem = find_problem(prefix)
+        if problem is None:
+            return prefix
+        problems.append(f"{prefix}: {problem}")
+        warn(f"passed over {problems[-1]}")
+    raise DataError(problems, source, f"no valid checkpoint: {advice}")
+
+
+def open_reader(prefix: str) -> Any:
+    """Return TensorFlow's reader of a checkpoint whose index has been checked.
+
+    Raises:
+        OpError, ValueError, OSError: It cannot be read.
+    """
+    index.check(prefix + ".index", data_files(prefix))
+    return tf.train.load_checkpoint(prefix_for_tensorflow(prefix))
+
+
+def find_not_finite(prefix: str) -> Optional[str]:
+    """Read a checkpoint whole; return a variable that is not finite, or None.
+
+    Raises:
+        OpError, ValueError, OSError: It cannot be read.
+    """
+    reader = open_reader(prefix)
+    for name, dtype in reader.get_variable_to_dtype_map().items():
+        value = reader.get_tensor(name)
+        if dtype.is_floating and not np.isfinite(value).all():
+            return name
+    return None
+
+
+def count_skipped(prefix: Optional[str]) -> int:
+    """Return how many steps of a run were skipped, for which batches were drawn."""
+    if prefix is None:
+        return 0
+    reader, name = open_reader(prefix), "loss_scale/num_skipped"
+    return int(reader.get_tensor(name)) if reader.has_tensor(name) else 0
+
+
+def warn_of_damage(prefix: str, problem: str) -> None:
+    """Say on stderr that a checkpoint has been put aside."""
+    warn(f"damaged, moved to quarantine/: {prefix}: {problem}")
+
+
+def newest_valid(
+    model_dir: str, on_damage: Callable[[str, str], None] = warn_of_damage
+) -> Optional[str]:
+    """Return the newest checkpoint that can be trusted; None in a new folder.
+
+    Damaged ones that are newer than a valid one are moved to ``quarantine/``, and
+    ``checkpoint`` points at the one returned.
+
+    Args:
+        model_dir: of the run.
+        on_damage: called with path prefix and problem of each one that was moved.
+
+    Raises:
+        DataError: there are or have been checkpoints, and none of them is valid.  They
+            stay where they are, so that no later run starts from scratch unasked.
+    """
+    remove_unfinished(model_dir)
+    problems: Dict[str, str] = {}
+    listed = set(list_checkpoints(model_dir)) | set(find_announced(model_dir))
+    for prefix in sorted(listed, key=sort_key, reverse=True):
+        problem = find_problem(prefix)
+        if problem is None:
+            _quarantine(problems, on_damage)
+            point_at(model_dir, os.path.basename(prefix))
+            return prefix
+        problems[prefix] = problem
+    pointer = os.path.join(model_dir, POINTER)
+    if problems or os.path.exists(pointer):
+        lines = [f"{prefix}: {problem}" for prefix, problem in problems.items()]
+        advice = (
+            f"restore a backup, train in a new --model_dir, or delete {pointer} and "
+            f"{PREFIX}* to start from scratch"
+        )
+        raise DataError(lines, f"{model_dir} has no valid checkpoint", advice)
+    return None
+
+
+def restoring_scaffold(checkpoint: Optional[str]) -> Optional[tf.train.Scaffold]:
+    """Return a scaffold for a training graph that has more than its checkpoint.
+
+    A run may go on with another precision: the state of loss scaling then starts anew,
+    everything else is restored.
+
+    Args:
+        checkpoint: path prefix that the session will restore; None: nothing.
+
+    Returns:
+        None where nothing is missing.
+
+    Raises:
+        ConfigError: The checkpoint does not fit the graph otherwise, see ``check_fit``.
+    """
+    if checkpoint is None:
+        return None
+    scaling = [v for v in tf.global_variables() if v.op.name.startswith("loss_scale/")]
+    check_fit(checkpoint, [v for v in tf.global_variables() if v not in scaling])
+    stored = open_reader(checkpoint).get_variable_to_dtype_map()
+    # An NPU counts in int32 where CPUs and GPUs count in int64.
+    missing = [v for v in scaling if stored.get(v.op.name) != v.dtype.base_dtype]
+    if not missing:
+        return None
+    found = [v for v in tf.global_variables() if v not in missing]
+    initialize = [tf.train.Scaffold.default_local_init_op()]
+    return tf.train.Scaffold(
+        saver=tf.train.Saver(found),
+        ready_for_local_init_op=tf.report_uninitialized_variables(found),
+        local_init_op=tf.group(*initialize, *(v.initializer for v in missing)),
+    )
+
+
+def check_fit(checkpoint: str, variables: Iterable[tf.Variable]) -> None:
+    """Check that a checkpoint has all variables of a graph in their shapes.
+
+    Args:
+        checkpoint: Path prefix of the checkpoint.
+        variables: Variables of the graph.
+
+    Raises:
+        ConfigError: It has not, because the network or its settings are other ones.
+    """
+    reader = open_reader(checkpoint)
+    shapes = reader.get_variable_to_shape_map()
+    problems = []
+    for variable in variables:
+        name, shape = variable.op.name, variable.shape.as_list()
+        if name not in shapes:
+            problems.append(f"has no {name}")
+        elif shapes[name] != shape:
+            problems.append(f"has {name} of the shape {shapes[name]}, not {shape}")
+    if problems:
+        raise ConfigError(
+            f"{', '.join(problems[:5])}: it was made with another configuration, or "
+            "the network has changed since; use those, or another --model_dir",
+            checkpoint,
+        )
+
+
+def _quarantine(
+    problems: Dict[str, str], on_damage: Callable[[str, str], None]
+) -> None:
+    for prefix, problem in problems.items():
+        folder = pathlib.Path(prefix).parent / "quarantine"
+        folder.mkdir(exist_ok=True)
+        for file in files_of(prefix):
+            os.replace(file, str(folder / os.path.basename(file)))
+        forget_best(str(folder.parent), sort_key(prefix))
+        on_damage(prefix, problem)
