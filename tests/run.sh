@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # What meets TensorFlow most; tests/test_engines.py holds the engines together.
-subset=(tests/test_{checkpoints,inputs,model,model_fn,optimizers,train}.py)
+subset=(tests/test_{checkpoints,inputs,networks_alexnet,model_fn,optimizers,train}.py)
 
 set_up_other() { # [PART...]: print the other engine's interpreter, nothing if none
   local wish=2.15 other

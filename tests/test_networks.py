@@ -376,14 +376,14 @@ def test_batch_normalisation_and_variables_of_other_names(
 def of_other_layers(*_: Any) -> Any:
     with tf.variable_scope("body"):
         tf.get_variable("w", [1])
-    tf.get_variable("w", [1])
+    tf.get_variable("head", [1])  # Called like the layer, and not in its scope.
     return tf.zeros([1, 3])
 
 
 @pytest.mark.parametrize(
     "build, changes, problems",
     [
-        (of_other_layers, {}, ["net/body/w is in none", "net/w is in none"]),
+        (of_other_layers, {}, ["net/body/w is in none", "net/head is in none"]),
         (lambda *_: tf.zeros([1, 2]), {}, ["must be logits of the shape [batch, 3]"]),
         (lambda *_: None, {}, ["build returned None"]),
         (

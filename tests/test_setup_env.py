@@ -303,9 +303,9 @@ def test_tests_run_on_the_engines_that_are_there(
     done = machine.run("../tests/run.sh", *arguments)
     assert done.returncode == 0, done.stderr
     calls = machine.calls("-m pytest")
-    subset = [call for call in calls if "tests/test_model.py" in call]
+    subset = [call for call in calls if "tests/test_model_fn.py" in call]
     assert (len(calls) - len(subset), len(subset)) == (num_whole, num_subset)
-    assert "tests/test_model.py" not in calls[-1]
+    assert "tests/test_model_fn.py" not in calls[-1]
 
 
 def test_all_engines_needs_both(machine: Machine) -> None:
