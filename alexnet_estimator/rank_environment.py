@@ -30,12 +30,13 @@ POD_NAME = "POD_NAME"  # npu_bridge takes it in place of RANK_ID.
 HCCL_CONNECT_TIMEOUT = "HCCL_CONNECT_TIMEOUT"
 # ascend-operator describes a group by these to pods that also have a rank table.  HCCL
 # refuses both together.
+CM_WORKER_SIZE = "CM_WORKER_SIZE"
 CM_VARIABLES = (
     "CM_CHIEF_IP",
     "CM_CHIEF_PORT",
     "CM_CHIEF_DEVICE",
     "CM_WORKER_IP",
-    "CM_WORKER_SIZE",
+    CM_WORKER_SIZE,
     "CM_RANK",
 )
 

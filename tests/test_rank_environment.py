@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import tempfile
 from typing import Dict, List
 
@@ -153,3 +154,18 @@ def test_every_process_reads_what_the_launcher_said(
 
     with pytest.raises(ConfigError, match="ALEXNET_NUM_THREADS is 'abc'"):
         session_config(0)
+
+
+def test_no_other_module_spells_the_names() -> None:
+    values = [v for v in vars(rank_environment).values() if isinstance(v, str)]
+    names = {v for v in values if re.fullmatch("[A-Z_]{6,}", v)}
+    names.update(rank_environment.CM_VARIABLES)
+    assert {"RANK_ID", "HOROVOD_RANK", "ALEXNET_HEARTBEAT", "CM_RANK"} <= names
+    package = pathlib.Path(rank_environment.__file__).parent
+    found = [
+        f"{path.name}: {name}"
+        for path in package.rglob("*.py")
+        for name in re.findall('"([A-Z_]+)"', path.read_text())
+        if name in names and path.name != "rank_environment.py"
+    ]
+    assert found == []

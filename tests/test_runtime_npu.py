@@ -253,7 +253,7 @@ def test_environment_of_each_rank_is_read(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"RANK_ID": "npu8p"}, "RANK_ID is npu8p: must be a decimal number"),
+        ({"RANK_ID": "npu8p"}, "RANK_ID is 'npu8p': must be a whole number"),
         ({"RANK_ID": "4"}, "RANK_ID is 4: must be below RANK_SIZE = 4"),
         ({"RANK_ID": None}, "RANK_ID is not set"),
         ({"JOB_ID": None}, "JOB_ID is not set"),

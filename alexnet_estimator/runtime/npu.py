@@ -23,6 +23,7 @@ from typing import Any, ContextManager, MutableMapping, Optional, Sequence
 import numpy as np
 
 from alexnet_estimator import engine
+from alexnet_estimator import rank_environment as names
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError
@@ -127,8 +128,8 @@ class NpuRuntime(Runtime):
         self._options = accepted_options(config.npu)
         self._group: Optional[_Group] = None
         # NPUEstimator wants both of one that is alone, too; the first is any name.
-        os.environ.setdefault("JOB_ID", "alexnet_estimator")
-        os.environ.setdefault("RANK_SIZE", "1")
+        os.environ.setdefault(names.JOB_ID, "alexnet_estimator")
+        os.environ.setdefault(names.RANK_SIZE, "1")
 
     def make_estimator(
         self, model_fn: ModelFn, model_dir: str, config: Config

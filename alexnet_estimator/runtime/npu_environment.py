@@ -25,9 +25,9 @@ def read_rank(environ: Mapping[str, str]) -> Tuple[int, int]:
         ConfigError: all contradictions within the environment and with the rank table.
     """
     problems = _misleading_variables(environ)
-    rank = _read_number(environ, "RANK_ID", 0, problems)
-    num_ranks = _read_number(environ, "RANK_SIZE", 1, problems)
-    table = environ.get("RANK_TABLE_FILE", "")
+    rank = names.read_number(environ, names.RANK_ID, problems, 0)
+    num_ranks = names.read_number(environ, names.RANK_SIZE, problems, 1)
+    table = environ.get(names.RANK_TABLE_FILE, "")
     if rank >= num_ranks:
         problems.append(f"RANK_ID is {rank}: must be below RANK_SIZE = {num_ranks}")
     if table:
@@ -39,7 +39,7 @@ def read_rank(environ: Mapping[str, str]) -> Tuple[int, int]:
     if table or num_ranks > 1:
         problems.extend(
             f"{name} is not set: {START_HINT}"
-            for name in ("JOB_ID", "RANK_ID")
+            for name in (names.JOB_ID, names.RANK_ID)
             if not environ.get(name)
         )
     if problems:
@@ -73,7 +73,7 @@ def leave_out_rivals(environ: MutableMapping[str, str]) -> None:
         ConfigError: They describe several ranks, and there is no rank table.
     """
     rivals = sorted(name for name in names.CM_VARIABLES if name in environ)
-    is_alone = environ.get("CM_WORKER_SIZE", "1") in ("", "0", "1")
+    is_alone = environ.get(names.CM_WORKER_SIZE, "1") in ("", "0", "1")
     if rivals and not is_alone and not environ.get(names.RANK_TABLE_FILE):
         raise ConfigError(
             f"{', '.join(rivals)} describe a group without a rank table, which is not "
@@ -88,7 +88,7 @@ def leave_out_rivals(environ: MutableMapping[str, str]) -> None:
 def _misleading_variables(environ: Mapping[str, str]) -> List[str]:
     """Name variables that would make npu_bridge or HCCL do something else."""
     problems = []
-    if "cluster" in environ.get("TF_CONFIG", ""):
+    if "cluster" in environ.get(names.TF_CONFIG, ""):
         problems.append(
             "TF_CONFIG names a cluster, which npu_bridge takes for parameter servers: "
             "unset it"
@@ -99,22 +99,12 @@ def _misleading_variables(environ: Mapping[str, str]) -> List[str]:
                 f"{name} is {environ[name]}: NPUEstimator would start from it without "
                 "a word; unset it and use --warm_start_from"
             )
-    timeout = environ.get("HCCL_CONNECT_TIMEOUT", "600")
+    timeout = environ.get(names.HCCL_CONNECT_TIMEOUT, "600")
     if not timeout.isdecimal() or int(timeout) not in CONNECT_TIMEOUT_SECS:
         problems.append(
             f"HCCL_CONNECT_TIMEOUT is {timeout}: must be from 120 to 7200 (seconds)"
         )
     return problems
-
-
-def _read_number(
-    environ: Mapping[str, str], name: str, default: int, problems: List[str]
-) -> int:
-    text = environ.get(name) or str(default)
-    if text.isdecimal():
-        return int(text)
-    problems.append(f"{name} is {text}: must be a decimal number")
-    return default
 
 
 def _table_problems(
@@ -132,7 +122,7 @@ def _table_problems(
         problems.append(
             f"RANK_SIZE is {num_ranks}, but {table} has {topology.num_ranks} ranks"
         )
-    if environ.get("POD_NAME") and topology.version in ("1.0", "1.2"):
+    if environ.get(names.POD_NAME) and topology.version in ("1.0", "1.2"):
         problems.append(
             f"POD_NAME is {environ['POD_NAME']}, and npu_bridge takes it in place of "
             f"RANK_ID, but {table} has no pods: unset it"
@@ -143,11 +133,11 @@ def _table_problems(
 def _device_problems(
     environ: Mapping[str, str], topology: Topology, rank: int
 ) -> List[str]:
-    device_id = environ.get("ASCEND_DEVICE_ID") or environ.get("DEVICE_ID")
+    device_id = environ.get(names.ASCEND_DEVICE_ID) or environ.get(names.DEVICE_ID)
     if not device_id:
         return [f"ASCEND_DEVICE_ID is not set: device 0 would be used; {START_HINT}"]
     # A container that sees some devices only numbers them in its own way.
-    is_renumbered = bool(environ.get("ASCEND_VISIBLE_DEVICES"))
+    is_renumbered = bool(environ.get(names.VISIBLE_DEVICES))
     if is_renumbered or rank >= topology.num_ranks:
         return []
     expected = str(topology.devices[rank].device_id)
