@@ -8,6 +8,7 @@ import time
 from alexnet_estimator import launch
 from alexnet_estimator.hooks.stopping import StopRequest
 
+signal.alarm(60)  # Stay for no longer, also where a test has failed.
 launch.prepare_signals()
 try:
     if sys.argv[1] == "wait":
