@@ -1,14 +1,18 @@
 """ImageNet's TFRecords from elsewhere: counted and checked without a manifest."""
 
+import gzip
 import io
+import os
 import pathlib
+import re
+import zlib
 from typing import Any, List
 
 import pytest
 import tensorflow.compat.v1 as tf
 
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.records import examples, foreign, manifest
+from alexnet_estimator.records import examples, foreign, manifest, tfrecord
 from tests.pictures import draw
 
 
@@ -31,6 +35,7 @@ def example(label: int, **extra: bytes) -> bytes:
 
 
 def write(path: pathlib.Path, labels: List[int]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with tf.python_io.TFRecordWriter(str(path)) as writer:
         for label in labels:
             writer.write(example(label))
@@ -82,12 +87,118 @@ def test_all_missing_and_damaged_files_are_named(tmp_path: pathlib.Path) -> None
 
 
 def test_other_folders_are_no_data(tmp_path: pathlib.Path) -> None:
-    write(tmp_path / "train-00000-of-00001.tfrecord", [1])
-    assert not manifest.is_dataset(str(tmp_path))
-    with pytest.raises(DataError, match="no dataset.json"):
+    write(tmp_path / "cats-00000-of-00001", [1])
+    write(tmp_path / "half" / "train-00000-of-00001.tfrecord", [1])
+    (tmp_path / "half" / ".convert-01").mkdir()
+    for folder in (tmp_path, tmp_path / "half"):
+        assert not manifest.is_dataset(str(folder))
+    with pytest.raises(DataError, match="no dataset.json.*there are: cats-00000"):
         manifest.load(str(tmp_path))
     with pytest.raises(DataError, match="no dataset.json"):
         manifest.load(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(
+    "train, held_out",
+    [
+        ("train/train-00000-of-00001", "validation/validation-00000-of-00001"),
+        ("train-00000-of-00001.tfrecord", "val-00000-of-00001.tfrecord"),
+        ("a_b_train_00000-of-00001.tfrecord", "a_b_validation_00000-of-00001.tfrecord"),
+        ("cats-train.tfrecord-00000-of-00001", "cats-test.tfrecord-00000-of-00001"),
+        ("train.tfrecords", "valid.record"),
+    ],
+)
+def test_names_of_other_tools(
+    tmp_path: pathlib.Path, train: str, held_out: str
+) -> None:
+    write(tmp_path / train, [0, 1, 1])
+    write(tmp_path / held_out, [1])
+    dataset = manifest.load(str(tmp_path))
+    assert dataset.splits["train"].class_counts == (1, 2)
+    assert dataset.splits["validation"].class_counts == (0, 1)
+    assert dataset.shard_paths("train") == [str(tmp_path / train)]
+    manifest.check_files(dataset)
+
+
+def test_several_sets_in_one_folder_are_refused(tmp_path: pathlib.Path) -> None:
+    for name in ("cats", "dogs"):
+        write(tmp_path / f"{name}_train_00000-of-00001.tfrecord", [0, 1])
+    with pytest.raises(DataError, match="several sets of train files, such as cats_tr"):
+        manifest.load(str(tmp_path))
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zlib.compress])
+def test_compressed_files_are_named(tmp_path: pathlib.Path, compress: Any) -> None:
+    path = tmp_path / "train-00000-of-00001"
+    write(path, [0, 1])
+    path.write_bytes(compress(path.read_bytes()))
+    with pytest.raises(DataError, match=f"compressed with {compress.__module__}"):
+        manifest.load(str(tmp_path))
+
+
+def test_features_that_are_there_are_named(tmp_path: pathlib.Path) -> None:
+    features = {
+        "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"x"])),
+        "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[1])),
+    }
+    record = tf.train.Example(features=tf.train.Features(feature=features))
+    path = tmp_path / "train-00000-of-00001"
+    path.write_bytes(tfrecord.frame(record.SerializeToString()))
+    message = "expected are image/encoded and image/class/label .* there are image, lab"
+    with pytest.raises(DataError, match=message):
+        manifest.load(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "labels, offset, said",
+    [
+        ([1, 2], 0, "class 0 has no pictures; .*--config.data.label_offset=1"),
+        ([1, 2], 1, ""),
+        ([0, 1], 0, ""),
+        ([0, 1, 3], 0, "label 3, the last, never occurs in training"),
+    ],
+)
+def test_labels_from_one_are_suspected_aloud(
+    tmp_path: pathlib.Path,
+    labels: List[int],
+    offset: int,
+    said: str,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    write(tmp_path / "train-00000-of-00001", [n for n in labels if n < 3])
+    write(tmp_path / "validation-00000-of-00001", labels)
+    manifest.load(str(tmp_path), offset)
+    err = capsys.readouterr().err
+    assert re.search(said, err) if said else err == ""
+
+
+def test_records_are_counted_once(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, cache = tmp_path / "data", tmp_path / "run.data"
+    first = manifest.load(make(data), 1, str(cache))
+    assert [path.name[:8] for path in cache.iterdir()] == ["foreign-"]
+    scanned = []
+    scan = foreign._scan
+
+    def note_scan(path: str) -> Any:
+        scanned.append(path)
+        return scan(path)
+
+    monkeypatch.setattr(foreign, "_scan", note_scan)
+    assert manifest.load(str(data), 1, str(cache)) == first and not scanned
+    os.utime(str(data / "train-00001-of-00002"), (1, 1))
+    assert manifest.load(str(data), 1, str(cache)) == first and len(scanned) == 3
+    # What a power cut has left there is found again.
+    for path in cache.iterdir():
+        path.write_bytes(b"{")
+    assert manifest.load(str(data), 1, str(cache)) == first and len(scanned) == 6
+    # A folder that cannot be written costs the time only.
+    (tmp_path / "file").write_bytes(b"")
+    assert manifest.load(str(data), 1, str(tmp_path / "file" / "x")) == first
+    assert sorted(path.name for path in data.iterdir()) == sorted(
+        os.path.basename(p) for s in first.splits for p in first.shard_paths(s)
+    )
 
 
 @pytest.mark.parametrize("label", [0, 1, 127, 128, 1 << 35, -1])

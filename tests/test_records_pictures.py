@@ -187,6 +187,49 @@ def test_decompression_bombs_are_refused_by_their_header(side: int) -> None:
         transcode(bomb, 32)
 
 
+def test_photos_of_todays_phones_are_decoded_at_a_smaller_scale() -> None:
+    """108 and 200 million pixels; what keeps its size, or is progressive, is refused."""
+    photo = Image.new("L", (12_000, 9_000), 90)
+    photo.paste(200, (0, 0, 6_000, 9_000))
+    data = encode(photo, "JPEG", quality=50)
+    found = transcode(data, short_side=60)
+    assert found.shape == (60, 80, 3)
+    assert np.abs(found[30, [10, 70], 0].astype(int) - (200, 90)).max() < 4
+    larger = declare_jpeg(data, 16_320, 12_240)
+    assert pictures._open(larger, ["JPEG"]).size == (16_320, 12_240)
+    for short_side in (0, 8_000):
+        with pytest.raises(ValueError, match="12000 x 9000 pixels, more than 89478485"):
+            transcode(data, short_side)
+    progressive = data.replace(b"\xff\xc0", b"\xff\xc2", 1)
+    with pytest.raises(ValueError, match="more than 89478485"):
+        transcode(progressive, 60)
+    with pytest.raises(ValueError, match="20000 x 20000 pixels, more than 268435456"):
+        transcode(declare_jpeg(data, 20_000, 20_000), 60)
+
+
+def declare_jpeg(data: bytes, width: int, height: int) -> bytes:
+    place = data.index(b"\xff\xc0") + 5
+    return data[:place] + struct.pack(">HH", height, width) + data[place + 4 :]
+
+
+def test_many_scans_are_refused_before_they_take_their_time() -> None:
+    data = encode(draw(0, 0, (64, 64)), "JPEG", progressive=True)
+    assert transcode(data).shape == (64, 64, 3)
+    last_scan = data[data.rindex(b"\xff\xda") : -2]
+    bomb = data[:-2] + last_scan * 300 + data[-2:]
+    assert transcode(bomb).shape == (64, 64, 3)
+    place = bomb.index(b"\xff\xc2") + 5
+    bomb = bomb[:place] + struct.pack(">HH", 9_400, 9_400) + bomb[place + 4 :]
+    with pytest.raises(ValueError, match="9400 x 9400 pixels in 310 scans: too many"):
+        transcode(bomb, 32)
+
+
+def test_photos_that_cannot_be_decoded_are_named() -> None:
+    """Phones call them .jpg when they are sent."""
+    with pytest.raises(ValueError, match="HEIC picture, .*convert it to JPEG first"):
+        transcode(b"\0\0\0\x18ftypheic\0\0\0\0")
+
+
 def test_a_thin_line_does_not_become_a_huge_picture() -> None:
     with pytest.raises(ValueError, match="too narrow"):
         transcode(encode(Image.new("RGB", (9000, 1)), "PNG"), 256)

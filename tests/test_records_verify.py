@@ -8,6 +8,7 @@ from typing import Any, List
 import pytest
 from PIL import Image
 
+from alexnet_estimator import records
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.records import examples, manifest, tfrecord
 from alexnet_estimator.records.dataset import Dataset, with_digest
@@ -44,9 +45,9 @@ def flip(path: pathlib.Path, place: int) -> None:
 def replace_record(dataset: Dataset, index: int, data: bytes) -> str:
     """Put another record into a shard, with right checksums everywhere."""
     path = shard_file(dataset)
-    records = [record.data for record in tfrecord.read_records(str(path))]
-    records[index] = data
-    path.write_bytes(b"".join(map(tfrecord.frame, records)))
+    found = [record.data for record in tfrecord.read_records(str(path))]
+    found[index] = data
+    path.write_bytes(b"".join(map(tfrecord.frame, found)))
     return path.name
 
 
@@ -159,12 +160,35 @@ def test_foreign_records_are_verified_with_their_offset(tmp_path: pathlib.Path) 
     buffer = io.BytesIO()
     pictures.draw(0, 0).save(buffer, "JPEG")
     path = tmp_path / "train-00000-of-00001"
-    records = [example(buffer.getvalue(), label) for label in (1, 2, 1)]
-    path.write_bytes(b"".join(map(tfrecord.frame, records)))
+    found = [example(buffer.getvalue(), label) for label in (1, 2, 1)]
+    path.write_bytes(b"".join(map(tfrecord.frame, found)))
     assert verify(str(tmp_path), label_offset=1, show_progress=False) == []
     flip(path, starts(path)[2] + 60)
-    found = verify(str(tmp_path), label_offset=1, show_progress=False)
-    assert [damage[:2] for damage in found] == [(path.name, 2)]
+    damaged = verify(str(tmp_path), label_offset=1, show_progress=False)
+    assert [damage[:2] for damage in damaged] == [(path.name, 2)]
+
+
+def test_a_record_longer_than_its_file_is_refused_at_opening(
+    dataset: Dataset, tmp_path: pathlib.Path
+) -> None:
+    """With the right checksum: TensorFlow would ask for a terabyte and be aborted."""
+    manifest.check_lengths(dataset, "")
+    path = shard_file(dataset)
+    place, content = starts(path)[2] - 12, bytearray(path.read_bytes())
+    length = (1 << 40).to_bytes(8, "little")
+    content[place : place + 8] = length
+    path.write_bytes(content)
+    manifest.check_lengths(dataset, "")  # A wrong checksum TensorFlow finds by itself.
+    checksum = tfrecord.masked_crc32c(length).to_bytes(4, "little")
+    content[place + 8 : place + 12] = checksum
+    path.write_bytes(content)
+    for many in (100_000, 0):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(manifest, "_MANY_IMAGES", many)
+            with pytest.raises(DataError, match=f"{path.name}: record 2: truncated"):
+                records.open_dataset(
+                    dataset.directory, str(tmp_path / "cache"), pictures.settings()
+                )
 
 
 def test_there_must_be_a_manifest(tmp_path: pathlib.Path) -> None:

@@ -50,6 +50,7 @@ def start_card(
         ("precision", describe_precision(config)),
         ("model", f"{network.title}, {num_parameters:,} parameters"),
         ("data", describe_data(run)),
+        *(("left out", line) for line in run.dataset.left_out),
         *shards_rows(run),
         ("steps", f"{run.total_steps}, {run.steps_per_epoch} an epoch"),
         ("learning rate", f"{config.optim.schedule}: {peak}"),

@@ -91,6 +91,7 @@ def open_run(
     model_dir: str,
     runtime: Optional[Runtime] = None,
     dataset: Optional[Dataset] = None,
+    is_training: bool = True,
 ) -> Run:
     """Choose the runtime, open the data and settle what depends on them.
 
@@ -100,6 +101,8 @@ def open_run(
         runtime: Runtime of this process; None: the one that configuration and
             environment ask for.
         dataset: Data of the run; None: those of the configuration.
+        is_training: Whether the run may take up another state of its pictures; see
+            ``open_data``.
 
     Raises:
         ConfigError: The configuration is wrong, or the device or the precision is not
@@ -110,7 +113,7 @@ def open_run(
     runtime = runtime or make_runtime(config)
     mode = settle_precision(config.precision.mode, runtime.device)
     model_dir = os.path.abspath(model_dir)
-    dataset = dataset or open_data(config, model_dir)
+    dataset = dataset or open_data(config, model_dir, is_training)
     if dataset.splits["train"].num_images == 0:
         raise DataError("the split train has no images", dataset.directory)
     _check_loop(config, runtime.steps_per_call)
@@ -136,16 +139,31 @@ def _check_loop(config: Config, steps_per_call: int) -> None:
         raise ConfigError(problems, "configuration")
 
 
-def open_data(config: Config, model_dir: str) -> Dataset:
-    """Open converted data, or convert raw pictures beside ``model_dir`` first."""
+def open_data(config: Config, model_dir: str, is_training: bool = True) -> Dataset:
+    """Open converted data, or convert raw pictures beside ``model_dir`` first.
+
+    Args:
+        config: Configuration of the job.
+        model_dir: Folder of the run.
+        is_training: If not, the data that the run has recorded are opened as they were
+            converted, even if the pictures have changed since.
+    """
     if config.data.synthetic:
         return inputs.synthetic_dataset(config.data)
+    digest = ""
+    path = run_record.path_of(model_dir)
+    if not is_training and os.path.isfile(path):
+        record = run_record.read(path, config.model.network)
+        old = record.config
+        if (old.data.path, old.convert) == (config.data.path, config.convert):
+            digest = record.data_digest
     return records.open_dataset(
         config.data.path,
         _cache_of(model_dir),
         config.convert,
         config.data.label_offset,
         config.data.max_bad_records,
+        digest,
     )
 
 

@@ -51,6 +51,8 @@ def open_dataset(
         dataset = recorded or _convert(path, cache_directory, settings)
     manifest.check_files(dataset)
     if max_bad_records == 0:
+        if dataset.conversion:
+            manifest.check_lengths(dataset, cache_directory)
         return dataset
     return clean_copies.leave_out_damaged(dataset, cache_directory, max_bad_records)
 

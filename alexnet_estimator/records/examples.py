@@ -1,13 +1,13 @@
 """The Example in a record, with ImageNet's names of features."""
 
 import os
-from typing import BinaryIO, Iterator, Tuple
+from typing import BinaryIO, Iterator, List, Tuple
 
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.records.pictures import Jpeg
 
-_ENCODED = "image/encoded"
-_LABEL = "image/class/label"
+ENCODED = "image/encoded"
+LABEL = "image/class/label"
 _PATH = "image/filename"
 
 
@@ -17,7 +17,7 @@ def build(jpeg: Jpeg, label: int, class_name: str, path: str) -> bytes:
     example = tf.train.Example()
     features = example.features.feature
     for name, text in (
-        (_ENCODED, jpeg.data),
+        (ENCODED, jpeg.data),
         ("image/format", b"JPEG"),
         ("image/colorspace", b"RGB"),
         ("image/class/text", os.fsencode(class_name)),
@@ -28,7 +28,7 @@ def build(jpeg: Jpeg, label: int, class_name: str, path: str) -> bytes:
         ("image/height", height),
         ("image/width", width),
         ("image/channels", 3),
-        (_LABEL, label),
+        (LABEL, label),
     ):
         features[name].int64_list.value.append(number)
     return example.SerializeToString(deterministic=True)
@@ -42,11 +42,21 @@ def parse(data: bytes) -> Tuple[bytes, int]:
         ValueError: without these two features.
     """
     features = tf.train.Example.FromString(data).features.feature
-    encoded = features[_ENCODED].bytes_list.value
-    label = features[_LABEL].int64_list.value
+    encoded = features[ENCODED].bytes_list.value
+    label = features[LABEL].int64_list.value
     if len(encoded) != 1 or len(label) != 1:
-        raise ValueError(f"without {_ENCODED} or {_LABEL}")
+        names = ", ".join(list_features(data))
+        raise ValueError(f"without {ENCODED} or {LABEL}; there are {names}")
     return encoded[0], label[0]
+
+
+def list_features(data: bytes) -> List[str]:
+    """Return the names of the features of a serialized Example.
+
+    Raises:
+        google.protobuf.message.DecodeError: The data are no Example.
+    """
+    return sorted(tf.train.Example.FromString(data).features.feature)
 
 
 def parse_path(data: bytes) -> str:
@@ -74,10 +84,10 @@ def read_label(file: BinaryIO, end: int) -> int:
             is_label = False
             for number, field_end in _fields(file, entry_end):
                 if number == 1:
-                    is_label = file.read(field_end - file.tell()) == _LABEL.encode()
+                    is_label = file.read(field_end - file.tell()) == LABEL.encode()
                 elif is_label:
                     return _read_int64(file, field_end)
-    raise ValueError(f"without {_LABEL}")
+    raise ValueError(f"without {LABEL}")
 
 
 def _read_int64(file: BinaryIO, end: int) -> int:
@@ -87,7 +97,7 @@ def _read_int64(file: BinaryIO, end: int) -> int:
             for _ in _fields(file, list_end):
                 value = _read_varint(file)
                 return value - (1 << 64) if value >> 63 else value
-    raise ValueError(f"{_LABEL} is not an integer")
+    raise ValueError(f"{LABEL} is not an integer")
 
 
 def _fields(file: BinaryIO, end: int) -> Iterator[Tuple[int, int]]:

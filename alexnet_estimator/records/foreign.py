@@ -1,8 +1,8 @@
-"""TFRecords that other tools made of ImageNet: ``train-00000-of-01024`` and so on.
+"""TFRecords that other tools made: ``train-00000-of-01024`` and so on.
 
-They come without a manifest, so it is made on opening.  Records are found by their
-lengths and labels by the layout of the Example: pictures are skipped, but for a few
-that tell the colours.
+They come without a manifest, so it is made on opening, and kept.  Records are found by
+their lengths and labels by the layout of the Example: pictures are skipped, but for a
+few that tell the colours.
 """
 
 import collections
@@ -10,27 +10,43 @@ import concurrent.futures
 import itertools
 import os
 import re
-from typing import Counter, Dict, Iterable, List, NamedTuple, Tuple
+from typing import Any, Counter, Dict, List, NamedTuple, Tuple
 
 import numpy as np
 
+from alexnet_estimator.console import note, warn
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.records import examples, tfrecord
+from alexnet_estimator.records import examples, findings, tfrecord
 from alexnet_estimator.records.dataset import (
     SPLITS,
+    TRAIN,
+    VALIDATION,
     Dataset,
     Rgb,
     Shard,
     Split,
     with_digest,
 )
+from alexnet_estimator.records.folders import split_of
 from alexnet_estimator.records.pictures import (
     colour_moments,
     decode,
     mean_and_covariance,
 )
 
-_NAME = re.compile(r"(train|validation)-(\d{5})-of-(\d{5})")
+# ImageNet's names, slim's, which have another word in front, those of TFDS, which have
+# the suffix in the middle, and files that are not cut into shards.
+_NAME = re.compile(
+    r"(?:(?P<data>.*?)[-_.])?(?P<split>train|validation|val|valid|test)"
+    r"(?P<suffix>\.(?:tf_?records?|records?))?"
+    r"(?:[-_](?P<index>\d{5})-of-(?P<total>\d{5}))?"
+    r"(?P<end>\.(?:tf_?records?|records?|gz|zlib))*",
+    re.IGNORECASE,
+)
+_EXPECTED = (
+    "train-00000-of-01024 and validation-00000-of-00128, also with a name in front, "
+    "with .tfrecord, and in folders train/ and validation/"
+)
 _NUM_THREADS = 16  # They wait for the disk.
 _BUFFER_BYTES = 1024
 _MAX_CLASSES = 1 << 20
@@ -38,81 +54,148 @@ _COLOUR_SHARDS = 32
 _COLOUR_IMAGES_PER_SHARD = 8
 
 
+class _Name(NamedTuple):
+    """What the name of a file tells.
+
+    Attributes:
+        file: Path relative to the data.
+        group: What the files of one split have in common.
+        number: Number of the shard; 0 where there are no numbers.
+        total: Number of shards.
+    """
+
+    file: str
+    group: str
+    number: int
+    total: int
+
+
 class _Scan(NamedTuple):
-    shard: Shard
     labels: Counter[int]
     problem: str
 
 
 def is_foreign(directory: str) -> bool:
-    """Say whether there are files named as ImageNet's TFRecords are."""
+    """Say whether there are files named as TFRecords of a data set are."""
     return os.path.isdir(directory) and any(_list_names(directory).values())
 
 
-def load(directory: str, label_offset: int) -> Dataset:
+def load(directory: str, label_offset: int, cache_directory: str = "") -> Dataset:
     """Describe the TFRecords of a folder; classes are named by their numbers.
 
     A record takes 30 to 50 microseconds and two small reads: a minute for ImageNet.
+    What was found is kept until a file changes.
 
     Args:
-        directory: the folder of the shards.
-        label_offset: what the labels have to be reduced by to start at 0.
+        directory: Folder of the shards, or around their folders.
+        label_offset: Number that is subtracted from the labels so that they start at 0.
+        cache_directory: Folder in which the counts are kept; empty: they are not kept.
 
     Raises:
-        DataError: no such files, missing or damaged ones, or labels below the offset.
+        DataError: There are no such files, missing or damaged ones, others without the
+            expected features, or labels below the offset.
     """
     if not is_foreign(directory):
+        seen = sorted(os.listdir(directory))[:5] if os.path.isdir(directory) else []
         raise DataError(
-            "no dataset.json and no train-00000-of-01024 and so on: give what "
-            "'convert' made, or pictures",
+            "no dataset.json and no TFRecords: give what 'convert' made, or pictures, "
+            f"or files named {_EXPECTED}; there are: {', '.join(seen) or 'no files'}",
             directory,
         )
     names = _list_names(directory)
-    scans = {split: _scan_all(directory, names[split]) for split in SPLITS}
-    problems = _find_missing(names) + [
-        f"{scan.shard.file}: {scan.problem}"
-        for split in SPLITS
-        for scan in scans[split]
-        if scan.problem
-    ]
-    if problems:
-        raise DataError(problems, directory)
-    labels: Dict[str, Counter[int]] = {
-        split: sum((scan.labels for scan in scans[split]), collections.Counter())
-        for split in SPLITS
+    files = {split: [name.file for name in names[split]] for split in SPLITS}
+    paths = [os.path.join(directory, file) for split in SPLITS for file in files[split]]
+
+    def find() -> Dict[str, Any]:
+        return _find(directory, files, _find_name_problems(names))
+
+    try:
+        found = findings.keep(cache_directory, "foreign", paths, find)
+    except OSError as error:
+        note(f"the counts of records cannot be kept: {error}")
+        found = find()
+    return _describe(directory, label_offset, files, found)
+
+
+def _list_names(directory: str) -> Dict[str, List[_Name]]:
+    """Return the files of each split, in order."""
+    found: Dict[str, List[_Name]] = {}
+    # Others may be folders of classes with a million pictures.
+    parts = (name for name in os.listdir(directory) if split_of(name)[0])
+    for place in ["", *sorted(parts)]:
+        folder = os.path.join(directory, place)
+        # Of unfinished conversions the pictures have to be given again.
+        names = os.listdir(folder) if os.path.isdir(folder) else []
+        if any(name.startswith(".convert-") for name in names):
+            continue
+        for name in sorted(names):
+            match = _NAME.fullmatch(name)
+            is_record = match and (match["index"] or match["suffix"] or match["end"])
+            if match and is_record and os.path.isfile(os.path.join(folder, name)):
+                split = match["split"].lower()
+                split = VALIDATION if split.startswith("val") else split
+                group = f"{place}/{match['data'] or ''}/{match['total'] or ''}"
+                number, total = int(match["index"] or 0), int(match["total"] or 1)
+                file = os.path.join(place, name)
+                found.setdefault(split, []).append(_Name(file, group, number, total))
+    # Where nothing else is held out, the test set is what there is to validate with.
+    return {
+        TRAIN: found.get(TRAIN, []),
+        VALIDATION: found.get(VALIDATION, found.get("test", [])),
     }
-    return _describe(directory, label_offset, scans, labels)
 
 
-def _list_names(directory: str) -> Dict[str, List[str]]:
-    names: Dict[str, List[str]] = {split: [] for split in SPLITS}
-    for name in sorted(os.listdir(directory)):
-        match = _NAME.fullmatch(name)
-        if match:
-            names[match.group(1)].append(name)
-    return names
-
-
-def _find_missing(names: Dict[str, List[str]]) -> List[str]:
+def _find_name_problems(names: Dict[str, List[_Name]]) -> List[str]:
     """Compare the files with the total that their names tell."""
     problems = []
     for split, present in names.items():
-        totals = sorted({name[-5:] for name in present})
-        for total in totals:
-            wanted = {f"{split}-{i:05d}-of-{total}" for i in range(int(total))}
-            missing = sorted(wanted - set(present))
+        groups: Dict[str, List[_Name]] = {}
+        for name in present:
+            groups.setdefault(name.group, []).append(name)
+        if len(groups) > 1 and len({name.group.split("/")[1] for name in present}) > 1:
+            firsts = ", ".join(group[0].file for group in groups.values())
+            problems.append(
+                f"several sets of {split} files, such as {firsts}: put each into a "
+                "folder of its own"
+            )
+        for group in groups.values():
+            total = group[0].total
+            missing = sorted(set(range(total)) - {name.number for name in group})
             if missing:
+                first = group[0].file.replace(
+                    f"{group[0].number:05d}-of", f"{missing[0]:05d}-of"
+                )
                 problems.append(
-                    f"{len(missing)} of {int(total)} {split} files are missing, such "
-                    f"as {missing[0]}; to use a part, rename its files"
+                    f"{len(missing)} of {total} {split} files are missing, such as "
+                    f"{first}; to use a part, rename its files"
                 )
     return problems
 
 
-def _scan_all(directory: str, names: Iterable[str]) -> List[_Scan]:
-    paths = [os.path.join(directory, name) for name in names]
-    with concurrent.futures.ThreadPoolExecutor(_NUM_THREADS) as pool:
-        return list(pool.map(_scan, paths))
+def _find(
+    directory: str, files: Dict[str, List[str]], name_problems: List[str]
+) -> Dict[str, Any]:
+    """Count the records of each file and the labels of each split.
+
+    Raises:
+        DataError: Files are damaged, compressed, or have other features.
+    """
+    found: Dict[str, Any] = {"num_images": {}, "labels": {}}
+    problems = list(name_problems)
+    for split in SPLITS:
+        labels: Counter[int] = collections.Counter()
+        paths = [os.path.join(directory, file) for file in files[split]]
+        with concurrent.futures.ThreadPoolExecutor(_NUM_THREADS) as pool:
+            scans = list(pool.map(_scan, paths))
+        for file, scan in zip(files[split], scans):
+            found["num_images"][file] = sum(scan.labels.values())
+            labels.update(scan.labels)
+            problems += [f"{file}: {scan.problem}"] if scan.problem else []
+        found["labels"][split] = sorted(labels.items())
+    if problems:
+        raise DataError(problems, directory)
+    mean, covariance = _measure_colours(directory, files)
+    return {**found, "mean_rgb": mean, "rgb_covariance": covariance}
 
 
 def _scan(path: str) -> _Scan:
@@ -124,22 +207,45 @@ def _scan(path: str) -> _Scan:
             for end in tfrecord.walk(file):
                 labels[examples.read_label(file, end)] += 1
         except ValueError as error:
-            problem = str(error)
-    shard = Shard(
-        file=os.path.basename(path),
-        num_images=sum(labels.values()),
-        num_bytes=os.path.getsize(path),
-        sha256="",
-    )
-    return _Scan(shard, labels, problem)
+            problem = _explain(path, str(error), sum(labels.values()))
+    return _Scan(labels, problem)
+
+
+def _explain(path: str, problem: str, index: int) -> str:
+    """Say what a file is that cannot be scanned to its end."""
+    with open(path, "rb") as file:
+        head = file.read(2)
+    if head == b"\x1f\x8b":
+        return (
+            "compressed with gzip, which is not read: decompress every file, for "
+            "example with `gunzip -c FILE > OTHER_FOLDER/FILE`"
+        )
+    if head[:1] == b"\x78" and int.from_bytes(head, "big") % 31 == 0:
+        return (
+            "compressed with zlib, which is not read: decompress every file, for "
+            "example with `zlib-flate -uncompress < FILE > OTHER_FOLDER/FILE`"
+        )
+    try:
+        records = tfrecord.read_records(path)
+        record = next(itertools.islice(records, index, None), None)
+        names = examples.list_features(record.data) if record else []
+    except Exception:  # Whatever it is, it is no Example.
+        names = []
+    if names and examples.LABEL in problem:
+        return (
+            f"record {index}: {problem}; expected are {examples.ENCODED} and "
+            f"{examples.LABEL} (int64), there are {', '.join(names)}"
+        )
+    return problem if problem.startswith("record") else f"record {index}: {problem}"
 
 
 def _describe(
-    directory: str,
-    label_offset: int,
-    scans: Dict[str, List[_Scan]],
-    labels: Dict[str, Counter[int]],
+    directory: str, label_offset: int, files: Dict[str, List[str]], found: Any
 ) -> Dataset:
+    labels: Dict[str, Dict[int, int]] = {
+        split: {label: count for label, count in found["labels"][split]}
+        for split in SPLITS
+    }
     seen = set().union(*labels.values())
     num_classes = max(seen, default=0) - label_offset + 1
     if not seen or min(seen) < label_offset or num_classes > _MAX_CLASSES:
@@ -148,42 +254,65 @@ def _describe(
             f"not go with label_offset {label_offset} and {_MAX_CLASSES} classes",
             directory,
         )
+    if min(seen) > label_offset:
+        warn(
+            f"{directory}: labels go from {min(seen)} to {max(seen)}, so that class 0 "
+            "has no pictures; if the first class has label "
+            f"{min(seen)}, give --config.data.label_offset={min(seen)}"
+        )
+    elif labels[TRAIN] and max(seen) not in labels[TRAIN]:
+        warn(f"{directory}: label {max(seen)}, the last, never occurs in training")
     splits = {
         split: Split(
-            shards=tuple(scan.shard for scan in scans[split]),
+            shards=tuple(
+                Shard(
+                    file=file,
+                    num_images=found["num_images"][file],
+                    num_bytes=os.path.getsize(os.path.join(directory, file)),
+                    sha256="",
+                )
+                for file in files[split]
+            ),
             class_counts=tuple(
-                labels[split][label + label_offset] for label in range(num_classes)
+                labels[split].get(label + label_offset, 0)
+                for label in range(num_classes)
             ),
         )
         for split in SPLITS
     }
-    mean, covariance = _measure_colours(directory, scans)
     return with_digest(
         Dataset(
             directory=directory,
             class_names=tuple(str(label) for label in range(num_classes)),
             splits=splits,
-            mean_rgb=mean,
-            rgb_covariance=covariance,
+            mean_rgb=_as_tuples(found["mean_rgb"]),
+            rgb_covariance=_as_tuples(found["rgb_covariance"]),
             digest="",
             label_offset=label_offset,
         )
     )
 
 
+def _as_tuples(value: Any) -> Any:
+    return tuple(map(_as_tuples, value)) if isinstance(value, (list, tuple)) else value
+
+
 def _measure_colours(
-    directory: str, scans: Dict[str, List[_Scan]]
+    directory: str, files: Dict[str, List[str]]
 ) -> Tuple[Rgb, Tuple[Rgb, Rgb, Rgb]]:
     """Measure a sample: the first pictures of some shards, evenly spaced."""
-    shards = scans["train"] or scans["validation"]
+    shards = files[TRAIN] or files[VALIDATION]
     moments = np.zeros([4, 4])
-    for scan in shards[:: -(-len(shards) // _COLOUR_SHARDS)]:
-        records = tfrecord.read_records(os.path.join(directory, scan.shard.file))
+    reason = ""
+    for file in shards[:: -(-len(shards) // _COLOUR_SHARDS)]:
+        records = tfrecord.read_records(os.path.join(directory, file))
         for record in itertools.islice(records, _COLOUR_IMAGES_PER_SHARD):
             try:
                 moments += colour_moments(decode(examples.parse(record.data)[0]))
-            except Exception:  # Damage is for verify and training to report.
-                continue
+            except Exception as error:  # Damage is for verify and training to report.
+                reason = str(error)
     if not moments.any():
-        raise DataError("none of the first pictures can be decoded", directory)
+        raise DataError(
+            f"none of the first pictures can be decoded: {reason}", directory
+        )
     return mean_and_covariance(moments)

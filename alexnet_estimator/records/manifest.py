@@ -9,13 +9,14 @@ from typing import Any, Callable, Dict, List
 
 from alexnet_estimator import files
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.records import foreign
+from alexnet_estimator.records import findings, foreign, tfrecord
 from alexnet_estimator.records.dataset import SPLITS, Dataset, Shard, Split, with_digest
 from alexnet_estimator.schema import Rule
 
 FILE_NAME = "dataset.json"
 FORMAT_VERSION = 1
 _MAX_BYTES = 1 << 24
+_MANY_IMAGES = 100_000  # Looking at their lengths takes about a second.
 
 
 def is_dataset(directory: str) -> bool:
@@ -29,14 +30,15 @@ def load(directory: str, label_offset: int = 0, cache_directory: str = "") -> Da
 
     Args:
         directory: the folder of the shards.
-        label_offset: for foreign data, what its labels have to be reduced by.
+        label_offset: Number by which the labels of foreign data are reduced.
+        cache_directory: Folder in which counts of foreign data are kept; empty: not.
 
     Raises:
         DataError: no data there, or a manifest that is damaged or names other places.
     """
     path = os.path.join(directory, FILE_NAME)
     if not os.path.isfile(path):
-        return foreign.load(directory, label_offset)
+        return foreign.load(directory, label_offset, cache_directory)
     if label_offset:
         raise DataError(
             f"label_offset is {label_offset}, but the labels of converted data start "
@@ -78,6 +80,33 @@ def check_files(dataset: Dataset) -> None:
                     f"{shard.file} has {os.path.getsize(path)} bytes instead of "
                     f"{shard.num_bytes}"
                 )
+    if problems:
+        problems.append("copy the data again, or convert it again")
+        raise DataError(problems, dataset.directory)
+
+
+def check_lengths(dataset: Dataset, cache_directory: str) -> None:
+    """Check that no record claims to be longer than its file.
+
+    Args:
+        dataset: Data set that ``convert`` has made; of others, records were counted.
+        cache_directory: Folder in which it is kept that large data are in order.
+
+    Raises:
+        DataError: Naming file and record.
+    """
+    paths = [path for name in SPLITS for path in dataset.shard_paths(name)]
+    num_images = sum(split.num_images for split in dataset.splits.values())
+
+    def find() -> List[str]:
+        found = ((path, tfrecord.find_huge_record(path)) for path in paths)
+        return [f"{os.path.basename(path)}: {text}" for path, text in found if text]
+
+    place = cache_directory if num_images > _MANY_IMAGES else ""
+    try:
+        problems = findings.keep(place, "lengths", paths, find)
+    except OSError:
+        problems = find()  # Where nothing can be kept, it is looked for every time.
     if problems:
         problems.append("copy the data again, or convert it again")
         raise DataError(problems, dataset.directory)

@@ -7,13 +7,21 @@ from typing import NamedTuple, Sequence, Tuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from alexnet_estimator.records import kinds
 from alexnet_estimator.records.dataset import Rgb
 
-# No others: some of Pillow's formats start programs (EPS) or are never photos.
-_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
 _TENSORFLOW_FORMATS = ("JPEG", "PNG", "GIF", "BMP")
-# Of a picture, also in training: a small file can declare a picture of any size.
-MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 1 << 26
+# A small file can declare a picture of any size.  This many pixels are decoded at most,
+# also in training: 270 MB.  It is Pillow's limit, too.
+MAX_PIXELS = 89_478_485
+# A JPEG may have more if it is decoded at a half, a quarter or an eighth of its size.
+# Only a baseline one, of which a few rows are in memory at a time: a progressive one
+# needs 6 bytes for each pixel whatever the scale.
+_MAX_JPEG_PIXELS = 1 << 28
+# Above twice this number Pillow refuses before anything can be scaled.
+Image.MAX_IMAGE_PIXELS = _MAX_JPEG_PIXELS // 2
+# Each scan goes over all pixels, and a small file can hold thousands; 12 are usual.
+_MAX_SCANNED_PIXELS = 12 * MAX_PIXELS
 _MAX_JPEG_SIDE = 65500
 _ORIENTATION_TAG = 0x0112
 _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
@@ -57,11 +65,12 @@ def transcode(data: bytes, short_side: int, quality: int) -> Jpeg:
         Exception: Pillow's, of any type, where the picture cannot be decoded.
         ValueError: it is larger than is sensible, or its colours are unknown.
     """
-    image = _open(data)
+    image = _open(data, kinds.DECODED)
     orientation = _read_orientation(image)
     size = _target_size(image.size, short_side)
     is_kept = image.size == size and _is_final(image, data, quality)
     image.draft(image.mode, size)  # A large JPEG is decoded at a smaller scale.
+    _check_num_pixels(image, MAX_PIXELS)
     image = _to_rgb(image)
     if is_kept:
         return Jpeg(data, image)
@@ -85,6 +94,7 @@ def decode(data: bytes, short_side: int = 0) -> Image.Image:
         Exception: as ``transcode``; also where training could not decode it.
     """
     image = _open(data, _TENSORFLOW_FORMATS)
+    _check_num_pixels(image, MAX_PIXELS)
     if short_side and (image.format, min(image.size)) != ("JPEG", short_side):
         raise ValueError(
             f"{image.format} with a short side of {min(image.size)} pixels: the "
@@ -93,16 +103,27 @@ def decode(data: bytes, short_side: int = 0) -> Image.Image:
     return _to_rgb(image)
 
 
-def _open(data: bytes, formats: Sequence[str] = _FORMATS) -> Image.Image:
-    """Read the header, and refuse what would not fit into memory."""
+def _open(data: bytes, formats: Sequence[str]) -> Image.Image:
+    """Read the header, and refuse what could not be decoded in sensible time."""
     try:
         image = Image.open(io.BytesIO(data), formats=formats)
     except UnidentifiedImageError:  # Its message names a place in memory.
-        raise ValueError(f"not one of {', '.join(formats)}") from None
+        kind = kinds.kind_of(data[: kinds.HEAD_BYTES])
+        reason = kinds.explain_undecodable(kind)
+        raise ValueError(reason or f"not one of {', '.join(formats)}") from None
+    is_baseline = image.format == "JPEG" and "progressive" not in image.info
+    _check_num_pixels(image, _MAX_JPEG_PIXELS if is_baseline else MAX_PIXELS)
+    num_scans = data.count(_START_OF_SCAN) if image.format == "JPEG" else 1
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise ValueError(f"{width} x {height} pixels, more than {MAX_PIXELS}")
+    if num_scans * width * height > _MAX_SCANNED_PIXELS:
+        raise ValueError(f"{width} x {height} pixels in {num_scans} scans: too many")
     return image
+
+
+def _check_num_pixels(image: Image.Image, limit: int) -> None:
+    width, height = image.size
+    if width * height > limit:
+        raise ValueError(f"{width} x {height} pixels, more than {limit}")
 
 
 def _read_orientation(image: Image.Image) -> int:

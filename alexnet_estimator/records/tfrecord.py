@@ -142,6 +142,30 @@ def _find_header_problem(header: bytes, num_left: int) -> str:
     return ""
 
 
+def find_huge_record(path: str) -> str:
+    """Look for a record that claims to be longer than its file, checksum and all.
+
+    TensorFlow would ask for that much memory and be ended by C++, without a message.
+
+    Returns:
+        What is wrong; empty where lengths fit, and where their checksums are wrong,
+        which TensorFlow finds by itself.
+    """
+    at, size = 0, os.path.getsize(path)
+    with open(path, "rb", buffering=0) as file:
+        for index in itertools.count():
+            header = os.pread(file.fileno(), _HEADER.size, at)
+            if len(header) < _HEADER.size:
+                return ""
+            num_left = size - at - len(header)
+            at += len(header) + _HEADER.unpack(header)[0] + _CHECKSUM.size
+            if at > size:
+                problem = _find_header_problem(header, num_left)
+                is_huge = problem.startswith("truncated")
+                return f"record {index}: {problem}" if is_huge else ""
+    return ""
+
+
 def walk(file: BinaryIO) -> Iterator[int]:
     """Find the records by their lengths alone, without reading them.
 

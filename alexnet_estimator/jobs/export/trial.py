@@ -97,7 +97,7 @@ def compare(name: str, probabilities: np.ndarray, trial: Trial) -> float:
 
 def _read_pictures(config: Config, model_dir: str) -> Iterator[bytes]:
     """Read pictures of the validation split, or of training where that is empty."""
-    dataset = open_data(config, model_dir)
+    dataset = open_data(config, model_dir, is_training=False)
     for path in dataset.shard_paths(VALIDATION) or dataset.shard_paths(TRAIN):
         for record in tfrecord.read_records(path):
             if not record.problem:
