@@ -188,7 +188,7 @@ def test_decompression_bombs_are_refused_by_their_header(side: int) -> None:
 
 
 def test_photos_of_todays_phones_are_decoded_at_a_smaller_scale() -> None:
-    """108 and 200 million pixels; what keeps its size, or is progressive, is refused."""
+    """They have 108 or 200 million pixels; progressive ones are refused."""
     photo = Image.new("L", (12_000, 9_000), 90)
     photo.paste(200, (0, 0, 6_000, 9_000))
     data = encode(photo, "JPEG", quality=50)

@@ -12,14 +12,14 @@ from alexnet_estimator.records.dataset import Rgb
 
 _TENSORFLOW_FORMATS = ("JPEG", "PNG", "GIF", "BMP")
 # A small file can declare a picture of any size.  This many pixels are decoded at most,
-# also in training: 270 MB.  It is Pillow's limit, too.
+# also in training: 270 MB.  It is the limit that Pillow has by itself.
 MAX_PIXELS = 89_478_485
 # A JPEG may have more if it is decoded at a half, a quarter or an eighth of its size.
 # Only a baseline one, of which a few rows are in memory at a time: a progressive one
 # needs 6 bytes for each pixel whatever the scale.
 _MAX_JPEG_PIXELS = 1 << 28
-# Above twice this number Pillow refuses before anything can be scaled.
-Image.MAX_IMAGE_PIXELS = _MAX_JPEG_PIXELS // 2
+# Else Pillow would warn, or refuse before anything can be scaled.
+Image.MAX_IMAGE_PIXELS = _MAX_JPEG_PIXELS
 # Each scan goes over all pixels, and a small file can hold thousands; 12 are usual.
 _MAX_SCANNED_PIXELS = 12 * MAX_PIXELS
 _MAX_JPEG_SIDE = 65500
