@@ -16,6 +16,7 @@ from alexnet_estimator.schema import Rule
 FILE_NAME = "dataset.json"
 FORMAT_VERSION = 1
 _MAX_BYTES = 1 << 24
+_COPY_AGAIN = "copy the data again, or convert it again"
 _MANY_IMAGES = 100_000  # Looking at their lengths takes about a second.
 
 
@@ -81,8 +82,7 @@ def check_files(dataset: Dataset) -> None:
                     f"{shard.num_bytes}"
                 )
     if problems:
-        problems.append("copy the data again, or convert it again")
-        raise DataError(problems, dataset.directory)
+        raise DataError(problems, dataset.directory, _COPY_AGAIN)
 
 
 def check_lengths(dataset: Dataset, cache_directory: str) -> None:
@@ -108,8 +108,7 @@ def check_lengths(dataset: Dataset, cache_directory: str) -> None:
     except OSError:
         problems = find()  # Where nothing can be kept, it is looked for every time.
     if problems:
-        problems.append("copy the data again, or convert it again")
-        raise DataError(problems, dataset.directory)
+        raise DataError(problems, dataset.directory, _COPY_AGAIN)
 
 
 def _read_json(path: str) -> Any:

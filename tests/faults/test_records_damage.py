@@ -92,6 +92,18 @@ def swap_in_png_bomb(path: str, record_index: int) -> None:
     replace_picture(path, record_index, png)
 
 
+def swap_label(path: str, record_index: int) -> None:
+    """Give a record a label that no class has, with the right checksums."""
+    found = [record.data for record in tfrecord.read_records(path)]
+    example = tf.train.Example.FromString(found[record_index])
+    example.features.feature["image/class/label"].int64_list.value[0] = 9
+    found[record_index] = example.SerializeToString()
+    content = b"".join(map(tfrecord.frame, found))
+    # The size is in the manifest; a number below 128 takes one byte.
+    assert len(content) == os.path.getsize(path)
+    pathlib.Path(path).write_bytes(content)
+
+
 def swap_in_text(path: str, record_index: int) -> None:
     replace_picture(path, record_index, b"no picture")
 
@@ -114,6 +126,7 @@ DAMAGES: Dict[str, Any] = {
     "length": (flip_length, "wrong checksum of the length"),
     "label": (change_label, "label 99 of 3 classes"),
     "text": (swap_in_text, "not one of JPEG"),
+    "label": (swap_label, "label 9 of"),
     "jpeg_bomb": (swap_in_bomb, "4225000000|65000 x 65000 pixels"),
     "png_bomb": (swap_in_png_bomb, "3600000000|60000 x 60000 pixels"),
 }
@@ -343,16 +356,18 @@ def test_data_are_verified_once_and_again_when_they_change(
     assert len(num_checks) == 4
     folder = pathlib.Path(first.directory)
     names = {os.path.basename(p) for s in data.splits for p in data.shard_paths(s)}
-    assert set(os.listdir(str(folder))) == {*names, "report.json"}
+    assert set(os.listdir(str(folder))) == names
     links = [name for name in names if (folder / name).is_symlink()]
     assert len(links) == len(names) - 1 and os.path.basename(path) not in links
-    # Another state of the files is verified anew, and nothing old is left.
+    # Another state of the files is verified anew; who reads the old one goes on.
     flip_data(path, 3)
     flip_data(data.shard_paths("train")[1], 0)
     second = open_data(data, tmp_path, 5)
     assert second.num_bad_records == 1 and second.digest != first.digest
     assert len(read(second, "train")) == NUM_TRAINED - 1
-    assert (folder / os.path.basename(path)).is_symlink()
+    assert (pathlib.Path(second.directory) / os.path.basename(path)).is_symlink()
+    assert second.directory != first.directory
+    records.manifest.check_files(first)
 
 
 def test_equal_damage_gives_equal_digests_anywhere(
