@@ -87,7 +87,7 @@ def tampered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _config(model_dir: str) -> Config:
-    return run_record.read(run_record.path_of(model_dir)).config
+    return Config(run_record.read(run_record.path_of(model_dir)).config.to_dict())
 
 
 def _photos(data_dir: str) -> str:
