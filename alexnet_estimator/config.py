@@ -156,7 +156,10 @@ def validate(config: Config, verb: str = "") -> None:
 
 
 def resolve(
-    config: Config, precision_mode: str = "", mean_rgb: Sequence[float] = ()
+    config: Config,
+    precision_mode: str = "",
+    mean_rgb: Sequence[float] = (),
+    steps_per_loop: int = 1,
 ) -> Config:
     """Return a copy that nobody can change, with nothing left to measure or choose.
 
@@ -165,6 +168,7 @@ def resolve(
         precision_mode: Precision that the accelerator makes of ``precision.mode``;
             empty: what is there.
         mean_rgb: Mean colour of the data, 0 to 255, for a configuration without one.
+        steps_per_loop: Training steps in one call of a device that can loop.
 
     Returns:
         A frozen configuration.
@@ -172,6 +176,7 @@ def resolve(
     resolved = Config(config.to_dict())
     mode = precision_mode or config.precision.mode
     resolved.precision.mode = PRECISION_ALIASES.get(mode, mode)
+    resolved.npu.iterations_per_loop = steps_per_loop
     if not config.data.mean_rgb:
         resolved.data.mean_rgb = tuple(round(mean, 3) for mean in mean_rgb)
     return FrozenConfigDict(resolved)

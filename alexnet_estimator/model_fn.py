@@ -258,8 +258,12 @@ def _training_spec(
     # Such as the statistics of batch normalisation; most networks have none.
     with tf.control_dependencies(_unfrozen_updates(config)):
         train_op = scaled.optimizer.apply_gradients(gradients, global_step=step)
+    # Read behind the update, so that hooks need not ask for it again: every call of
+    # session.run costs an NPU about as much as a step.
+    with tf.control_dependencies([train_op]):
+        next_step = step.read_value()
     tensors = StepTensors(
-        step, loss, learning_rate, norm, scaled.scale, scaled.num_skipped
+        next_step, loss, learning_rate, norm, scaled.scale, scaled.num_skipped
     )
     return tf.estimator.EstimatorSpec(
         tf.estimator.ModeKeys.TRAIN,

@@ -311,7 +311,9 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
     # Arguments of NPURunConfig.  "auto", "", () and 0 leave one to the installed
     # release of npu_bridge.
     "npu": {
-        "iterations_per_loop": Field(1, at_least(1), "steps between two hook calls"),
+        "iterations_per_loop": Field(
+            0, at_least(0), "steps between two hook calls; 0: about a second"
+        ),
         "hcom_parallel": Field("auto", _SWITCH, "send gradients while computing more"),
         "gradient_split": Field(
             (), _percentages(), "parts in which gradients are sent, e.g. (60, 19, 21)"

@@ -37,7 +37,6 @@ EXCEPTIONS = {
     "tf.config.experimental.list_physical_devices": HOST,
     "tf.raw_ops.Assert": "what tf.Assert, which is supported, puts behind a branch; in "
     "the input, on the host",
-    "tf.autograph.experimental.do_not_convert": "Python alone: it adds no operator",
     "tf.contrib.opt.LARSOptimizer": "made of supported operators (norm, where, "
     "ApplyMomentum); the vendor deprecates all of tf.contrib, whatever it is made of",
 }

@@ -83,8 +83,7 @@ class ProgressHook(tf.train.SessionRunHook):
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
         """Show and log the step every ``log_every_steps``."""
-        # The fetched step may be that before or after this update: ask again.
-        step = int(run_context.session.run(self._tensors.step))
+        step = int(run_values.results["step"])
         elapsed_secs = self._clock.elapsed_secs()
         if elapsed_secs is None:
             self._clock.restart()

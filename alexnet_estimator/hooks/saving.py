@@ -41,10 +41,14 @@ class SaveHook(tf.train.SessionRunHook):
         self._last_saved = start if start > 0 else None
         self._last_time = time.monotonic()
 
+    def before_run(self, run_context: Any) -> tf.train.SessionRunArgs:
+        """Request the step."""
+        return tf.train.SessionRunArgs(self._step)
+
     def after_run(self, run_context: Any, run_values: Any) -> None:
         """Save when it is time."""
         session = run_context.session
-        if self._is_chief and self._is_due(session):
+        if self._is_chief and self._is_due(session, int(run_values.results)):
             self._save(session, self._read_step(session))
 
     def end(self, session: tf.Session) -> None:
@@ -55,15 +59,16 @@ class SaveHook(tf.train.SessionRunHook):
     def _read_step(self, session: tf.Session) -> int:
         return int(session.run(self._step))
 
-    def _is_due(self, session: tf.Session) -> bool:
+    def _is_due(self, session: tf.Session, seen_step: int) -> bool:
         every_secs = self._train.save_every_secs
         if every_secs and time.monotonic() - self._last_time >= every_secs:
             return True
-        every_steps = self._train.save_every_steps
-        if not every_steps:
-            # Reading the step takes a call of session.run after every step.
+        next_step = (self._last_saved or 0) + self._train.save_every_steps
+        # The step that was fetched may be that before this update.  Asking for it takes
+        # a call of session.run, which is not made after every step.
+        if not self._train.save_every_steps or seen_step + 1 < next_step:
             return False
-        return self._read_step(session) - (self._last_saved or 0) >= every_steps
+        return self._read_step(session) >= next_step
 
     def _save(self, session: tf.Session, step: int) -> None:
         if step == self._last_saved:

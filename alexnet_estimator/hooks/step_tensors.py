@@ -9,7 +9,7 @@ class StepTensors(NamedTuple):
     """Scalar tensors of the training graph.
 
     Attributes:
-        step: Global step, int64.
+        step: Global step after the update, int64.
         loss: Mean cross-entropy of this rank's batch, float32.
         learning_rate: Learning rate of the step, float32.
         gradient_norm: Norm of all gradients, averaged over the ranks, before clipping

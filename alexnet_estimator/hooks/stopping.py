@@ -57,17 +57,23 @@ class AgreedStop(tf.train.SessionRunHook):
     session then ends in an orderly way, and its saving hook saves that step.
     """
 
-    def __init__(self, request: StopRequest, gather: Gather):
+    def __init__(self, request: StopRequest, gather: Gather, every_calls: int = 1):
         """Watch a session.
 
         Args:
             request: Request of this process.
             gather: Function ``gather`` of the runtime.
+            every_calls: Number of calls of ``session.run`` after which the ranks are
+                asked; the same on all of them.
         """
         self._request, self._gather = request, gather
+        self._every_calls, self._num_calls = every_calls, 0
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
         """End the session if any rank has been asked to stop."""
+        self._num_calls += 1
+        if self._num_calls % self._every_calls:
+            return
         if self._gather([float(self._request.is_received)]).any():
             self._request.is_agreed = True
             run_context.request_stop()

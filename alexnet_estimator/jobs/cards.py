@@ -53,6 +53,7 @@ def start_card(
         *(("left out", line) for line in run.dataset.left_out),
         *shards_rows(run),
         ("steps", f"{run.total_steps}, {run.steps_per_epoch} an epoch"),
+        *loop_rows(run),
         ("learning rate", f"{config.optim.schedule}: {peak}"),
         ("starts from", start + (", finished already" if finished else "")),
         *(warm_start_rows(run, warm, restored_step is None) if warm else ()),
@@ -122,6 +123,14 @@ def describe_data(run: Run) -> str:
         f"{splits['validation'].num_images} to evaluate"
         + (f", {num_bad} damaged ones left out" if num_bad else "")
     )
+
+
+def loop_rows(run: Run) -> List[Tuple[str, str]]:
+    """Say how many steps a device makes on its own, if it can make several."""
+    if not run.runtime.can_loop:
+        return []
+    steps = count(run.loop.num_steps, "step")
+    return [("loop", f"{steps} in a call of the device, {run.loop.reason}")]
 
 
 def shards_rows(run: Run) -> List[Tuple[str, str]]:

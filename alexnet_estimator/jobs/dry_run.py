@@ -25,11 +25,11 @@ NUM_SLOTS = {"momentum": 1, "adam": 2, "lars": 1}
 class _PlannedRank(LocalRuntime):
     """Rank 0 of a group that is not started."""
 
-    def __init__(self, config: Config, device: str, num_ranks: int):
+    def __init__(self, device: str, num_ranks: int):
         super().__init__(device)
         self.num_ranks = num_ranks
         if device != "auto":
-            self.steps_per_call = find_accelerator(device).steps_per_call(config)
+            self.can_loop = find_accelerator(device).can_loop
 
 
 def dry_run(
@@ -68,7 +68,7 @@ def dry_run(
         except ConfigError as error:
             missing += error.problems
     num_ranks = topology.num_ranks if topology else 1
-    rank = _PlannedRank(config, device, num_ranks)
+    rank = _PlannedRank(device, num_ranks)
     run = open_run(config, model_dir, rank, preview_data(config, model_dir))
     check_fit(run, is_training=True)
     warm = choose_first_weights(run, is_needed=has_one_server)

@@ -13,7 +13,8 @@ import alexnet_estimator
 from alexnet_estimator import inputs, records, run_record
 from alexnet_estimator.config import Config, resolve, validate
 from alexnet_estimator.engine.graph_mode import tf
-from alexnet_estimator.errors import ConfigError, DataError
+from alexnet_estimator.errors import DataError
+from alexnet_estimator.jobs.loops import Loop, choose_loop
 from alexnet_estimator.networks import find_network
 from alexnet_estimator.optim import schedules
 from alexnet_estimator.records.dataset import Dataset
@@ -31,12 +32,14 @@ class Run:
         model_dir: absolute.
         runtime: this rank.
         dataset: what is read.
+        loop: Steps in one call of ``session.run``.
     """
 
     config: Config
     model_dir: str
     runtime: Runtime
     dataset: Dataset
+    loop: Loop = Loop(1)
 
     @property
     def global_batch_size(self) -> int:
@@ -52,7 +55,7 @@ class Run:
     @property
     def total_steps(self) -> int:
         """Global steps of the whole run, restarts included, whole loops of a device."""
-        train, loop = self.config.train, self.runtime.steps_per_call
+        train, loop = self.config.train, self.loop.num_steps
         by_epochs = round(train.epochs * self.steps_per_epoch / loop)
         return train.steps or max(1, by_epochs) * loop
 
@@ -62,7 +65,7 @@ class Run:
         every_epochs = self.config.train.eval_every_epochs
         if every_epochs == 0:
             return self.total_steps
-        loop = self.runtime.steps_per_call
+        loop = self.loop.num_steps
         return max(1, round(every_epochs * self.steps_per_epoch / loop)) * loop
 
     @property
@@ -116,27 +119,10 @@ def open_run(
     dataset = dataset or open_data(config, model_dir, is_training)
     if dataset.splits["train"].num_images == 0:
         raise DataError("the split train has no images", dataset.directory)
-    _check_loop(config, runtime.steps_per_call)
-    config = resolve(config, mode, dataset.mean_rgb)
-    return Run(config, model_dir, runtime, dataset)
-
-
-def _check_loop(config: Config, steps_per_call: int) -> None:
-    """Refuse intervals that end within a loop of the device, where no hook is called.
-
-    Raises:
-        ConfigError: all of them.
-    """
-    names = ("steps", "save_every_steps", "log_every_steps")
-    problems = [
-        f"train.{name} is {config.train[name]}: must be a multiple of "
-        f"npu.iterations_per_loop = {steps_per_call}, since hooks are called between "
-        "loops only"
-        for name in names
-        if config.train[name] % steps_per_call
-    ]
-    if problems:
-        raise ConfigError(problems, "configuration")
+    run = Run(config, model_dir, runtime, dataset)
+    loop = choose_loop(config, run.steps_per_epoch) if runtime.can_loop else Loop(1)
+    config = resolve(config, mode, dataset.mean_rgb, loop.num_steps)
+    return dataclasses.replace(run, config=config, loop=loop)
 
 
 def open_data(config: Config, model_dir: str, is_training: bool = True) -> Dataset:

@@ -360,7 +360,7 @@ def watching_hooks(
         run.config.train.log_every_steps,
     )
     skips_overflow = resolve_loss_scale(precision) != "none"
-    max_skipped = max(1, precision.max_skipped_steps // run.runtime.steps_per_call)
+    max_skipped = max(1, precision.max_skipped_steps // run.loop.num_steps)
     return [
         FiniteGuard(tensors, skips_overflow, max_skipped, run.model_dir),
         ProgressHook(tensors, log, clock, amounts, is_shown),
@@ -373,7 +373,7 @@ def group_hooks(
     """Return the hooks that keep the ranks together, in training and evaluation."""
     return [
         HeartbeatHook(heartbeat, phase),
-        AgreedStop(request, run.runtime.gather),
+        AgreedStop(request, run.runtime.gather, run.loop.calls_between_agreements),
     ]
 
 

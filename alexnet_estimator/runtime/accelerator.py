@@ -20,10 +20,12 @@ class Accelerator(abc.ABC):
     ``schema.ACCELERATORS``.
 
     Attributes:
+        can_loop: See ``Runtime``.
         precision_modes: Values of ``precision.mode`` that it can do; the first one is
             what ``auto`` stands for.
     """
 
+    can_loop = False
     precision_modes: Tuple[str, ...] = (
         "must_keep_origin_dtype",
         "allow_mix_precision",
@@ -50,10 +52,6 @@ class Accelerator(abc.ABC):
         Raises:
             ConfigError: The accelerator cannot be used.
         """
-
-    def steps_per_call(self, config: Config) -> int:
-        """Return the number of training steps in one ``session.run``."""
-        return 1
 
     def prepare_profile(self, config: Config, folder: str) -> None:
         """Ask for the profile that the vendor's tools write, if there is one.

@@ -28,7 +28,8 @@ class Runtime(abc.ABC):
         rank: Number of this process, from 0.
         num_ranks: Number of processes that train together.
         heartbeat: Descriptor into which this rank beats; None: nobody listens.
-        steps_per_call: Training steps in one ``session.run``; hooks see the last only.
+        can_loop: Whether one ``session.run`` can make several training steps, the last
+            of which hooks see.
         trace_level: Level of ``tf.RunOptions`` that shows all of a step's operators;
             NO_TRACE where there is none.
         can_decay_slots: Whether the weight decay may be added to slots in place.
@@ -38,7 +39,7 @@ class Runtime(abc.ABC):
     rank: int = 0
     num_ranks: int = 1
     heartbeat: Optional[int] = None
-    steps_per_call: int = 1
+    can_loop: bool = False
     trace_level: int = tf.RunOptions.SOFTWARE_TRACE
     can_decay_slots: bool = True
 

@@ -63,6 +63,7 @@ def has_devices() -> bool:
 class Npu(Accelerator):
     """Ascend NPUs."""
 
+    can_loop = True
     precision_modes = (
         "allow_mix_precision",
         *(
@@ -87,10 +88,6 @@ class Npu(Accelerator):
         """Return the runtime of one NPU."""
         return NpuRuntime(config, environ)
 
-    def steps_per_call(self, config: Config) -> int:
-        """Return the number of steps in one loop on the device."""
-        return config.npu.iterations_per_loop
-
     def prepare_profile(self, config: Config, folder: str) -> None:
         """Ask for the vendor's profile, unless the user has chosen one."""
         if not config.npu.profiling_options:
@@ -102,6 +99,7 @@ class NpuRuntime(Runtime):
     """One NPU; with a rank table, one of several that train together."""
 
     device = "npu"
+    can_loop = True
     trace_level = tf.RunOptions.NO_TRACE
     # ApplyGradientDescent on a slot is nowhere in the vendor's own models.
     can_decay_slots = False
@@ -123,7 +121,6 @@ class NpuRuntime(Runtime):
             raise ConfigError(problems, "configuration")
         leave_out_rivals(environ)
         self.rank, self.num_ranks = read_rank(environ)
-        self.steps_per_call = config.npu.iterations_per_loop
         self._config = config
         self._options = accepted_options(config.npu)
         self._group: Optional[_Group] = None
@@ -151,7 +148,9 @@ class NpuRuntime(Runtime):
 
         return NPUEstimator(
             model_fn=keeping_dtypes,
-            config=self._run_config(config, model_dir, config.npu.iterations_per_loop),
+            config=self._run_config(
+                config, model_dir, config.npu.iterations_per_loop or 1
+            ),
         )
 
     def wrap_optimizer(

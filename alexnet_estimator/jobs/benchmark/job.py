@@ -135,7 +135,7 @@ class _Measurement:
         self._stop, self._heartbeat = stop, heartbeat
         self.source = "synthetic" if run.config.data.synthetic else "real"
         # Only training loops on the device.
-        loop = run.runtime.steps_per_call if mode == "train" else 1
+        loop = run.loop.num_steps if mode == "train" else 1
         level = run.runtime.trace_level
         is_traced = level != tf.RunOptions.NO_TRACE and mode != "input"
         self._steps_per_call = loop

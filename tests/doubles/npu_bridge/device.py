@@ -17,6 +17,8 @@ class Refused(RuntimeError):
 
 
 gradient_split: Optional[List[float]] = None
+# Whether a session.run is a step within a loop, which the real device makes by itself.
+is_looping = False
 _lock = threading.Lock()
 _group: Optional[Group] = None
 _is_initialised = False

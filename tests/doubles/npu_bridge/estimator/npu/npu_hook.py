@@ -52,5 +52,7 @@ class SetIterationsVarHook(tf.train.SessionRunHook):
         """Make all steps of the loop but the last."""
         if run_context.original_args.feed_dict:
             raise device.Refused("feed_dict with iterations_per_loop > 1")
+        device.is_looping = True
         for _ in range(self._num_steps - 1):
             run_context.session.run(self._step)
+        device.is_looping = False
