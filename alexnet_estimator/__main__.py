@@ -21,6 +21,7 @@ from alexnet_estimator.errors import (
 from alexnet_estimator.rank_environment import is_rank
 from alexnet_estimator.verbs.benchmark import VERB as BENCHMARK
 from alexnet_estimator.verbs.convert import VERB as CONVERT
+from alexnet_estimator.verbs.doctor import VERB as DOCTOR
 from alexnet_estimator.verbs.evaluate import VERB as EVALUATE
 from alexnet_estimator.verbs.export import VERB as EXPORT
 from alexnet_estimator.verbs.predict import VERB as PREDICT
@@ -40,6 +41,7 @@ VERBS: Dict[str, Verb] = {
     "verify": VERIFY,
     "benchmark": BENCHMARK,
     "rank_table": RANK_TABLE,
+    "doctor": DOCTOR,
 }
 HELP = ("help", "--help", "-h", "--helpfull")
 VERSION = "--version"

@@ -79,6 +79,12 @@ def is_horovod_rank(environ: Mapping[str, str]) -> bool:
     return HOROVOD_RANK in environ
 
 
+def is_first_rank(environ: Mapping[str, str]) -> bool:
+    """Return whether this process is rank 0, or is no rank at all."""
+    rank = environ.get(HOROVOD_RANK) or environ.get(RANK_ID) or "0"
+    return rank.strip("0") == ""
+
+
 def read_number(
     environ: Mapping[str, str],
     name: str,

@@ -17,6 +17,7 @@ FLOORS = {
     "console": 0,
     "engine": 0,
     "errors": 0,
+    "finding": 0,
     "files": 0,
     "machine": 0,
     "schema": 0,

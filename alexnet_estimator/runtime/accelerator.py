@@ -3,11 +3,13 @@
 import abc
 import importlib
 import os
-from typing import List, MutableMapping, Tuple
+from typing import List, Mapping, MutableMapping, Optional, Tuple
 
 from alexnet_estimator import engine, rank_environment
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import ConfigError
+from alexnet_estimator.finding import Finding
+from alexnet_estimator.rank_table import Topology
 from alexnet_estimator.runtime.base import Runtime
 from alexnet_estimator.schema import ACCELERATORS, PRECISION_ALIASES
 
@@ -37,6 +39,17 @@ class Accelerator(abc.ABC):
 
     def find_problems(self) -> List[str]:
         """Return what keeps this machine from using it, and the remedies."""
+        return []
+
+    def examine(
+        self, environ: Mapping[str, str], topology: Optional[Topology]
+    ) -> List[Finding]:
+        """Return what ``doctor`` finds of its software, devices and network.
+
+        Args:
+            environ: Variables of this process.
+            topology: Ranks of the job; None: one rank without a table.
+        """
         return []
 
     @abc.abstractmethod

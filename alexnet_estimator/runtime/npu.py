@@ -18,7 +18,15 @@ import importlib.util
 import json
 import os
 import tempfile
-from typing import Any, ContextManager, MutableMapping, Optional, Sequence
+from typing import (
+    Any,
+    ContextManager,
+    List,
+    Mapping,
+    MutableMapping,
+    Optional,
+    Sequence,
+)
 
 import numpy as np
 
@@ -27,9 +35,12 @@ from alexnet_estimator import rank_environment as names
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError
+from alexnet_estimator.finding import Finding
 from alexnet_estimator.optim.loss_scale import ScaledOptimizer, resolve_loss_scale
+from alexnet_estimator.rank_table import Topology
 from alexnet_estimator.runtime.accelerator import Accelerator
 from alexnet_estimator.runtime.base import ModelFn, Runtime, session_config
+from alexnet_estimator.runtime.npu_checks import examine_npu
 from alexnet_estimator.runtime.npu_environment import (
     find_folder_problems,
     leave_out_rivals,
@@ -87,6 +98,12 @@ class Npu(Accelerator):
     ) -> Runtime:
         """Return the runtime of one NPU."""
         return NpuRuntime(config, environ)
+
+    def examine(
+        self, environ: Mapping[str, str], topology: Optional[Topology]
+    ) -> List[Finding]:
+        """Return what is found of CANN, npu_bridge, the driver and the network."""
+        return examine_npu(environ, topology, _import_npu_bridge)
 
     def prepare_profile(self, config: Config, folder: str) -> None:
         """Ask for the vendor's profile, unless the user has chosen one."""

@@ -1,0 +1,1 @@
+"""The doctor: checks of the machine, then a short training with known results."""

@@ -1,0 +1,80 @@
+"""All checks in order, and what is written about them."""
+
+from typing import Any, Dict, List, Mapping, Optional
+
+from alexnet_estimator import __version__, engine
+from alexnet_estimator.errors import UserError
+from alexnet_estimator.finding import OK, Finding
+from alexnet_estimator.jobs.doctor.machine import examine_machine
+from alexnet_estimator.rank_table import Topology
+from alexnet_estimator.runtime import find_accelerator, settle_device
+
+REMEDY = "mend the failures above first; see docs/ascend.md"
+
+
+def examine(
+    device: str, topology: Optional[Topology], port: int, environ: Mapping[str, str]
+) -> List[Finding]:
+    """Return what is found of the machine and of the accelerator, before it is used.
+
+    Args:
+        device: Value of ``runtime.device``.
+        topology: Ranks of the job; None: one rank.
+        port: TCP port at which ranks meet; 0: any.
+        environ: Variables of this process.
+    """
+    findings = examine_machine(topology, port)
+    try:
+        device = settle_device(device)
+    except UserError as error:
+        seen = error.message().splitlines()[0]
+        findings.append(Finding("device", "failure", seen, "choose another --device"))
+    else:
+        findings.append(Finding("device", OK, device))
+    if device != "auto":
+        findings += find_accelerator(device).examine(environ, topology)
+    return findings
+
+
+def try_out(device: str, findings: List[Finding]) -> List[Finding]:
+    """Return what a short training shows; nothing is tried after a failure.
+
+    Args:
+        device: Value of ``runtime.device``.
+        findings: What ``examine`` has found.
+    """
+    if has_failed(findings):
+        return [Finding("self-test", "warning", "left out", REMEDY)]
+    from alexnet_estimator.jobs.doctor.self_test import run_self_test
+
+    try:
+        _, tried = run_self_test(settle_device(device))
+        return tried
+    except Exception as error:  # Whatever a device does, it is a finding.
+        lines = str(error).splitlines() or [""]
+        seen = f"{type(error).__name__}: {lines[0]}"
+        return [Finding("self-test", "failure", seen, "see docs/ascend.md, step 6")]
+
+
+def has_failed(findings: List[Finding]) -> bool:
+    """Return whether there is a failure, and not only warnings."""
+    return any(finding.state == "failure" for finding in findings)
+
+
+def to_text(findings: List[Finding]) -> str:
+    """Return a line for each finding, and one for its remedy."""
+    lines = []
+    for finding in findings:
+        lines.append(f"{finding.state:<8}{finding.name:<22}{finding.seen}")
+        lines += [f"{'':<30}-> {finding.remedy}"] if finding.remedy else []
+    return "\n".join(lines)
+
+
+def to_report(device: str, findings: List[Finding]) -> Dict[str, Any]:
+    """Return the JSON values that a user attaches to a bug report."""
+    return {
+        "version": __version__,
+        "engine": engine.describe(),
+        "device": device,
+        "findings": [finding._asdict() for finding in findings],
+    }

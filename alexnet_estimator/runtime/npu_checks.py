@@ -1,0 +1,110 @@
+"""What an NPU needs of its machine: the vendor's software, devices and network."""
+
+import glob
+import inspect
+import os
+import shutil
+from typing import Callable, List, Mapping, Optional
+
+from alexnet_estimator.finding import Finding, advise, judge
+from alexnet_estimator.rank_table import Topology, is_own_address
+from alexnet_estimator.rank_table.hccn import local_device_ips
+
+# Of the newest release and of older ones.
+SET_ENV_SCRIPTS = (
+    "/usr/local/Ascend/cann/set_env.sh",
+    "/usr/local/Ascend/ascend-toolkit/set_env.sh",
+    "/usr/local/Ascend/nnae/set_env.sh",
+)
+DEVICES = "/dev/davinci[0-9]*"
+CONTROL_DEVICES = ("/dev/davinci_manager", "/dev/devmm_svm", "/dev/hisi_hdc")
+DRIVER_VERSION = "/usr/local/Ascend/driver/version.info"
+NPU_SMI_FOLDERS = "/usr/local/bin:/usr/local/sbin"
+
+
+def examine_npu(
+    environ: Mapping[str, str],
+    topology: Optional[Topology],
+    import_adapter: Callable[[], type],
+) -> List[Finding]:
+    """Return what is found of the vendor's software, the devices and their network.
+
+    Args:
+        environ: Variables of this process.
+        topology: Ranks of the job; None: one rank without a table.
+        import_adapter: Function that returns the class NPURunConfig of npu_bridge.
+    """
+    findings = [_examine_adapter(import_adapter), _examine_cann(environ)]
+    findings += [_examine_devices(), _examine_driver(), _examine_npu_smi()]
+    return findings + ([_examine_network(topology)] if topology else [])
+
+
+def _examine_adapter(import_adapter: Callable[[], type]) -> Finding:
+    try:
+        parameters = inspect.signature(import_adapter()).parameters
+    except Exception as error:  # Libraries that do not fit raise whatever they like.
+        message = str(error).splitlines()[0]
+        return Finding("npu_bridge", "failure", message, "see docs/ascend.md, step 2")
+    age = "of 2023 or later" if "precision_mode_v2" in parameters else "before 2023"
+    return Finding("npu_bridge", "ok", f"a release {age}")
+
+
+def _examine_cann(environ: Mapping[str, str]) -> Finding:
+    home = environ.get("ASCEND_HOME_PATH") or environ.get("ASCEND_OPP_PATH") or ""
+    scripts = [script for script in SET_ENV_SCRIPTS if os.path.isfile(script)]
+    remedy = f"run `source {(scripts or SET_ENV_SCRIPTS)[0]}` in this shell"
+    seen = home or "neither ASCEND_HOME_PATH nor ASCEND_OPP_PATH is set"
+    return judge("CANN", os.path.isdir(home), seen, remedy)
+
+
+def _examine_devices() -> Finding:
+    devices = glob.glob(DEVICES)
+    closed = [
+        path
+        for path in (*devices, *CONTROL_DEVICES)
+        if not os.access(path, os.R_OK | os.W_OK)
+    ]
+    seen = f"{len(devices)} NPUs" + (
+        f", no access to {', '.join(closed)}" * bool(closed)
+    )
+    remedy = (
+        "give the container its devices (`docker run --device=...`, docs/ascend.md) "
+        "and the user their group, HwHiAiUser"
+    )
+    return judge("devices", bool(devices) and not closed, seen, remedy)
+
+
+def _examine_driver() -> Finding:
+    try:
+        with open(DRIVER_VERSION, encoding="utf-8", errors="replace") as file:
+            seen = file.readline().strip()
+    except OSError as error:
+        seen = f"{DRIVER_VERSION}: {error.strerror}"
+        remedy = "install the driver, or mount /usr/local/Ascend/driver"
+        return Finding("driver", "failure", seen, remedy)
+    return Finding("driver", "ok", seen)
+
+
+def _examine_npu_smi() -> Finding:
+    path = shutil.which("npu-smi") or shutil.which("npu-smi", path=NPU_SMI_FOLDERS)
+    remedy = "mount it to see temperature and memory of the devices (docs/ascend.md)"
+    return advise("npu-smi", path is not None, path or "not found", remedy)
+
+
+def _examine_network(topology: Topology) -> Finding:
+    """Hold the addresses of the rank table against those of this server's devices."""
+    devices = [d for d in topology.devices if is_own_address(d.server_id)]
+    numbers = [device.device_id for device in devices]
+    own = local_device_ips(max(numbers, default=-1) + 1)
+    if not devices or not own:
+        seen = "no addresses of devices are known here"
+        remedy = "mount /etc/hccn.conf, or give the ports addresses with hccn_tool"
+        is_needed = topology.num_ranks > 1
+        return advise("hccn.conf", not is_needed, seen, remedy)
+    wrong = [
+        f"device {d.device_id} has {own[d.device_id]}, in the table {d.device_ip}"
+        for d in devices
+        if d.device_ip and d.device_ip != own[d.device_id]
+    ]
+    seen = "; ".join(wrong) or "its addresses are those of the rank table"
+    return judge("hccn.conf", not wrong, seen, "make the table anew: rank_table make")

@@ -1,0 +1,55 @@
+"""The doctor subcommand."""
+
+import os
+import shutil
+import tempfile
+
+from alexnet_estimator import console, files
+from alexnet_estimator.command_line import Command, Verb
+from alexnet_estimator.errors import EXIT_DONE, EXIT_USAGE
+from alexnet_estimator.rank_environment import is_first_rank
+from alexnet_estimator.verbs.ranks import FLAGS, launch_ranks, read_topology
+from alexnet_estimator.verbs.settings import announce_loading, configure
+
+
+def doctor(command: Command) -> int:
+    """Check this machine, and then the device with a short training."""
+    config = configure(command, None)
+    config.data.synthetic = True
+    topology = read_topology(command)
+    announce_loading()
+    from alexnet_estimator.jobs.doctor import job
+
+    device = config.runtime.device
+    port = command.number("rendezvous_port", 0)
+    findings = job.examine(device, topology, port, os.environ)
+    if topology is not None and not job.has_failed(findings):
+        console.show(job.to_text(findings))
+        folder = tempfile.mkdtemp(prefix="alexnet-doctor-")
+        code = launch_ranks(command, config, folder, topology)
+        if code == EXIT_DONE:
+            shutil.rmtree(folder)  # Else the message names the logs in it.
+        return code
+    findings += job.try_out(device, findings)
+    if is_first_rank(os.environ):
+        console.show(job.to_text(findings))
+        if command.flags.output:
+            report = job.to_report(device, findings)
+            files.write_bytes(command.flags.output, files.encode_json(report, indent=2))
+    return EXIT_USAGE if job.has_failed(findings) else EXIT_DONE
+
+
+VERB = Verb(
+    doctor,
+    "Check this machine and try the device out, e.g. before the first training.",
+    "device output " + FLAGS,
+    examples=(
+        "doctor",
+        "doctor --device=npu --rank_table=8p.json --output=doctor.json",
+    ),
+    texts={
+        "output": "JSON file for what was found, to be attached to a bug report. "
+        "Default: none, e.g. doctor.json.",
+    },
+    sections=("runtime",),
+)
