@@ -191,14 +191,14 @@ class Steps:
 
     def __init__(self, hook: ProgressHook, face: FakeTime):
         self._hook, self._face, self.step = hook, face, 0
-        session = types.SimpleNamespace(run=lambda fetch: self.step)
-        self._context: Any = types.SimpleNamespace(session=session)
+        # It makes no call of session.run of its own.
+        self._context: Any = types.SimpleNamespace()
         hook.begin()
 
     def run(self, secs: float, num_steps: int = 1, **seen: Any) -> None:
         self._face.now_secs += secs
         self.step += num_steps
-        self._hook.after_run(self._context, run_values(step=self.step - 1, **seen))
+        self._hook.after_run(self._context, run_values(step=self.step, **seen))
 
 
 def read_log(model_dir: Any) -> List[Dict[str, Any]]:

@@ -62,7 +62,7 @@ def _make_config(device: str, pixel_scale: float = 58.0) -> Config:
                 "pixel_scale": pixel_scale,
             },
             "model": {"width_multiplier": 1 / 16, "keep_prob": 0.9},
-            "optim": {"learning_rate": 0.02, "schedule": "constant"},
+            "optim": {"learning_rate": 0.005, "schedule": "constant"},
             "precision": {"loss_scale": "1024"},
             "runtime": {"device": device},
             "train": {"batch_size_per_rank": BATCH_SIZE, "steps": NUM_STEPS},
