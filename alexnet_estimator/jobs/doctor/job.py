@@ -74,7 +74,7 @@ def to_report(device: str, findings: List[Finding]) -> Dict[str, Any]:
     """Return the JSON values that a user attaches to a bug report."""
     return {
         "version": __version__,
-        "engine": engine.describe(),
+        "engine": engine.describe_build(),
         "device": device,
         "findings": [finding._asdict() for finding in findings],
     }

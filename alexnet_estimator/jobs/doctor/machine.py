@@ -35,7 +35,7 @@ def examine_machine(topology: Optional[Topology], port: int) -> List[Finding]:
     num_ranks = len(topology.devices_of(here[0])) if topology and here else 1
     return [
         _examine_interpreter(),
-        Finding("TensorFlow", "ok", engine.describe()),
+        Finding("TensorFlow", "ok", engine.describe_build()),
         _examine_folder(),
         _examine_disk(),
         _examine_memory(num_ranks),
