@@ -323,7 +323,7 @@ class Made(NamedTuple):
 CLASS_NAMES = ["cat", "Dog", "猫", "n01", "train", "valley", "a b", "images", "run.x"]
 FILES = ["1.jpg", "2.JPEG", "3", "4.jfif", "x y.png", "5.a.jpg"]
 SPLITS = [("train", "test"), ("Training", "Testing"), ("seg_train", "seg_val")]
-UNSURE_SPLITS = [("fold1", "fold2"), ("trainA", "testA"), ("old", "new")]
+UNSURE_SPLITS = [("fold1", "fold2"), ("trainA", "testA"), ("", "copy"), ("", "test")]
 HINTS = ["images", "2019", "cat", "test", "x"]
 
 
