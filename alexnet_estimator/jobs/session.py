@@ -141,7 +141,9 @@ def open_data(config: Config, model_dir: str, is_training: bool = True) -> Datas
     if not is_training and os.path.isfile(path):
         record = run_record.read(path, config.model.network)
         old = record.config
-        if (old.data.path, old.convert) == (config.data.path, config.convert):
+        # A frozen section never equals one that is not.
+        is_same = dict(old.convert) == dict(config.convert)
+        if is_same and old.data.path == config.data.path:
             digest = record.data_digest
     return records.open_dataset(
         config.data.path,
