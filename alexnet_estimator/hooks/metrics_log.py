@@ -77,7 +77,8 @@ class MetricsLog:
     def write_text(self, tag: str, step: int, text: str) -> None:
         """Show a text in TensorBoard without changing its lines."""
         # Markdown shows lines that are indented by four spaces as they are.
-        content = tf.make_tensor_proto(textwrap.indent(text, " " * 4), tf.string)
+        lines = textwrap.indent(text, " " * 4).encode("utf-8", "replace")
+        content = tf.make_tensor_proto(lines, tf.string)
         value = tf.Summary.Value(tag=tag, tensor=content)
         value.metadata.plugin_data.plugin_name = "text"
         self._write_summary(step, value)

@@ -1,0 +1,138 @@
+"""What may happen to the folder of a run: strange names, faults, sudden ends."""
+
+import contextlib
+import errno
+import os
+import pathlib
+import shutil
+import subprocess
+from typing import Any, Iterator
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from alexnet_estimator import files, locks
+from alexnet_estimator.errors import DataError
+from alexnet_estimator.hooks.progress import ProgressHook
+from alexnet_estimator.jobs import evaluate as evaluate_job
+from alexnet_estimator.jobs import train as train_job
+from tests.training import evaluation, metrics, open_job, run_job, variables
+
+PLATEAU = {
+    "optim": {
+        "schedule": "plateau",
+        "plateau_patience_epochs": 0.3,
+        "plateau_min_gain": 1.0,
+    },
+    "train": {"steps": 12, "eval_every_epochs": 0.5},  # Every 3 steps.
+}
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL."""
+
+
+def test_a_job_killed_before_an_evaluation_ends_as_an_uninterrupted_one(
+    data_dir: str, tmp_path: pathlib.Path
+) -> None:
+    run_job(data_dir, tmp_path / "whole", **PLATEAU)
+    rates = [event["learning_rate"] for event in metrics(tmp_path / "whole", "train")]
+    assert len(set(rates)) > 1  # The evaluations decide about them.
+    evaluate_sums = train_job.evaluate_sums
+
+    def end_at_step_6(run: Any, checkpoint: str, *arguments: Any) -> Any:
+        if checkpoint.endswith("-6"):
+            raise Killed
+        return evaluate_sums(run, checkpoint, *arguments)
+
+    with mock.patch.object(train_job, "evaluate_sums", end_at_step_6):
+        with pytest.raises(Killed):
+            run_job(data_dir, tmp_path / "killed", **PLATEAU)
+    run_job(data_dir, tmp_path / "killed", **PLATEAU)
+    for step in (3, 6, 9, 12):
+        then = evaluation(tmp_path / "whole", step)
+        assert evaluation(tmp_path / "killed", step) == then
+    for name, value in variables(tmp_path / "killed").items():
+        expected = variables(tmp_path / "whole")[name]
+        np.testing.assert_array_equal(value, expected, err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["a[1]*b?", os.fsdecode(b"caf\xe9")])
+def test_any_name_of_a_run_will_do(
+    name: str, data_dir: str, tmp_path: pathlib.Path
+) -> None:
+    model_dir = tmp_path / name
+    run_job(data_dir, model_dir, train={"steps": 2})
+    run_job(data_dir, model_dir, train={"steps": 4})
+    assert [event["step"] for event in metrics(model_dir, "start")] == [0, 2]
+    run = open_job(data_dir, model_dir, train={"steps": 4})
+    assert evaluate_job.evaluate(run) == evaluation(model_dir, 4)
+
+
+def fail_to_write(name: str) -> Any:
+    """Return a file's writer that fails with EIO for files of one name."""
+    replacing = files.replacing
+
+    @contextlib.contextmanager
+    def replace(path: str) -> Iterator[Any]:
+        if os.path.basename(path) == name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        with replacing(path) as file:
+            yield file
+
+    return mock.patch.object(files, "replacing", replace)
+
+
+@pytest.mark.parametrize("name", ["config.json", "best.json", "2.json", "checkpoint"])
+def test_a_broken_disk_is_one_message(
+    name: str, data_dir: str, tmp_path: pathlib.Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("alexnet_estimator.checkpoints.store.RETRY_SECS", 0)
+    with fail_to_write(name), pytest.raises(DataError, match="Input/output error"):
+        run_job(data_dir, tmp_path / "run", train={"steps": 2})
+    run_job(data_dir, tmp_path / "run", train={"steps": 2})
+    assert evaluation(tmp_path / "run", 2)["num_images"] == 11
+
+
+def test_a_folder_that_goes_ends_the_run(
+    data_dir: str, tmp_path: pathlib.Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("alexnet_estimator.checkpoints.store.RETRY_SECS", 0)
+    report = ProgressHook._report
+
+    def remove_folder(*arguments: Any) -> None:
+        shutil.rmtree(str(tmp_path / "run"), ignore_errors=True)
+        report(*arguments)
+
+    monkeypatch.setattr(ProgressHook, "_report", remove_folder)
+    with pytest.raises(DataError, match="No such file or directory"):
+        run_job(data_dir, tmp_path / "run", train={"steps": 2})
+
+
+def test_metrics_that_nobody_reads_do_not_hang(tmp_path: pathlib.Path) -> None:
+    os.mkfifo(str(tmp_path / "metrics.jsonl"))
+    with pytest.raises(OSError, match="No such device"):
+        locks.append_bytes(str(tmp_path / "metrics.jsonl"), b"{}\n")
+
+
+def test_a_run_on_a_read_only_disk_is_evaluated(
+    data_dir: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(disk)]
+    if os.getuid() != 0 or subprocess.call(mount, stderr=subprocess.DEVNULL) != 0:
+        pytest.skip("needs the right to mount a file system")
+    try:
+        run_job(data_dir, tmp_path / "run", train={"steps": 2})
+        then = evaluation(tmp_path / "run", 2)
+        shutil.copytree(str(tmp_path / "run"), str(disk / "run"))
+        subprocess.check_call(["mount", "-o", "remount,ro", str(disk)])
+        run = open_job(data_dir, disk / "run", train={"steps": 2})
+        assert evaluate_job.evaluate(run) == then
+        assert "the result is not kept: Read-only file system" in (
+            capsys.readouterr().err
+        )
+    finally:
+        subprocess.check_call(["umount", "--lazy", str(disk)])
