@@ -44,7 +44,9 @@ def _examine_adapter(import_adapter: Callable[[], type]) -> Finding:
         parameters = inspect.signature(import_adapter()).parameters
     except Exception as error:  # Libraries that do not fit raise whatever they like.
         message = str(error).splitlines()[0]
-        return Finding("npu_bridge", "failure", message, "see docs/ascend.md, step 2")
+        return Finding(
+            "npu_bridge", "failure", message, "see docs/ascend.md, section 2"
+        )
     age = "of 2023 or later" if "precision_mode_v2" in parameters else "before 2023"
     return Finding("npu_bridge", "ok", f"a release {age}")
 

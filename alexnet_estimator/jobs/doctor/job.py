@@ -53,7 +53,7 @@ def try_out(device: str, findings: List[Finding]) -> List[Finding]:
     except Exception as error:  # Whatever a device does, it is a finding.
         lines = str(error).splitlines() or [""]
         seen = f"{type(error).__name__}: {lines[0]}"
-        return [Finding("self-test", "failure", seen, "see docs/ascend.md, step 6")]
+        return [Finding("self-test", "failure", seen, "see docs/ascend.md, section 7")]
 
 
 def has_failed(findings: List[Finding]) -> bool:
