@@ -113,7 +113,7 @@ def _confusion(rows: List[Dict[str, str]]) -> List[List[int]]:
 
 
 def _config(model_dir: str, **data: Any) -> Config:
-    config = run_record.read(run_record.path_of(model_dir)).config
+    config = Config(run_record.read(run_record.path_of(model_dir)).config.to_dict())
     config.data.update(data)
     return config
 
