@@ -342,10 +342,10 @@ def test_nothing_to_classify(fake: _Fake, tmp_path: Any) -> None:
     output = tmp_path / "out.csv"
     cases: List[Tuple[List[str], str]] = [
         (["empty"], "no pictures; files seen: none"),
-        (["empty", "text"], "1 .doc"),
-        (["gone"], "no such file"),
+        (["empty", "text"], "no picture: .doc"),
+        (["gone"], "no such folder, zip or picture"),
         (["gone.txt"], "cannot be read"),
-        (["bad.jpg"], "none of 1 pictures can be read"),
+        (["bad.jpg"], "none of 1 picture can be read"),
         ([], "no pictures"),
     ]
     for sources, message in cases:
