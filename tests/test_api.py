@@ -33,6 +33,7 @@ def test_functions_are_not_hidden_by_modules() -> None:
 
 def test_every_verb_has_its_function() -> None:
     exceptions = {
+        "doctor": "for people at a terminal of the machine that it checks",
         "rank_table": "for people who set a cluster up; its name is that of a module",
         "report": "is write_report here: its name is that of a module",
     }

@@ -363,7 +363,7 @@ def test_wrong_arguments_are_refused_before_the_work(
     source = str(tmp_path / "in")
     for output, top_k, row_format, message in (
         (str(tmp_path / "gone" / "out.csv"), 1, "", "No such file"),
-        (source, 1, "", "not a regular file"),
+        (source, 1, "", "it is a folder"),
         ("-", 0, "", "top_k is 0"),
         ("-", 1, "xml", "'xml'"),
     ):
