@@ -12,7 +12,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from alexnet_estimator import checkpoints
-from alexnet_estimator.checkpoints import restore
+from alexnet_estimator.checkpoints import restore, store
 from alexnet_estimator.errors import DivergedError
 from alexnet_estimator.hooks import progress, saving
 from alexnet_estimator.hooks.guard import FiniteGuard
@@ -261,7 +261,7 @@ def test_saving_is_such_a_pause(
     def save_slowly(*arguments: Any) -> None:
         clock_face.now_secs += 1000
 
-    monkeypatch.setattr(checkpoints, "save", save_slowly)
+    monkeypatch.setattr(store, "save", save_slowly)
     clock = StepClock()
     clock.restart()
     count_steps(tmp_path, 6, {"save_every_steps": 2}, clock=clock, fake=clock_face)

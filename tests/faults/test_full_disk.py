@@ -184,7 +184,7 @@ def test_other_files_that_do_not_fit_are_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # On TF 2.15 already Estimator's own record of an evaluation.
-    file = r"eval/(6\.json|events\.out\.\S+)"
+    file = r"(best\.json|eval/6\.json|eval/events\.out\.\S+)"
     if moment == "write":
         file = "config.json"
     with monkeypatch.context() as patch:
