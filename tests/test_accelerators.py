@@ -11,7 +11,6 @@ import pytest
 import alexnet_estimator
 from alexnet_estimator import __main__ as cli
 from alexnet_estimator import runtime, schema
-from alexnet_estimator.config import config_from
 from alexnet_estimator.errors import ConfigError
 from tests import pictures
 from tests.toy_accelerator import ToyRuntime
@@ -53,11 +52,10 @@ def test_the_next_accelerator_trains(
 
 
 def test_a_mode_that_another_accelerator_has_is_refused(toy: str) -> None:
-    config = config_from({"precision": {"mode": "allow_mix_precision"}})
     with pytest.raises(
         ConfigError, match="toy.*--device=npu or gpu or cpu.*force_fp32"
     ):
-        runtime.settle_precision(config, "toy")
+        runtime.settle_precision("allow_mix_precision", "toy")
 
 
 def compared_names(tree: ast.AST) -> List[str]:

@@ -41,10 +41,10 @@ def doctor(command: Command) -> int:
 
 VERB = Verb(
     doctor,
-    "Check this machine and try the device out, e.g. before the first training.",
+    "Check this machine, and the device with a short training.",
     "device output " + FLAGS,
     examples=(
-        "doctor",
+        "doctor --device=cpu",
         "doctor --device=npu --rank_table=8p.json --output=doctor.json",
     ),
     texts={
