@@ -1,5 +1,6 @@
 """What tests share: pictures, drawn and converted once, and their patience."""
 
+import signal
 from typing import List
 
 import pytest
@@ -18,6 +19,18 @@ settings.load_profile("patient")
 # Files that take a minute and more.  They come first, so that the processes that run
 # the tests end at about the same time.
 SLOW_FILES = ("faults/", "test_ranks", "test_model_fn", "test_train", "test_export")
+
+
+def pytest_configure() -> None:
+    """Let signals act as in a terminal, however the tests were started.
+
+    Behind ``nohup``, or ``&`` in a script, SIGHUP and SIGINT are ignored, and jobs that
+    the tests start would inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:

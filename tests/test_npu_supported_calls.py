@@ -35,6 +35,7 @@ EXCEPTIONS = {
     "tf.train.experimental.DynamicLossScale": HOST,
     "tf.train.experimental.MixedPrecisionLossScaleOptimizer": HOST,
     "tf.config.experimental.list_physical_devices": HOST,
+    "tf.core.protobuf.tensor_bundle_pb2": "parses a checkpoint's index, on the host",
     "tf.raw_ops.Assert": "what tf.Assert, which is supported, puts behind a branch; in "
     "the input, on the host",
     "tf.contrib.opt.LARSOptimizer": "made of supported operators (norm, where, "

@@ -27,20 +27,22 @@ PLACEHOLDERS = {
     r"/path/to/pictures|\bX\b": "PICTURES",
     r"/path/to/run\b": "NEW",
     r"/path/to/rank_table\.json": "TABLE.json",
+    "THIS_IP": "127.0.0.1",
     r" \[[^]]+\]": "",  # "[flags]" and the like.
 }
 NOT_RUN = {
     "bash launch/run_1p.sh": "downloads and trains for minutes",
     "bash launch/run_8p.sh": "downloads and trains for minutes",
-    "ALEXNET_TF=... bash launch/run_1p.sh": "the same, with another TensorFlow",
     "bash launch/setup_env.sh --with-onnx": "downloads; tests/test_setup_env.py",
     'python="$(bash launch/setup_env.sh)"': "downloads; tests/test_setup_env.py",
     "bash tests/run.sh": "runs this test",
-    "bash tests/run.sh --all-engines": "runs this test; tests/test_setup_env.py",
     "bash launch/run_1p.sh --config=configs/quickstart.py --data_path=sample:defective"
     " --epoch=2 --warm_start_from=runs/quickstart --model_dir=runs/defective": (
         "downloads, and needs the quick start's run; tests/test_warm_start.py"
     ),
+    '"$python" -m alexnet_estimator doctor': "judges this machine; test_doctor.py",
+    "bash launch/run_1p.sh --config.model.network=examples/lenet.py"
+    " --data_path=PICTURES": "tests/test_networks.py",
     '"$python" examples/python_api.py PICTURES FOLDER': "tests/test_api.py",
     '"$python" -m pip wheel --no-deps --wheel-dir=dist .': "tests/test_packaging.py",
     "docker build -t alexnet-estimator .": "needs Docker",

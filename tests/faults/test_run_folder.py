@@ -6,7 +6,7 @@ import os
 import pathlib
 import shutil
 import subprocess
-from typing import Any, Iterator
+from typing import Any, Dict, Iterator
 from unittest import mock
 
 import numpy as np
@@ -19,7 +19,7 @@ from alexnet_estimator.jobs import evaluate as evaluate_job
 from alexnet_estimator.jobs import train as train_job
 from tests.training import evaluation, metrics, open_job, run_job, variables
 
-PLATEAU = {
+PLATEAU: Dict[str, Any] = {
     "optim": {
         "schedule": "plateau",
         "plateau_patience_epochs": 0.3,
