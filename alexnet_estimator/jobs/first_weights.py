@@ -5,8 +5,8 @@ from typing import Dict, Optional
 import numpy as np
 
 from alexnet_estimator import checkpoints, warm_start
-from alexnet_estimator.config import Config, find_lacking_source
-from alexnet_estimator.errors import ConfigError, DataError
+from alexnet_estimator.config import Config
+from alexnet_estimator.errors import DataError
 from alexnet_estimator.jobs.session import Run
 from alexnet_estimator.networks import find_network
 from alexnet_estimator.networks.graphs import variable_shapes
@@ -37,9 +37,6 @@ def choose_first_weights(run: Run, is_needed: bool = True) -> Optional[WarmStart
     """
     path = run.config.warm_start.path
     if not path:
-        problems = find_lacking_source(run.config)
-        if problems:
-            raise ConfigError(problems, "configuration")
         return None
     network = find_network(run.config.model.network)
     if checkpoints.latest(run.model_dir) is not None:

@@ -19,7 +19,7 @@ from alexnet_estimator.jobs import evaluate as evaluate_job
 from alexnet_estimator.jobs import train as train_job
 from tests.training import evaluation, metrics, open_job, run_job, variables
 
-PLATEAU: Dict[str, Any] = {
+PLATEAU: Dict[str, Dict[str, Any]] = {
     "optim": {
         "schedule": "plateau",
         "plateau_patience_epochs": 0.3,
