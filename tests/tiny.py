@@ -20,6 +20,7 @@ from alexnet_estimator.optim import schedules
 from alexnet_estimator.optim.loss_scale import resolve_loss_scale
 from alexnet_estimator.records.dataset import Dataset, Shard, Split
 from alexnet_estimator.runtime.local import LocalRuntime
+from alexnet_estimator.schema import PRECISION_ALIASES
 
 IMAGE_SIZE = 63
 # Of such pictures, a crop of 227 / 256 has just the size of the image.
@@ -49,6 +50,8 @@ def config(**changes: Dict[str, Any]) -> Config:
         sections.setdefault(section, {}).update(fields)
     result = config_from(sections)
     validate(result)
+    mode = result.precision.mode
+    result.precision.mode = PRECISION_ALIASES.get(mode, mode)  # As resolve does.
     return result
 
 

@@ -101,8 +101,9 @@ def _scratch_folder() -> Iterator[str]:
     """Make a folder for temporary files, which goes however ranks and launcher end."""
     folder = tempfile.mkdtemp(prefix="alexnet-")
     # The end of its input is our own end, be it by SIGKILL.  The ranks may need a
-    # moment to die of that as well.
-    command = 'cat; rm -rf "$0" || { sleep 1; rm -rf "$0"; }'
+    # moment to die of that as well.  A signal that reaches all processes must not end
+    # this one before it has cleaned up.
+    command = "trap '' HUP INT TERM; " + 'cat; rm -rf "$0" || { sleep 1; rm -rf "$0"; }'
     remover = subprocess.Popen(
         ["/bin/sh", "-c", command, folder],
         stdin=subprocess.PIPE,

@@ -151,7 +151,8 @@ def test_f3_a_stop_during_evaluation_is_resumed(
     assert not result.events("evaluation")
     result = run_ranks(2, flags)
     assert result.exit_code == 0, result.output
-    assert [event["step"] for event in result.events("evaluation")] == [6]
+    # The evaluation that was stopped is made up.
+    assert [event["step"] for event in result.events("evaluation")] == [3, 6]
     assert_same_weights(flags["model_dir"], uninterrupted)
 
 
@@ -180,7 +181,7 @@ def test_f9_a_missing_rank_is_named(flags: Dict[str, Any]) -> None:
     environ = {"HOROVOD_GLOO_TIMEOUT_SECONDS": "12"}
     result = run_ranks(2, flags, [Fault("sleep", 1, "load")], environ)
     assert result.exit_code == 5
-    assert "rank 1 never joined the group" in result.output
+    assert "rank 1 had not joined the group" in result.output
 
 
 def test_f9_ranks_with_different_settings_do_not_train(flags: Dict[str, Any]) -> None:
