@@ -23,15 +23,10 @@ from alexnet_estimator.hooks.progress import ProgressHook, StepClock, TrainingAm
 from alexnet_estimator.hooks.saving import SaveHook
 from alexnet_estimator.hooks.step_tensors import StepTensors
 from alexnet_estimator.hooks.stopping import AgreedStop, StopRequest
-from alexnet_estimator.jobs import cards, pictures
-from alexnet_estimator.jobs.evaluate import (
-    Evaluation,
-    evaluate_sums,
-    path_of_evaluation,
-    read_evaluations,
-    summarise,
-    write_evaluation,
-)
+from alexnet_estimator.jobs import cards
+from alexnet_estimator.jobs import evaluate as evaluation_job
+from alexnet_estimator.jobs import pictures
+from alexnet_estimator.jobs.evaluate import Evaluation, evaluate_sums
 from alexnet_estimator.jobs.first_weights import (
     choose_first_weights,
     read_first_weights,
@@ -235,7 +230,9 @@ class _Trainer:
         """Return whether a job was killed between a checkpoint and its evaluation."""
         is_due = restored and _next_evaluation(self._run, restored - 1) == restored
         return bool(is_due) and not self._run.runtime.of_chief(
-            os.path.exists(path_of_evaluation(self._run.model_dir, restored or 0))
+            os.path.exists(
+                evaluation_job.path_of_evaluation(self._run.model_dir, restored or 0)
+            )
         )
 
     def _is_good_enough(self) -> bool:
@@ -291,7 +288,7 @@ class _Trainer:
         self._say(f"evaluating {count(num_images, 'image')} ...")
         sums = evaluate_sums(run, checkpoint, self._group_hooks("evaluate"))
         self._stop_if_agreed(step)
-        result = summarise(sums, run)
+        result = evaluation_job.summarise(sums, run)
         accuracy = result["top_1_accuracy"]
         self._history.append((step / run.steps_per_epoch, accuracy))
         secs = round(time.monotonic() - start_secs, 2)
@@ -299,7 +296,7 @@ class _Trainer:
         self._log.write("evaluation", step, seconds=secs, **values)
         if run.runtime.is_chief:
             best.note_best(run.model_dir, step, accuracy)
-            write_evaluation(run.model_dir, result)
+            evaluation_job.write_evaluation(run.model_dir, result)
             network = find_network(run.config.model.network)
             kernels = pictures.draw_kernels(network, checkpoint) if checkpoint else {}
             for name, drawing in kernels.items():
@@ -382,15 +379,15 @@ def group_hooks(
 
 def _next_evaluation(run: Run, step: int) -> int:
     """Return the global step at which to stop and evaluate."""
-    every_steps = run.eval_every_steps
-    return min(run.total_steps, (step // every_steps + 1) * every_steps)
+    every = run.eval_every_steps
+    return min(run.total_steps, (step // every + 1) * every)
 
 
 def _read_history(run: Run, last_step: int) -> List[Tuple[float, float]]:
     """Return (epoch, accuracy) of the evaluations up to a step."""
     return [
         (result["global_step"] / run.steps_per_epoch, result["top_1_accuracy"])
-        for result in read_evaluations(run.model_dir)
+        for result in evaluation_job.read_evaluations(run.model_dir)
         if result["global_step"] <= last_step
     ]
 
