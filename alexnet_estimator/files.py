@@ -116,6 +116,24 @@ def _quote(cell: str) -> str:
     return '"' + cell.replace('"', '""') + '"'
 
 
+def read_at_most(path: str, max_bytes: int) -> bytes:
+    """Return the content of a file that may be a stranger's.
+
+    Args:
+        path: Path of the file.
+        max_bytes: Size from which on the file is refused, before memory is taken.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: The file is larger.
+    """
+    with open(path, "rb") as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"larger than {max_bytes >> 20} MiB")
+    return content
+
+
 def sync(path: str) -> None:
     """Return when the content of a file is on the disk."""
     with open(path, "rb") as file:

@@ -187,12 +187,11 @@ def read_values(path: str) -> Dict[str, Any]:
         ConfigError: The file is missing or damaged.
     """
     try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_BYTES + 1)
+        content = files.read_at_most(path, MAX_BYTES)
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", path) from error
-    if len(content) > MAX_BYTES:
-        raise _damaged(path, f"larger than {MAX_BYTES >> 20} MiB")
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
     try:
         # Versions up to 1.0 wrote names that are not Unicode as they are.
         values = json.loads(content.decode("utf-8", "surrogateescape"))

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import]
 from tensorflow.core.protobuf import tensor_bundle_pb2
 
 from alexnet_estimator.engine.graph_mode import tf
+from alexnet_estimator.files import read_at_most
 
 MAX_BYTES = 64 << 20
 MAX_RANK = 32
@@ -36,10 +37,10 @@ def check(path: str, data_files: Sequence[str]) -> None:
     Raises:
         ValueError: The index is damaged, or declares what the files cannot hold.
     """
-    with open(path, "rb") as file:
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"the index is larger than {MAX_BYTES >> 20} MiB")
+    try:
+        content = read_at_most(path, MAX_BYTES)
+    except ValueError as error:
+        raise ValueError(f"the index is {error}") from error
     try:
         entries = list(_read_table(content))
     except (IndexError, struct.error) as error:

@@ -5,6 +5,7 @@ import json
 import os
 from typing import Any, List, Tuple
 
+from alexnet_estimator import files
 from alexnet_estimator.errors import ConfigError
 
 MAX_BYTES = 1 << 20
@@ -36,12 +37,11 @@ def load(path: str) -> Object:
             path,
         )
     try:
-        with open(real_path, "rb") as file:
-            content = file.read(MAX_BYTES + 1)
+        content = files.read_at_most(real_path, MAX_BYTES)
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", path) from error
-    if len(content) > MAX_BYTES:
-        raise ConfigError("larger than 1 MiB: not a rank table", path)
+    except ValueError as error:
+        raise ConfigError(f"{error}: not a rank table", path) from error
     try:
         value = json.loads(
             content.decode("utf-8"),

@@ -112,10 +112,11 @@ def check_lengths(dataset: Dataset, cache_directory: str) -> None:
 
 
 def _read_json(path: str) -> Any:
-    with open(path, "rb") as file:
-        text = file.read(_MAX_BYTES + 1)
-    if len(text) > _MAX_BYTES:
-        raise DataError(f"larger than {_MAX_BYTES} bytes: not a manifest", path)
+    try:
+        text = files.read_at_most(path, _MAX_BYTES)
+    except ValueError as error:
+        problem = f"larger than {_MAX_BYTES} bytes: not a manifest"
+        raise DataError(problem, path) from error
     try:
         return json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError) as error:  # Recursion: "[[[[[..."
