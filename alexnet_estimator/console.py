@@ -10,7 +10,7 @@ import errno
 import os
 import re
 import sys
-from typing import Any, ContextManager, Iterator, Optional, TextIO
+from typing import Any, ContextManager, Iterator, Optional, Sequence, TextIO
 
 STDOUT = "-"  # The value of --output that stands for standard output.
 STDOUT_NAME = "standard output"
@@ -69,6 +69,20 @@ def escape(text: str) -> str:
 def count(number: int, thing: str) -> str:
     """Return a number with its noun, e.g. ``1 picture`` or ``2 pictures``."""
     return f"{number} {thing}" + ("" if number == 1 else "s")
+
+
+def list_some(names: Sequence[str], most: int = 6, is_counted: bool = True) -> str:
+    """Return the first names of a list that may be long, separated by commas.
+
+    Args:
+        names: All names.
+        most: Number of names that are shown.
+        is_counted: Whether the number of all names follows where some are not shown.
+    """
+    text = ", ".join(names[:most])
+    if len(names) > most:
+        text += f", ... ({len(names)})" if is_counted else ", ..."
+    return text
 
 
 def say(text: str, is_result: bool = False) -> None:
@@ -209,7 +223,7 @@ def _print_if_possible(text: str, stream: Optional[TextIO], heading: str = "") -
 def _clearing_bars(stream: TextIO) -> ContextManager[None]:
     """Let text appear above a progress bar, not within it."""
     if "tqdm" not in sys.modules:  # It takes long to import, and there is no bar.
-        return contextlib.suppress()
+        return contextlib.nullcontext()
     from tqdm import tqdm
 
     return tqdm.external_write_mode(file=stream)

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from alexnet_estimator import files
 from alexnet_estimator.config import Config, config_from, resolve
-from alexnet_estimator.console import warn
+from alexnet_estimator.console import list_some, warn
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.networks import DEFAULT, find_network, is_file_name
 
@@ -164,8 +164,8 @@ def check_fit(
         problems = _find_misfits(stored.config, config, is_training)
     if list(stored.class_names) != list(class_names):
         problems.append(
-            f"classes are {_shorten(class_names)}, in the stored run "
-            f"{_shorten(stored.class_names)}"
+            f"classes are {list_some(class_names, 5)}, in the stored "
+            f"run {list_some(stored.class_names, 5)}"
         )
     if problems:
         raise ConfigError(
@@ -245,8 +245,3 @@ def _find_misfits(old: Config, new: Config, is_training: bool) -> List[str]:
         for section, name in names
         if new[section][name] != old[section][name]
     ]
-
-
-def _shorten(names: Sequence[str]) -> str:
-    rest = f", ... ({len(names)})" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + rest

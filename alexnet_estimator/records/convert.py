@@ -18,7 +18,7 @@ import numpy as np
 
 from alexnet_estimator import files, locks, machine
 from alexnet_estimator.config import Config
-from alexnet_estimator.console import note, open_bar, warn
+from alexnet_estimator.console import list_some, note, open_bar, warn
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.records import layouts, manifest, splits
 from alexnet_estimator.records.dataset import (
@@ -163,10 +163,10 @@ def preview(pictures: PictureSet, output: str, settings: Config) -> Dataset:
 def _tell_layout(pictures: PictureSet) -> None:
     """Say what was understood, before hours of work go into it."""
     names = pictures.class_names
-    shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
     num_held_out = sum(picture.split == VALIDATION for picture in pictures.pictures)
     note(
-        f"{pictures.source}: {pictures.layout}: {len(names)} classes ({shown}), "
+        f"{pictures.source}: {pictures.layout}: {len(names)} classes "
+        f"({list_some(names, 10, is_counted=False)}), "
         f"{len(pictures.pictures) - num_held_out} pictures"
         + (f" and {num_held_out} to validate" if pictures.has_validation else "")
     )

@@ -8,6 +8,7 @@ import posixpath
 import re
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
+from alexnet_estimator.console import list_some
 from alexnet_estimator.records.dataset import TRAIN, VALIDATION
 from alexnet_estimator.records.tree import LeftOut
 
@@ -389,9 +390,3 @@ def _describe(folder: Folder) -> str:
 def _folder_left_out(folder: Folder, reason: str) -> LeftOut:
     num_pictures = len(folder.all_pictures())
     return LeftOut(f"{folder.path}/", f"{num_pictures} pictures: {reason}", True)
-
-
-def list_some(names: Sequence[str]) -> str:
-    """Return the first names with commas, and how many there are."""
-    shown = ", ".join(names[:6])
-    return shown + (f", ... ({len(names)})" if len(names) > 6 else "")

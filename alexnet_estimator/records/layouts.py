@@ -3,6 +3,7 @@
 import posixpath
 from typing import List, NamedTuple, Tuple
 
+from alexnet_estimator.console import list_some
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.records.dataset import TRAIN, VALIDATION
 from alexnet_estimator.records.folders import (
@@ -12,7 +13,6 @@ from alexnet_estimator.records.folders import (
     Layout,
     as_said,
     build,
-    list_some,
     recognise,
 )
 from alexnet_estimator.records.tree import LeftOut, Tree, open_tree

@@ -1,7 +1,7 @@
 """What a folder or a zip holds: its pictures, and what is left out and why.
 
-Training, conversion, prediction and verification look at folders through this module
-alone.  Which folder is a class is decided in ``layouts``.
+Training, conversion and prediction look at folders through this module alone.  Which
+folder is a class is decided in ``layouts``.
 """
 
 import os
@@ -10,6 +10,7 @@ import stat
 import zipfile
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+from alexnet_estimator.console import list_some
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.records import kinds, zips
 
@@ -166,8 +167,9 @@ def summarise(left_out: Sequence[LeftOut]) -> List[str]:
         by_reason.setdefault(item.reason, []).append(item.path)
     lines = []
     for reason, paths in sorted(by_reason.items(), key=lambda item: -len(item[1])):
-        examples = ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")
-        lines.append(f"{len(paths)} x {reason} ({examples})")
+        lines.append(
+            f"{len(paths)} x {reason} ({list_some(paths, 3, is_counted=False)})"
+        )
     return lines
 
 

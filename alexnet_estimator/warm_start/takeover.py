@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence
 import numpy as np
 
 from alexnet_estimator.config import Config
+from alexnet_estimator.console import list_some
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.files import encode_json, write_bytes
@@ -141,7 +142,7 @@ def _find_other_classes(theirs: Sequence[str], ours: Sequence[str]) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return list_some(names, 3, is_counted=False)
 
 
 def _notes(
