@@ -199,6 +199,8 @@ def train(
         batches = inputs.train_batches(dataset, settings.data, reader, first_step)
         return corrupt(batches) if corrupt else batches
 
+    # As a job does; Estimator of TensorFlow 2.15 leaves it to the first checkpoint.
+    os.makedirs(str(model_dir), exist_ok=True)
     training = make_training(settings, make_hooks)._replace(
         checkpoint=checkpoints.path_of(str(model_dir), first_step)
     )
