@@ -117,10 +117,7 @@ def read_num_threads(environ: Mapping[str, str]) -> int:
     Raises:
         ConfigError: The value is no number.
     """
-    problems: List[str] = []
-    num_threads = read_number(environ, NUM_THREADS, problems, default=0)
-    _raise(problems)
-    return num_threads
+    return _read_alone(environ, NUM_THREADS, 0)
 
 
 def read_gpu(environ: Mapping[str, str], local_rank: int) -> int:
@@ -133,10 +130,7 @@ def read_gpu(environ: Mapping[str, str], local_rank: int) -> int:
     Raises:
         ConfigError: The value is no number.
     """
-    problems: List[str] = []
-    gpu = read_number(environ, GPU, problems, default=local_rank)
-    _raise(problems)
-    return gpu
+    return _read_alone(environ, GPU, local_rank)
 
 
 def read_heartbeat(environ: Mapping[str, str]) -> Optional[int]:
@@ -202,10 +196,7 @@ def read_start_timeout_secs(environ: Mapping[str, str]) -> int:
     Raises:
         ConfigError: The value is no number.
     """
-    problems: List[str] = []
-    secs = read_number(environ, HOROVOD_START_TIMEOUT, problems, default=600)
-    _raise(problems)
-    return secs
+    return _read_alone(environ, HOROVOD_START_TIMEOUT, 600)
 
 
 def ignore_tf_config(environ: MutableMapping[str, str]) -> None:
@@ -240,6 +231,18 @@ def _count_tasks(tf_config: str) -> int:
         return sum(len(tasks) for tasks in cluster.values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return 0
+
+
+def _read_alone(environ: Mapping[str, str], name: str, default: int) -> int:
+    """Return the number in a variable that is read apart from others.
+
+    Raises:
+        ConfigError: The value is no number.
+    """
+    problems: List[str] = []
+    number = read_number(environ, name, problems, default)
+    _raise(problems)
+    return number
 
 
 def _raise(problems: List[str]) -> None:
