@@ -35,7 +35,7 @@ def test_memory_grows_instead_of_being_taken_at_once() -> None:
 def test_the_launcher_gives_each_rank_the_device_of_the_table() -> None:
     devices = [Device(rank, 3 - rank, "", SERVER) for rank in range(2)]
     topology = Topology(tuple(devices), "1.0", "")
-    with BACKENDS["horovod"](Group(topology, SERVER, {}, "")) as ranks:
+    with BACKENDS["horovod"].describe_ranks(Group(topology, SERVER, {}, "")) as ranks:
         assert [rank[GPU] for rank in ranks] == ["3", "2"]
 
 

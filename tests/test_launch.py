@@ -532,7 +532,7 @@ def plan(
     topology: Topology, server_id: str, backend: str, **environ: Any
 ) -> List[launch.Rank]:
     group = launch.Group(topology, server_id, environ, log_dir="/none")
-    with launch.BACKENDS[backend](group) as specific:
+    with launch.BACKENDS[backend].describe_ranks(group) as specific:
         return launch.make_ranks(group, specific)
 
 

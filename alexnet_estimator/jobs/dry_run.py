@@ -73,7 +73,7 @@ def dry_run(
     check_fit(run, is_training=True)
     warm = choose_first_weights(run, is_needed=has_one_server)
     if is_here and topology and device in ACCELERATORS:
-        missing += launch.find_missing(ACCELERATORS[device].launch_backend)
+        missing += launch.BACKENDS[ACCELERATORS[device].launch_backend].find_missing()
     missing += _find_lack_of_room(run) if is_here else []
     parts = [rank_table.describe(topology)] if topology else []
     return "\n".join([*parts, _describe(run, warm)]), missing

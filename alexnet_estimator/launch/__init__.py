@@ -6,7 +6,7 @@ No TensorFlow is imported here.
 from alexnet_estimator.launch.alone import watching_alone
 from alexnet_estimator.launch.before_tensorflow import prepare_tensorflow
 from alexnet_estimator.launch.group import Group, Rank, make_ranks
-from alexnet_estimator.launch.job import BACKENDS, find_missing, run
+from alexnet_estimator.launch.job import BACKENDS, run
 from alexnet_estimator.launch.options import Options
 from alexnet_estimator.launch.signals import prepare_signals
 from alexnet_estimator.launch.supervision import supervise
@@ -19,7 +19,6 @@ __all__ = [
     "Options",
     "Outcome",
     "Rank",
-    "find_missing",
     "is_rank_process",
     "make_ranks",
     "prepare_signals",

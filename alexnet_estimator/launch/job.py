@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from typing import Callable, ContextManager, Dict, Iterator, List, Sequence
+from typing import Any, Dict, Iterator, Sequence
 
 from alexnet_estimator import locks, rank_environment
 from alexnet_estimator.console import warn
@@ -21,16 +21,10 @@ from alexnet_estimator.rank_table.topology import Topology
 
 COMMAND = (sys.executable, "-m", "alexnet_estimator")
 LOGS = "logs"
-# How ranks find each other.  A runtime names its backend; a new one is a line here.
-BACKENDS: Dict[str, Callable[[Group], ContextManager[List[Dict[str, str]]]]] = {
-    "npu": hccl.describe_ranks,
-    "horovod": horovod.describe_ranks,
-}
-
-
-def find_missing(backend: str) -> List[str]:
-    """Return what this machine lacks to start ranks, with the remedy."""
-    return horovod.find_missing() if backend == "horovod" else []
+# How ranks find each other: modules with ``describe_ranks``, the variables for each
+# rank, and ``find_missing``, what this machine lacks.  A runtime names its backend; a
+# new one is a line here.
+BACKENDS: Dict[str, Any] = {"npu": hccl, "horovod": horovod}
 
 
 def run(
@@ -91,7 +85,7 @@ def _run_once(
     with _scratch_folder() as scratch:
         environ = {**group.environ, "TMPDIR": scratch}
         group = dataclasses.replace(group, environ=environ)
-        with BACKENDS[backend](group) as variables:
+        with BACKENDS[backend].describe_ranks(group) as variables:
             ranks = make_ranks(group, variables)
             return supervise(command, ranks, group.log_dir, options)
 
