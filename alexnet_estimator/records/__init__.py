@@ -8,7 +8,6 @@ from alexnet_estimator.config import Config
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.records import clean_copies, convert, manifest, sample
 from alexnet_estimator.records.dataset import Dataset
-from alexnet_estimator.records.layouts import PictureSet
 
 SAMPLE_PREFIX = "sample:"
 
@@ -86,23 +85,23 @@ def preview_dataset(
     if manifest.is_dataset(path):
         return manifest.load(path, label_offset, cache_directory)
     pictures = convert.find_pictures(path, settings)
-    folder = _choose_folder(path, cache_directory, settings, pictures)
     fingerprint = convert.fingerprint(pictures, settings)
+    folder = _choose_folder(path, cache_directory, settings, fingerprint)
     finished = convert.load_finished(folder, fingerprint)
     return finished or convert.preview(pictures, folder, settings)
 
 
 def _convert(path: str, cache_directory: str, settings: Config) -> Dataset:
     pictures = convert.find_pictures(path, settings)
-    folder = _choose_folder(path, cache_directory, settings, pictures)
-    return convert.convert_pictures(pictures, folder, settings)
+    fingerprint = convert.fingerprint(pictures, settings)
+    folder = _choose_folder(path, cache_directory, settings, fingerprint)
+    return convert.convert_pictures(pictures, fingerprint, folder, settings)
 
 
 def _choose_folder(
-    path: str, cache_directory: str, settings: Config, pictures: PictureSet
+    path: str, cache_directory: str, settings: Config, fingerprint: str
 ) -> str:
     """Return a folder of its own for every state of the pictures."""
-    fingerprint = convert.fingerprint(pictures, settings)
     place = os.path.realpath(path)
     # Up to 1.0 the options alone made the name, in this form.
     options = {name: settings[name] for name in sorted(convert.OPTIONS)}

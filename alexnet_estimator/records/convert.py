@@ -75,7 +75,8 @@ def convert(
         DataError: There are no usable pictures, or the output cannot be written.
     """
     pictures = find_pictures(source, settings)
-    return convert_pictures(pictures, output, settings, show_progress)
+    wanted = fingerprint(pictures, settings)
+    return convert_pictures(pictures, wanted, output, settings, show_progress)
 
 
 def find_pictures(source: str, settings: Config) -> PictureSet:
@@ -86,10 +87,21 @@ def find_pictures(source: str, settings: Config) -> PictureSet:
 
 
 def convert_pictures(
-    pictures: PictureSet, output: str, settings: Config, show_progress: bool = True
+    pictures: PictureSet,
+    wanted: str,
+    output: str,
+    settings: Config,
+    show_progress: bool = True,
 ) -> Dataset:
-    """Convert pictures that have been found; see ``convert``."""
-    wanted = fingerprint(pictures, settings)
+    """Convert pictures that have been found; see ``convert``.
+
+    Args:
+        pictures: Pictures of the source.
+        wanted: Their fingerprint, which takes seconds to compute for a million.
+        output: New folder, or one that an earlier conversion made.
+        settings: Section ``convert`` of the configuration.
+        show_progress: Whether stderr gets a bar and a summary.
+    """
     progress = os.path.join(output, _PROGRESS_PREFIX + wanted[:16])
     try:
         finished = load_finished(output, wanted)
@@ -101,7 +113,9 @@ def convert_pictures(
                 if not finished:
                     if show_progress:
                         _tell_layout(pictures)
-                    finished = _convert(pictures, output, settings, show_progress)
+                    finished = _convert(
+                        pictures, wanted, output, settings, show_progress
+                    )
                 shutil.rmtree(progress, ignore_errors=True)
     except OSError as error:
         raise DataError(f"cannot write the data: {error}", output) from error
@@ -111,9 +125,12 @@ def convert_pictures(
 
 
 def _convert(
-    pictures: PictureSet, output: str, settings: Config, show_progress: bool
+    pictures: PictureSet,
+    wanted: str,
+    output: str,
+    settings: Config,
+    show_progress: bool,
 ) -> Dataset:
-    wanted = fingerprint(pictures, settings)
     progress = os.path.join(output, _PROGRESS_PREFIX + wanted[:16])
     tasks = _plan(pictures, output, progress, settings)
     _make_room(output, progress)
