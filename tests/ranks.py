@@ -73,6 +73,23 @@ def read_weights(weights_dir: pathlib.Path, rank: int) -> Dict[str, np.ndarray]:
         return {name: file[name] for name in file.files}
 
 
+def train_two_ranks(words: List[str], folder: pathlib.Path) -> Dict[str, np.ndarray]:
+    """Train on two ranks, check that both have the same bytes, and return them.
+
+    Args:
+        words: the verb and its flags.
+        folder: gets ``run`` and ``weights``.
+    """
+    weights_dir = folder / "weights"
+    weights_dir.mkdir()
+    assert run_ranks(2, words, folder / "run", weights_dir) == 0
+    first, other = (read_weights(weights_dir, rank) for rank in (0, 1))
+    assert set(first) == set(other)
+    for name, value in first.items():
+        assert other[name].tobytes() == value.tobytes(), name
+    return first
+
+
 class _WeightsHook(SaveHook):
     """Saves as ever, and writes down what this rank itself has."""
 

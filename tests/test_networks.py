@@ -19,7 +19,7 @@ from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.networks import Network, find_network, graphs
 from alexnet_estimator.schema import Field, at_least
 from tests import pictures
-from tests.ranks import read_weights, run_ranks
+from tests.ranks import train_two_ranks
 from tests.training import evaluation, metrics, variables
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -332,12 +332,7 @@ def test_two_ranks(runs: Runs, data_dir: str, tmp_path: pathlib.Path) -> None:
     pytest.importorskip("horovod", reason="Horovod is not installed")
     words = ["train", f"--data_path={data_dir}", "--train_steps=2", *QUICK]
     words.append(f"--config.model.network={runs.folder / 'lenet.py'}")
-    (tmp_path / "weights").mkdir()
-    assert run_ranks(2, words, tmp_path / "run", tmp_path / "weights") == 0
-    first, other = (read_weights(tmp_path / "weights", rank) for rank in (0, 1))
-    assert set(first) == set(other) and first["global_step"] == 2
-    for name, value in first.items():
-        assert other[name].tobytes() == value.tobytes(), name
+    assert train_two_ranks(words, tmp_path)["global_step"] == 2
 
 
 def test_batch_normalisation_and_variables_of_other_names(

@@ -30,7 +30,7 @@ from alexnet_estimator.networks.graphs import variable_shapes
 from alexnet_estimator.runtime.local import LocalRuntime
 from alexnet_estimator.warm_start import Source, takeover
 from tests import pictures, tiny
-from tests.ranks import read_weights, run_ranks
+from tests.ranks import train_two_ranks
 from tests.training import open_job, train, variables
 
 TINY = str(pathlib.Path(__file__).resolve().parents[1] / "configs" / "tiny.py")
@@ -611,11 +611,7 @@ def test_two_ranks_start_with_what_rank_0_reads(
     config = tiny.config(data={"path": data}, train={"steps": 2}, **changes)
     (tmp_path / "config.json").write_text(json.dumps({"config": config.to_dict()}))
     words = ["train", f"--config={tmp_path / 'config.json'}"]
-    (tmp_path / "weights").mkdir()
-    assert run_ranks(2, words, tmp_path / "run", tmp_path / "weights") == 0
-    first, other = (read_weights(tmp_path / "weights", rank) for rank in (0, 1))
-    assert set(first) == set(other) and first["global_step"] == 2
-    for name, value in first.items():
-        assert other[name].tobytes() == value.tobytes(), name
+    weights = train_two_ranks(words, tmp_path)
+    assert weights["global_step"] == 2
     for name, value in make_layers(tiny.config())["conv2"].items():
-        np.testing.assert_array_equal(other[f"alexnet/conv2/{name}"], value)
+        np.testing.assert_array_equal(weights[f"alexnet/conv2/{name}"], value)
