@@ -146,7 +146,7 @@ def validate(config: Config, verb: str = "") -> None:
         if not any(re.search(rf"\b{name}\b", problem) for name in wrong)
     ]
     if verb == "train":
-        problems.extend(find_lacking_source(config))
+        problems.extend(_find_lacking_source(config))
     if verb in ("train", "benchmark"):
         device = config.runtime.device
         adapter = ACCELERATORS[device].adapter if device in ACCELERATORS else ""
@@ -215,7 +215,7 @@ def describe_fields(
     )
 
 
-def find_lacking_source(config: Config) -> List[str]:
+def _find_lacking_source(config: Config) -> List[str]:
     """Return what is wanted of layers that are taken over from nowhere."""
     if config.warm_start.path:
         return []

@@ -22,6 +22,7 @@ from alexnet_estimator.jobs.benchmark import job as benchmark
 from alexnet_estimator.jobs.benchmark import request
 from alexnet_estimator.jobs.export import graphs
 from alexnet_estimator.jobs.export import job as export
+from alexnet_estimator.jobs.session import open_run
 from alexnet_estimator.networks.alexnet_graph import alexnet
 from alexnet_estimator.report import write_report
 from alexnet_estimator.runtime import npu
@@ -203,12 +204,12 @@ def test_a_run_of_lars_can_be_evaluated_on_2_15() -> None:
 def test_a_run_of_lars_is_not_trained_from_python_on_2_15(
     data_dir: str, tmp_path: pathlib.Path
 ) -> None:
-    lars = {"optimizer": "lars"}
-    run = training.open_job(data_dir, tmp_path / "run", optim=lars)
+    lars = tiny.config(data={"path": data_dir}, optim={"optimizer": "lars"})
+    model_dir = str(tmp_path / "run")
     with pytest.raises(ConfigError, match="lars.*only TensorFlow 1.15"):
-        training.train(run)
+        open_run(lars, model_dir)
     with pytest.raises(ConfigError, match="lars.*only TensorFlow 1.15"):
-        benchmark.benchmark(run.config, run.model_dir, request.BenchmarkRequest())
+        benchmark.benchmark(lars, model_dir, request.BenchmarkRequest())
     assert not list(tmp_path.glob("run*"))
 
 

@@ -126,8 +126,8 @@ def test_the_installed_program_trains_from_any_folder(
     assert "-- done ---" in done.stdout
     assert (tmp_path / "runs" / "tiny" / "model.ckpt-1.index").is_file()
     code = (
-        "from alexnet_estimator import config\n"
-        "print(config.__file__, *config.ready_made_folder().iterdir())"
+        "from alexnet_estimator import config_file\n"
+        "print(config_file.__file__, *config_file.ready_made_folder().iterdir())"
     )
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": installed}
     seen = subprocess.check_output(

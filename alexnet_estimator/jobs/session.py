@@ -94,7 +94,7 @@ def open_run(
     model_dir: str,
     runtime: Optional[Runtime] = None,
     dataset: Optional[Dataset] = None,
-    is_training: bool = True,
+    verb: str = "train",
 ) -> Run:
     """Choose the runtime, open the data and settle what depends on them.
 
@@ -104,19 +104,19 @@ def open_run(
         runtime: Runtime of this process; None: the one that configuration and
             environment ask for.
         dataset: Data of the run; None: those of the configuration.
-        is_training: Whether the run may take up another state of its pictures; see
-            ``open_data``.
+        verb: Name of the subcommand: ``train`` and ``benchmark`` need more of the
+            engine, and only ``train`` may take up another state of the pictures.
 
     Raises:
         ConfigError: The configuration is wrong, or the device or the precision is not
             available.
         DataError: The data cannot be used.
     """
-    validate(config)
+    validate(config, verb)
     runtime = runtime or make_runtime(config)
     mode = settle_precision(config.precision.mode, runtime.device)
     model_dir = os.path.abspath(model_dir)
-    dataset = dataset or open_data(config, model_dir, is_training)
+    dataset = dataset or open_data(config, model_dir, verb == "train")
     if dataset.splits["train"].num_images == 0:
         raise DataError("the split train has no images", dataset.directory)
     run = Run(config, model_dir, runtime, dataset)

@@ -12,7 +12,7 @@ import alexnet_estimator
 from alexnet_estimator import checkpoints, disk, inputs, locks, run_record, warm_start
 from alexnet_estimator.checkpoints import best, restore
 from alexnet_estimator.checkpoints.names import for_tensorflow
-from alexnet_estimator.config import Config, find_lacking_source, to_json
+from alexnet_estimator.config import Config, to_json
 from alexnet_estimator.console import count, say
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, DataError, StopRequested
@@ -69,9 +69,6 @@ def train(run: Run) -> Evaluation:
         DivergedError: loss, gradients or weights are not finite any more.
         StopRequested: some rank was asked to stop; the last step is saved.
     """
-    problems = find_lacking_source(run.config)
-    if problems:
-        raise ConfigError(problems, "configuration")
     try:
         os.makedirs(run.model_dir, exist_ok=True)
     except OSError as error:

@@ -28,7 +28,7 @@ def evaluate(command: Command) -> int:
     from alexnet_estimator.jobs.evaluate import evaluate as run_evaluation
     from alexnet_estimator.jobs.session import open_run
 
-    run = open_run(config, model_dir, is_training=False)
+    run = open_run(config, model_dir, verb="evaluate")
     with watching_alone(command, run.runtime):
         result = run_evaluation(run, command.flags.checkpoint)
     if run.runtime.is_chief:

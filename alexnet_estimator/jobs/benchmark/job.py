@@ -97,11 +97,11 @@ def _open_runs(
     made_up.data.synthetic, made_up.data.path = True, ""
     runs = []
     if config.data.path:
-        real = open_run(config, model_dir, runtime)
+        real = open_run(config, model_dir, runtime, verb="benchmark")
         # Else the last layer would differ, and some millions of weights with it.
         made_up.data.synthetic_classes = real.dataset.num_classes
         runs.append(dataclasses.replace(real, model_dir=scratch))
-    return [open_run(made_up, scratch, runtime), *runs]
+    return [open_run(made_up, scratch, runtime, verb="benchmark"), *runs]
 
 
 def _prepare_profile(config: Config, folder: str) -> None:
