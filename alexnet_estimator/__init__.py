@@ -1,6 +1,6 @@
 """AlexNet training on Ascend NPUs, GPUs and CPUs with a TensorFlow Estimator.
 
-What the command line does, for programs and notebooks::
+The functions behind the command line, for programs and notebooks::
 
     import alexnet_estimator as alexnet
 
@@ -11,22 +11,23 @@ What the command line does, for programs and notebooks::
     classifier = alexnet.open_classifier("runs/photos")
     alexnet.predict(classifier, ["new photos/"], "answers.csv")
 
-| what | functions |
+| topic | names |
 |---|---|
 | configuration | ``default_config``, ``config_from``, ``load_config_file`` |
 | data | ``convert``, ``open_dataset``, ``verify`` |
-| a run | ``open_run``, ``train``, ``evaluate``, ``export``, ``write_report`` |
-| its speed | ``benchmark``, ``BenchmarkRequest`` |
-| its model | ``open_classifier``, ``predict``; ``find_sources``, ``classify`` |
-| parts | ``Reader``, ``train_batches``, ``eval_batches``, ``normalise`` |
+| runs | ``open_run``, ``train``, ``evaluate``, ``export``, ``write_report`` |
+| speed | ``benchmark``, ``BenchmarkRequest`` |
+| predictions | ``open_classifier``, ``predict``; ``find_sources``, ``classify`` |
+| input | ``Reader``, ``train_batches``, ``eval_batches``, ``normalise`` |
 | networks | ``alexnet``, ``build_logits``; ``Network``, ``find_network`` |
 | output | ``be_quiet`` |
 
-``tf`` is the TensorFlow 1 interface that the job itself uses, on every engine.
+``tf`` is the TensorFlow 1 interface that the job itself uses with every TensorFlow.
 
-``help(alexnet_estimator.train)`` explains one; ``examples/python_api.py`` uses them.
-Mistakes are raised as ``alexnet_estimator.errors.UserError``.  A function's module is
-imported when the function is first used: TensorFlow takes seconds.
+``help(alexnet_estimator.train)`` describes a function, and ``examples/python_api.py``
+uses most of them.  Errors that a user can correct are raised as
+``alexnet_estimator.errors.UserError``.  Each function's module is imported when the
+function is first used, because importing TensorFlow takes seconds.
 """
 
 import importlib
@@ -35,7 +36,7 @@ from typing import Any, List
 
 __version__ = "1.0.0"
 
-_ROOMS = {
+_MODULES = {
     "config": ("config_from", "default_config"),
     "config_file": ("load_config_file",),
     "console": ("be_quiet",),
@@ -58,24 +59,25 @@ _ROOMS = {
     "records.verify": ("verify",),
     "report": ("write_report",),
 }
-_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
-__all__ = sorted(_ROOM_OF)  # noqa: F822
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+__all__ = sorted(_MODULE_OF)  # noqa: F822
 
 
 def __getattr__(name: str) -> Any:
     """Import a function of the programming interface (PEP 562)."""
-    if name not in _ROOM_OF:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     is_first = "tensorflow" not in sys.modules
     launch = importlib.import_module(f"{__name__}.launch")
     if is_first:
         launch.prepare_tensorflow()
-    room = importlib.import_module(f"{__name__}.{_ROOM_OF[name]}")
+    module = importlib.import_module(f"{__name__}.{_MODULE_OF[name]}")
     if is_first:
-        launch.prepare_tensorflow()  # In notebooks it has become talkative again.
-    return getattr(room, name)
+        # In a notebook, importing TensorFlow has reset the filters of its warnings.
+        launch.prepare_tensorflow()
+    return getattr(module, name)
 
 
 def __dir__() -> List[str]:
-    """Return all names, for completion."""
+    """Return all names of the module for tab completion."""
     return sorted({*globals(), *__all__})

@@ -1,7 +1,7 @@
-"""The door: a table of subcommands; words -> one function; errors -> exit codes.
+"""The command-line program: the table of subcommands, and the exit code of an error.
 
-What a subcommand does is in ``verbs``.  TensorFlow is imported by those that need it,
-so that the help and mistakes are answered at once.
+``verbs`` implements the subcommands.  Only those that need TensorFlow import it, so
+that the help and wrong flags are answered at once.
 """
 
 import os
@@ -45,13 +45,17 @@ VERBS: Dict[str, Verb] = {
 }
 HELP = ("help", "--help", "-h", "--helpfull")
 VERSION = "--version"
-EXIT_PIPE = 128 + signal.SIGPIPE  # A shell reports this for a program that it ends.
+# The exit code that a shell reports for a program that SIGPIPE has ended.
+EXIT_PIPE = 128 + signal.SIGPIPE
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Run one command line and return its exit code; no traceback for mistakes."""
+    """Run one command line and return its exit code.
+
+    A ``UserError`` becomes a message and an exit code instead of a traceback.
+    """
     launch.prepare_signals()
-    # A launcher writes what its ranks say into log files.
+    # The launcher writes the output of its ranks to log files.
     console.prepare(is_log=is_rank(os.environ))
     words = list(sys.argv[1:] if argv is None else argv)
     has_launcher = any(word.startswith("--rank_table") for word in words)
@@ -64,12 +68,14 @@ def main(argv: Optional[List[str]] = None) -> int:
     except OSError as error:
         if error.filename != console.STDOUT_NAME:
             raise
-        if isinstance(error, BrokenPipeError):  # `head`, perhaps, wants no more.
+        if isinstance(error, BrokenPipeError):  # The reader, e.g. `head`, has ended.
             return EXIT_PIPE
-        console.complain(f"{error.filename}: {error.strerror}; send it elsewhere")
+        console.complain(
+            f"{error.filename}: {error.strerror}; redirect it to another file"
+        )
         return EXIT_DATA
     except KeyboardInterrupt:
-        console.note("interrupted; run the same command again to go on")
+        console.note("interrupted; run the same command again to continue")
         return EXIT_STOPPED
     finally:
         console.finish()
@@ -78,7 +84,9 @@ def main(argv: Optional[List[str]] = None) -> int:
 def _run(words: List[str]) -> int:
     name = words[0] if words and words[0] not in (*HELP, VERSION) else ""
     if name and name not in VERBS:
-        raise ConfigError(f"no verb {name!r}; choose one of {', '.join(VERBS)}")
+        raise ConfigError(
+            f"there is no subcommand {name!r}; choose one of {', '.join(VERBS)}"
+        )
     if VERSION in words[:1]:
         python = sys.version.split()[0]
         versions = f"{__version__}, {engine.describe_build()}, Python {python}"

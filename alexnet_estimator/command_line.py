@@ -1,8 +1,8 @@
-"""The words of a command line: the table of flags, their parsing and the help.
+"""The table of flags, the parser of command lines and the text of the help.
 
-A subcommand (``Verb``) names the flags that it reads; together with
-``--config.section.field=VALUE`` they are all that a user can say.  This is the only
-module that imports ``absl.flags``.
+Each subcommand (``Verb``) names the flags that it reads.  Besides them, a command line
+may set any field of the configuration with ``--config.section.field=VALUE``.  This is
+the only module that imports ``absl.flags``.
 """
 
 import dataclasses
@@ -18,18 +18,18 @@ from alexnet_estimator.paths import expand_paths
 from alexnet_estimator.schema import SCHEMA
 
 PROGRAM = "python -m alexnet_estimator"
-DOC_COLUMNS = 56  # A terminal has 80 columns, and names take 24 of them.
+DOC_COLUMNS = 56  # A terminal has 80 columns, and the names of flags take 24 of them.
 
 
 @dataclasses.dataclass(frozen=True)
 class Flag:
-    """One flag.
+    """One flag of the command line.
 
     Attributes:
-        doc: Meaning, unit, default and an example, in sentences.
-        field: Field of the configuration that the flag sets, if any.
-        alias: Second name of the flag.
-        is_switch: Whether the flag needs no value.
+        doc: Description with the unit, the default and an example.
+        field: Field of the configuration that the flag sets; empty for none.
+        alias: Second name of the flag; empty for none.
+        is_switch: Whether the flag takes no value.
         is_path: Whether the value is the path of a file or a folder.
     """
 
@@ -40,22 +40,22 @@ class Flag:
     is_path: bool = False
 
 
-# All flags, by the group that the help shows them in.
+# All flags, in the groups of the help.
 FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
     "data and folders": {
         "model_dir": Flag(
             "Folder of the run. Required, e.g. runs/cats_vs_dogs.", is_path=True
         ),
         "data_path": Flag(
-            "Converted data, a folder or a zip of pictures, or ImageNet TFRecords. "
-            "Default: the data of the run, e.g. /data/cats_vs_dogs.",
+            "Data: the output of convert, a folder or zip of pictures, or ImageNet "
+            "TFRecords. Default: the data of the run, e.g. /data/cats_vs_dogs.",
             field="data.path",
             alias="data_dir",
             is_path=True,
         ),
         "config": Flag(
-            "Configuration: a file such as those in configs/, which is Python code, or "
-            "the config.json of a run. Default: the project's defaults, e.g. "
+            "Configuration: a Python file such as those in configs/, or the "
+            "config.json of a run. Default: configs/default.py, e.g. "
             "configs/cats_vs_dogs.py.",
             is_path=True,
         ),
@@ -63,25 +63,25 @@ FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
     },
     "training": {
         "train_steps": Flag(
-            "Global steps in all, those before a restart included. Default: as many as "
-            "--epoch takes, e.g. 2000.",
+            "Total number of global steps, including those before a restart. Default: "
+            "the steps of --epoch, e.g. 2000.",
             field="train.steps",
         ),
         "epoch": Flag(
-            "Length of the training in epochs. Default: 90, e.g. 35.",
+            "Total number of epochs. Default: 90, e.g. 35.",
             field="train.epochs",
             alias="epochs",
         ),
         "batch_size": Flag(
-            "Images that one rank takes in a step. Default: 100, e.g. 128.",
+            "Images of one rank in a step. Default: 100, e.g. 128.",
             field="train.batch_size_per_rank",
         ),
         "learning_rate": Flag(
-            "Learning rate at its peak. Default: 0.01, e.g. 0.005.",
+            "Peak learning rate. Default: 0.01, e.g. 0.005.",
             field="optim.learning_rate",
         ),
         "precision_mode": Flag(
-            "Number formats: auto, mixed, float32 or one of the vendor's names. "
+            "Precision: auto, mixed, float32, or a precision mode of Ascend. "
             "Default: auto, e.g. mixed.",
             field="precision.mode",
         ),
@@ -90,19 +90,19 @@ FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
             field="precision.loss_scale",
         ),
         "seed": Flag(
-            "Seed of the first weights, the order of the data, augmentation and "
-            "dropout. Default: 0, e.g. 1.",
+            "Seed of the initial weights, shuffling, augmentation and dropout. "
+            "Default: 0, e.g. 1.",
             field="train.seed",
         ),
         "warm_start_from": Flag(
-            "Folder of a run, path prefix of a checkpoint, or bvlc_alexnet.npy, whose "
-            "weights a new run starts with. Default: random weights, e.g. "
-            "runs/quickstart.",
+            "Source of the initial weights of a new run: the folder of another run, "
+            "the path prefix of a checkpoint, or bvlc_alexnet.npy. Default: random "
+            "weights, e.g. runs/quickstart.",
             field="warm_start.path",
             is_path=True,
         ),
         "dry_run": Flag(
-            "Check everything and show what would be done. Default: do it.",
+            "Check everything and show the plan without training. Default: train.",
             is_switch=True,
         ),
     },
@@ -112,61 +112,66 @@ FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
             field="runtime.device",
         ),
         "rank_table": Flag(
-            "JSON file that lists servers, devices and ranks. Default: one rank, e.g. "
-            "8p.json.",
+            "JSON file that lists the servers, devices and ranks of the job. Default: "
+            "one rank, e.g. 8p.json.",
             is_path=True,
         ),
         "server_id": Flag(
-            "This server's entry in the rank table. Default: found by its addresses, "
-            "e.g. 10.0.0.2."
+            "ID of this server in the rank table. Default: the server with an address "
+            "of this machine, e.g. 10.0.0.2."
         ),
         "rendezvous_port": Flag(
-            "TCP port at which Horovod's ranks on several servers meet; it must be "
-            "free on the first. Default: 29400, e.g. 40000."
+            "TCP port of Horovod's rendezvous, which must be free on the first "
+            "server. Default: 29400, e.g. 40000."
         ),
         "max_restarts": Flag(
-            "Restart a crashed or hung job of one server up to this often in a row "
-            "without a new checkpoint. Default: 0, e.g. 3."
+            "Restart a crashed or hung job on one server up to N times. The count "
+            "starts again with every new checkpoint. Default: 0, e.g. 3."
         ),
         "hang_timeout_secs": Flag(
-            "Seconds without a step after which the job is ended; 0 waits for ever. "
-            "Default: 900, e.g. 300."
+            "End the job if no rank finishes a step for this many seconds; 0 disables "
+            "the limit. Default: 900, e.g. 300."
         ),
         "start_timeout_secs": Flag(
-            "The same limit while ranks load, compile and take their first step. "
-            "Default: 3600, e.g. 7200."
+            "The same limit in seconds until the first step, while ranks load and "
+            "compile. Default: 3600, e.g. 7200."
         ),
     },
     "the model": {
         "checkpoint": Flag(
-            "Path prefix of the checkpoint. Default: the newest, e.g. "
+            "Path prefix of the checkpoint. Default: the newest one, e.g. "
             "RUN/model.ckpt-2000.",
             is_path=True,
         ),
-        "top_k": Flag("Classes in a row, the likeliest first. Default: 1, e.g. 5."),
-        "format": Flag("Format of the output. Default: by its name, e.g. jsonl."),
+        "top_k": Flag("Number of the most probable classes. Default: 1, e.g. 5."),
+        "format": Flag(
+            "Format of the output. Default: the suffix of --output, e.g. jsonl."
+        ),
     },
     "the measurement": {
         "warmup_steps": Flag(
-            "Steps before the measured ones, at least 1. Default: 5, e.g. 20."
+            "Number of steps before the measurement, at least 1. Default: 5, e.g. 20."
         ),
         "profile": Flag(
-            "Write the timeline of a step for chrome://tracing or Perfetto into "
-            "profile/ beside --output, or in the current folder; on an NPU, Ascend's "
-            "profiling data. Default: do not.",
+            "Write the timeline of a step for chrome://tracing or Perfetto to "
+            "profile/ beside --output, or in the current folder. On an NPU, write "
+            "Ascend's profiling data. Default: no profile.",
             is_switch=True,
         ),
     },
     "the new table": {
-        "servers": Flag("Addresses of the servers. Required, e.g. 10.0.0.1,10.0.0.2."),
+        "servers": Flag(
+            "Addresses of the servers, separated by commas. Required, e.g. "
+            "10.0.0.1,10.0.0.2."
+        ),
         "devices": Flag(
-            "Number of devices of each server; an Ascend 910's has 1, 2, 4 or 8. "
-            "Default: 8, e.g. 4."
+            "Number of devices per server: 1, 2, 4 or 8 on an Ascend 910. Default: "
+            "8, e.g. 4."
         ),
     },
-    "what is shown": {
+    "output": {
         "quiet": Flag(
-            "Show results, warnings and errors only. Default: progress as well.",
+            "Show results, warnings and errors only. Default: show progress too.",
             is_switch=True,
         ),
     },
@@ -178,13 +183,13 @@ FLAG_TABLE = {
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """A command line, taken apart.
+    """A parsed command line.
 
     Attributes:
-        words: The whole command line, which starts with the subcommand.
-        arguments: Words after the subcommand that are no flags.
-        flags: Values of ``FLAG_TABLE``; None for a flag that was not given.
-        overrides: Fields of the configuration and their values, as text.
+        words: Whole command line, which starts with the subcommand.
+        arguments: Positional arguments after the subcommand.
+        flags: Values of the flags in ``FLAG_TABLE``; None for a flag that is not given.
+        overrides: Names of configuration fields and their values as text.
     """
 
     words: Sequence[str]
@@ -193,20 +198,20 @@ class Command:
     overrides: Sequence[Tuple[str, str]]
 
     def require(self, *names: str) -> None:
-        """Refuse a command without these flags.
+        """Check that these flags are given.
 
         Raises:
-            ConfigError: Some are missing; all of them are named.
+            ConfigError: A flag is missing; the message names all missing flags.
         """
         missing = [f"--{n} is missing" for n in names if not self.flags[n].value]
         if missing:
             raise ConfigError(missing, self.words[0])
 
     def number(self, name: str, default: int) -> int:
-        """Return the value of a flag without a field as a whole number.
+        """Return the value of a flag as a whole number.
 
         Raises:
-            ConfigError: The value is no whole number.
+            ConfigError: The value is not a whole number.
         """
         text = self.flags[name].value
         if text is None:
@@ -216,14 +221,14 @@ class Command:
         return int(text)
 
     def fields(self) -> List[Tuple[str, str]]:
-        """Return what flags and overrides say of configuration fields, as text."""
+        """Return the configuration fields that the command line sets, as text."""
         given = [
             (flag.field, self.flags[name].value)
             for name, flag in FLAG_TABLE.items()
             if flag.field and self.flags[name].value is not None
         ]
         if self.flags.epoch is not None and self.flags.train_steps is None:
-            # Else the steps of the configuration would win over the user's epochs.
+            # Otherwise the configuration's train.steps would override --epoch.
             given.append(("train.steps", "0"))
         return [*given, *self.overrides]
 
@@ -234,10 +239,10 @@ class Verb:
 
     Attributes:
         run: Function that does the work and returns the exit code.
-        summary: One sentence for the list of subcommands.
-        flags: Names of the flags that it reads, separated by blanks.
-        examples: Command lines without the program's name.
-        texts: Descriptions of shared flags that mean something of its own here.
+        summary: Description in one sentence for the list of subcommands.
+        flags: Names of the flags that it reads, separated by spaces.
+        examples: Command lines without the name of the program.
+        texts: Descriptions of shared flags that differ for this subcommand.
         usage: Positional arguments as the help shows them.
         max_arguments: Largest number of positional arguments.
         first_path: Index of the first positional argument that is a path.
@@ -256,19 +261,20 @@ class Verb:
 
     @property
     def flag_names(self) -> Tuple[str, ...]:
-        """Names of all flags that it reads, in the order of the table."""
+        """Return the names of all flags that it reads, in the order of the table."""
         return tuple(n for n in FLAG_TABLE if n in (*self.flags.split(), "quiet"))
 
 
 def parse(words: Sequence[str], verb: Verb) -> Command:
-    """Take a command line apart.
+    """Parse a command line.
 
     Args:
-        words: The command line, which starts with the subcommand.
-        verb: The subcommand.
+        words: Command line, which starts with the subcommand.
+        verb: Subcommand.
 
     Raises:
-        ConfigError: There are unknown or unused flags or arguments; all are named.
+        ConfigError: Flags or arguments are unknown, or the subcommand does not use
+            them; the message names all of them.
     """
     name, *rest = words
     values = _define_flags()
@@ -298,7 +304,7 @@ def parse(words: Sequence[str], verb: Verb) -> Command:
     paths = {
         f"argument {i}": p for i, p in enumerate(arguments, 1) if i > verb.first_path
     }
-    # A picture that Python reads may have any name.
+    # Python reads the pictures of predict, so that they may have any name.
     arguments[verb.first_path :] = expand_paths(paths, True).values()
     return Command(words, arguments, values, _read_overrides(rest))
 
@@ -309,20 +315,20 @@ def list_verbs(verbs: Mapping[str, Verb]) -> str:
     lines += [f"  {name:<12}{verb.summary}" for name, verb in verbs.items()]
     lines += [
         "",
-        "COMMAND --help      shows its flags and examples",
-        "COMMAND --helpfull  shows the fields of the configuration as well",
-        "--version           shows the versions of package and TensorFlow",
+        "COMMAND --help      shows the flags of a subcommand, and examples",
+        "COMMAND --helpfull  also shows the fields of the configuration",
+        "--version           shows the versions of the package and of TensorFlow",
     ]
     return "\n".join(lines)
 
 
 def describe_verb(words: Sequence[str], verb: Verb, is_full: bool = False) -> str:
-    """Return the help of a subcommand; ``is_full`` adds its configuration fields.
+    """Return the help of a subcommand.
 
     Args:
-        words: The command line: the subcommand, and perhaps another network, whose
-            settings are then among the fields.
-        verb: The subcommand.
+        words: Command line, which starts with the subcommand.  If it chooses a network,
+            the fields include the settings of that network.
+        verb: Subcommand.
         is_full: Whether the fields of the configuration are listed.
     """
     name = words[0]

@@ -1,15 +1,15 @@
-"""The configuration: made from ``schema``, files and the command line, and checked.
+"""The configuration: its defaults, changes, checks and its frozen form.
 
-``default_config()`` returns a locked ``ml_collections.ConfigDict``; the files in
-``configs/`` change a few fields of it, ``apply_overrides`` applies the command line's
-``--config.section.field=value``, and ``validate`` refuses what cannot work, all
-problems in one message, before anything expensive starts.  ``resolve`` returns what a
-job goes by: a frozen copy.
+``default_config()`` returns a locked ``ml_collections.ConfigDict``.  The files in
+``configs/`` change a few of its fields, and ``apply_overrides`` applies
+``--config.section.field=value`` of the command line.  ``validate`` reports all problems
+in one message before anything expensive starts.  ``resolve`` returns the frozen copy
+that a job uses.
 
 The section ``model`` consists of ``network`` and of the settings of that network.
-Choosing another network replaces the section by the defaults of that one.
+Choosing another network replaces the section by the defaults of that network.
 
-No TensorFlow is imported here.
+This module does not import TensorFlow.
 """
 
 import ast
@@ -50,13 +50,13 @@ def fields_of(network: Network) -> Dict[str, Dict[str, Field]]:
 
 
 def default_config(network: str = DEFAULT) -> Config:
-    """Return the default configuration, locked: fields can change, not appear.
+    """Return the default configuration, locked: new fields cannot be added.
 
     Args:
         network: Name of the network, see ``networks.find_network``.
 
     Raises:
-        ConfigError: There is no such network.
+        ConfigError: The network does not exist.
     """
     chosen = find_network(network)
     sections = {
@@ -71,10 +71,11 @@ def config_from(changes: Mapping[str, Mapping[str, Any]]) -> Config:
     """Return the default configuration with some fields changed.
 
     Args:
-        changes: ``{section: {field: value}}``.
+        changes: Values by section and field, ``{section: {field: value}}``.
 
     Raises:
-        ConfigError: unknown names or wrong types, all of them.
+        ConfigError: Names are unknown, or values have the wrong type; the message lists
+            all of them.
     """
     config, problems = default_config(), []
     pairs = []
@@ -83,52 +84,55 @@ def config_from(changes: Mapping[str, Mapping[str, Any]]) -> Config:
             problems.append(f"{section} is {fields!r}; it must be a group of fields")
             continue
         pairs += [(f"{section}.{name}", value) for name, value in fields.items()]
-    for name, value in sorted(pairs, key=_is_setting):
+    for name, value in _network_first(pairs):
         problems.extend(_assign(config, name, value))
     if problems:
         raise ConfigError(problems, "configuration")
     return config
 
 
-def _is_setting(pair: Tuple[str, Any]) -> bool:
-    """Sort the choice of the network before its settings."""
-    return pair[0] != "model.network"
+def _network_first(pairs: Iterable[Tuple[str, Any]]) -> List[Tuple[str, Any]]:
+    # The network decides which settings the section model has.
+    return sorted(pairs, key=lambda pair: pair[0] != "model.network")
 
 
 def apply_overrides(config: Config, overrides: Iterable[Tuple[str, str]]) -> None:
-    """Change fields as the command line says.
+    """Apply the fields that a command line sets.
 
     Args:
-        config: changed in place.
-        overrides: pairs such as ``("optim.momentum", "0.95")``.
+        config: Configuration, which is changed in place.
+        overrides: Names and values, such as ``("optim.momentum", "0.95")``.
 
     Raises:
-        ConfigError: unknown names and values of the wrong type, all of them.
+        ConfigError: Names are unknown, or values have the wrong type; the message lists
+            all of them.
     """
     problems: List[str] = []
-    for name, text in sorted(overrides, key=_is_setting):
+    for name, text in _network_first(overrides):
         problems.extend(_assign_text(config, name, text))
     if problems:
         raise ConfigError(problems, "command line")
 
 
 def validate(config: Config, verb: str = "") -> None:
-    """Refuse values and combinations that cannot work, before any graph is built.
+    """Check all values and combinations of values.
 
     Args:
-        config: Configuration.
-        verb: Name of the subcommand: ``train`` and ``benchmark`` need more than others
-            do.
+        config: Configuration, which stays unchanged.
+        verb: Name of the subcommand; ``train`` and ``benchmark`` need more than the
+            others do.
 
     Raises:
-        ConfigError: All problems, each with the value seen and the rule.
+        ConfigError: Fields are wrong; the message lists each one with its value and its
+            rule.
     """
     network = find_network(config.model.network)
     fields = fields_of(network)
     if set(config.model) != set(fields["model"]):
         raise ConfigError(
-            f"the section model has the fields of another network than {network.name}: "
-            f'choose it with config_from({{"model": {{"network": ...}}}})'
+            f"the section model does not have the fields of the network "
+            f"{network.name}: choose the network with "
+            f'config_from({{"model": {{"network": ...}}}})'
         )
     wrong = {
         f"{section}.{name}": f"is {config[section][name]!r}: must be {field.rule.text}"
@@ -139,14 +143,19 @@ def validate(config: Config, verb: str = "") -> None:
     problems = [f"{name} {problem}" for name, problem in wrong.items()]
     if not problems:
         problems.extend(network.check(config.model, config.data.image_size))
-    # A combination with a wrong value in it is a consequence, and no second problem.
+    # A combination that contains a wrong value is a consequence, not a second problem.
     problems += [
         problem
         for problem in _bad_combinations(config)
         if not any(re.search(rf"\b{name}\b", problem) for name in wrong)
     ]
-    if verb == "train":
-        problems.extend(_find_lacking_source(config))
+    if verb == "train" and not config.warm_start.path:
+        problems += [
+            f"warm_start.{name} is {value!r} but warm_start.path is '': give "
+            "--warm_start_from"
+            for name, value in config.warm_start.items()
+            if value != SCHEMA["warm_start"][name].default
+        ]
     if verb in ("train", "benchmark"):
         device = config.runtime.device
         adapter = ACCELERATORS[device].adapter if device in ACCELERATORS else ""
@@ -161,14 +170,14 @@ def resolve(
     mean_rgb: Sequence[float] = (),
     steps_per_loop: int = 1,
 ) -> Config:
-    """Return a copy that nobody can change, with nothing left to measure or choose.
+    """Return a frozen copy in which no field is left to be chosen or measured.
 
     Args:
-        config: Valid configuration, which stays as it is.
-        precision_mode: Precision that the accelerator makes of ``precision.mode``;
-            empty: what is there.
+        config: Valid configuration, which stays unchanged.
+        precision_mode: Precision mode that the accelerator chooses; empty for
+            ``precision.mode``.
         mean_rgb: Mean colour of the data, 0 to 255, for a configuration without one.
-        steps_per_loop: Training steps in one call of a device that can loop.
+        steps_per_loop: Number of training steps in one call of ``session.run``.
 
     Returns:
         A frozen configuration.
@@ -183,12 +192,12 @@ def resolve(
 
 
 def to_json(config: Config) -> str:
-    """Return the configuration as canonical JSON text (sorted, one form)."""
+    """Return the configuration as JSON text with sorted keys."""
     return json.dumps(config.to_dict(), indent=2, sort_keys=True)
 
 
 def path_fields(config: Config) -> List[Tuple[str, str]]:
-    """Return the names and the values of the fields that are paths."""
+    """Return the names and values of the fields that hold paths."""
     return [
         (f"{section}.{name}", config[section][name])
         for section, fields in SCHEMA.items()
@@ -200,7 +209,7 @@ def path_fields(config: Config) -> List[Tuple[str, str]]:
 def describe_fields(
     sections: Iterable[str] = tuple(SCHEMA), network: str = DEFAULT
 ) -> str:
-    """Return two lines for each field: its default, its meaning, and what it may be.
+    """Return two lines for each field: its default, then its meaning and its values.
 
     Args:
         sections: Sections whose fields are described.
@@ -215,20 +224,8 @@ def describe_fields(
     )
 
 
-def _find_lacking_source(config: Config) -> List[str]:
-    """Return what is wanted of layers that are taken over from nowhere."""
-    if config.warm_start.path:
-        return []
-    return [
-        f"warm_start.{name} is {value!r} but warm_start.path is '': give "
-        "--warm_start_from"
-        for name, value in config.warm_start.items()
-        if value != SCHEMA["warm_start"][name].default
-    ]
-
-
 def _bad_combinations(config: Config) -> List[str]:
-    """Check fields against each other; each message shows both values."""
+    """Return a message with both values for each pair of fields in conflict."""
     data, optim, train = config.data, config.optim, config.train
     problems = []
     if data.synthetic and data.path:
@@ -242,28 +239,28 @@ def _bad_combinations(config: Config) -> List[str]:
     if optim.schedule == "plateau" and train.eval_every_epochs == 0:
         problems.append(
             "optim.schedule is 'plateau' but train.eval_every_epochs is 0: "
-            "a plateau is seen in evaluations"
+            "the plateau schedule needs evaluations"
         )
     if optim.end_learning_rate > optim.learning_rate:
         problems.append(
-            f"optim.end_learning_rate is {optim.end_learning_rate}, above "
+            f"optim.end_learning_rate is {optim.end_learning_rate}: must not be above "
             f"optim.learning_rate = {optim.learning_rate}"
         )
     if optim.use_nesterov and optim.optimizer != "momentum":
         problems.append(
             f"optim.use_nesterov is True but optim.optimizer is {optim.optimizer!r}: "
-            "only momentum has it"
+            "only momentum supports it"
         )
     names = ("min_loss_scale", "initial_loss_scale", "max_loss_scale")
     scales = [config.precision[name] for name in names]
     if scales != sorted(scales):
         listed = ", ".join(f"precision.{name}" for name in names)
-        problems.append(f"{listed} are {scales}: must not fall")
+        problems.append(f"{listed} are {scales}: must be in ascending order")
     return problems
 
 
 def _assign_text(config: Config, name: str, text: str) -> List[str]:
-    """Parse ``text`` by the type of the field and assign it; return problems."""
+    """Convert a text to the type of the field, assign it, and return problems."""
     field = _find_field(config, name)
     if field is None:
         return [_unknown_field(config, name)]
@@ -280,26 +277,21 @@ def _assign(config: Config, name: str, value: Any) -> List[str]:
     if field is None:
         return [_unknown_field(config, name)]
     expected = type(field.default)
-    if expected is tuple and isinstance(value, list):  # JSON has lists only.
+    if expected is tuple and isinstance(value, list):  # JSON has no tuples.
         value = tuple(value)
     if expected is float and type(value) is int and abs(value) < MAX_NUMBER:
         value = float(value)
     if type(value) is not expected:
         return [f"{name} is {value!r}: must be of type {expected.__name__}"]
     if name == "model.network":
-        _choose_network(config, value)
+        network = find_network(value)
+        if network.source != config.model.network:
+            with config.unlocked():
+                config.model = default_config(network.source).model
         return []
     section, _, field_name = name.partition(".")
     config[section][field_name] = value
     return []
-
-
-def _choose_network(config: Config, name: str) -> None:
-    """Put the defaults of another network into the section ``model``."""
-    network = find_network(name)
-    if network.source != config.model.network:
-        with config.unlocked():
-            config.model = default_config(network.source).model
 
 
 def _find_field(config: Config, name: str) -> Optional[Field]:

@@ -1,6 +1,6 @@
-"""Files that a configuration is read from: Python code, or the record of a run.
+"""Reading of configuration files: Python code, or the ``config.json`` of a run.
 
-No TensorFlow is imported here.
+This module does not import TensorFlow.
 """
 
 import importlib.util
@@ -13,26 +13,28 @@ from alexnet_estimator.schema import SCHEMA
 
 
 def load_config_file(path: str, network: str = "") -> Config:
-    """Run a configuration file and return what its ``get_config()`` returns.
+    """Return the configuration of a file.
 
-    A configuration file is Python code and runs with your rights: read files from
-    elsewhere before you use them.  A ``.json`` file (a run's ``config.json``) is only
-    read.  The ready-made ones, ``configs/X.py``, are found from any folder.
+    A ``.py`` file is executed, and its function ``get_config()`` returns the
+    configuration.  It runs with your rights: read a file from elsewhere before you use
+    it.  A ``.json`` file (the ``config.json`` of a run) is only read.  The files of the
+    project, ``configs/X.py``, are found from any folder.
 
     Args:
         path: Path of the file.
-        network: Network in place of the one that a run has recorded, whose file may
-            have moved; empty: the recorded one.
+        network: Network that replaces the recorded one, whose file may have moved;
+            empty for the recorded network.
 
     Raises:
-        ConfigError: no such file, no ``get_config``, or not made by this schema.
+        ConfigError: The file does not exist, has no ``get_config``, or returns
+            something else than a configuration of this version.
     """
     file, ready_made = pathlib.Path(path), ready_made_folder()
     if not file.exists() and file.parent == pathlib.Path("configs"):
         file = ready_made / file.name
     if not file.is_file():
         names = [f"configs/{found.name}" for found in sorted(ready_made.glob("*.py"))]
-        raise ConfigError(f"{path} is not a file; there are {', '.join(names)}")
+        raise ConfigError(f"{path} is not a file; the project has {', '.join(names)}")
     if file.suffix == ".json":
         record = run_record.read(path, network, is_run=False)
         return Config(record.config.to_dict()).lock()
@@ -45,7 +47,7 @@ def load_config_file(path: str, network: str = "") -> Config:
         config = module.get_config()
     except ConfigError:
         raise
-    except Exception as error:  # The file is the user's code: any error may come.
+    except Exception as error:  # The user's code can raise any error.
         raise ConfigError(f"{type(error).__name__}: {error}", path) from error
     if not isinstance(config, Config) or set(config) != set(SCHEMA):
         raise ConfigError(
@@ -57,7 +59,7 @@ def load_config_file(path: str, network: str = "") -> Config:
 
 
 def ready_made_folder() -> pathlib.Path:
-    """Return ``configs/``: in an installed package, or in a clone beside it."""
+    """Return the folder ``configs``: beside the package, or in it when installed."""
     package = pathlib.Path(__file__).resolve().parent
     inside = package / "configs"
     return inside if inside.is_dir() else package.parent / "configs"

@@ -1,8 +1,8 @@
-"""What people see while a command works: the only module that prints.
+"""The only module that prints to the terminal.
 
-News (``say``, ``note``, ``warn``) may get lost: a closed pipe, a full disk or a
-terminal that has gone ends no training.  Results (``show``) may not.  Everything that
-is printed is made harmless first, see ``escape``.
+Messages (``say``, ``note``, ``warn``) may get lost, so that a closed pipe, a full disk
+or a lost terminal does not end a training.  Results (``show``) must not get lost.
+Control characters are escaped in everything that is printed, see ``escape``.
 """
 
 import contextlib
@@ -14,8 +14,8 @@ from typing import Any, ContextManager, Iterator, Optional, Sequence, TextIO
 
 STDOUT = "-"  # The value of --output that stands for standard output.
 STDOUT_NAME = "standard output"
-# Control characters other than line feed and tab, halves of characters (bytes of a
-# name that are not UTF-8), and marks that reverse the direction of the text.
+# Control characters other than line feed and tab, surrogates (bytes of a name that are
+# not UTF-8), and marks that reverse the direction of the text.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -24,26 +24,31 @@ _is_log = False
 
 
 def prepare(is_log: bool = False) -> None:
-    """Make the standard streams fit for any text; call it once, at the door.
+    """Prepare the standard streams for any text; the program calls this once.
 
     Args:
-        is_log: Whether the output goes into a log file, which gets no colours.
+        is_log: Whether the output goes to a log file, which gets no colours.
     """
     global _is_log
     _is_log = is_log
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
-        except OSError:  # Closed: else the next file that is opened would take it.
+        except OSError:
+            # Otherwise the next file that is opened would get this descriptor, and
+            # messages would be written into that file.
             os.open(os.devnull, os.O_RDWR)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            # With LANG=C a name that is not ASCII would be an error.
+            # With LANG=C, printing a name that is not ASCII would raise an error.
             stream.reconfigure(errors="backslashreplace")
 
 
 def finish() -> None:
-    """Drop what cannot be written, else Python complains about it at its end."""
+    """Discard output that cannot be written.
+
+    Otherwise Python prints an error of its own when it exits.
+    """
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
@@ -53,15 +58,16 @@ def finish() -> None:
 
 
 def be_quiet(is_quiet: bool) -> None:
-    """Show results, warnings and errors only, or everything again."""
+    """Choose between results, warnings and errors only, and all messages."""
     global _is_quiet
     _is_quiet = is_quiet
 
 
 def escape(text: str) -> str:
-    r"""Return a text in which names can neither move the cursor nor change colours.
+    r"""Return the text with its control characters escaped.
 
-    Control characters become ``\u001b`` and the like, which JSON understands as well.
+    Names of files can then neither move the cursor nor change colours.  The escapes,
+    such as ``\u001b``, are valid in JSON.
     """
     return _UNSAFE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 
@@ -72,12 +78,12 @@ def count(number: int, thing: str) -> str:
 
 
 def list_some(names: Sequence[str], most: int = 6, is_counted: bool = True) -> str:
-    """Return the first names of a list that may be long, separated by commas.
+    """Return the first names of a list, separated by commas.
 
     Args:
         names: All names.
-        most: Number of names that are shown.
-        is_counted: Whether the number of all names follows where some are not shown.
+        most: Largest number of names that are shown.
+        is_counted: Whether a shortened list ends with the number of all names.
     """
     text = ", ".join(names[:most])
     if len(names) > most:
@@ -89,18 +95,18 @@ def say(text: str, is_result: bool = False) -> None:
     """Print to standard output; the text may get lost.
 
     Args:
-        text: One line or more.
-        is_result: Whether the command was given for it, so that --quiet shows it too.
+        text: One or more lines.
+        is_result: Whether the text is a result of the command, which --quiet shows too.
     """
     if is_result or not _is_quiet:
         _print_if_possible(text, sys.stdout)
 
 
 def show(text: str) -> None:
-    """Print what a command was given for, which must not get lost.
+    """Print the result of a command, which must not get lost.
 
     Raises:
-        OSError: Standard output takes no more; ``filename`` is ``STDOUT_NAME``.
+        OSError: Standard output cannot be written; ``filename`` is ``STDOUT_NAME``.
     """
     with writing_results():
         print(escape(text), file=require_stdout(), flush=True)
@@ -108,10 +114,10 @@ def show(text: str) -> None:
 
 @contextlib.contextmanager
 def writing_results() -> Iterator[None]:
-    """Give errors of standard output, which have no name of a file, its name.
+    """Add the name "standard output" to errors that name no file.
 
     Raises:
-        OSError: An error with a name.
+        OSError: Standard output cannot be written; ``filename`` is ``STDOUT_NAME``.
     """
     try:
         yield
@@ -121,13 +127,13 @@ def writing_results() -> Iterator[None]:
 
 
 def note(text: str) -> None:
-    """Print news to stderr, where they do not mix with data on standard output."""
+    """Print a message to stderr, apart from the data on standard output."""
     if not _is_quiet:
         _print_if_possible(text, sys.stderr)
 
 
 def tell(text: str) -> None:
-    """Print to stderr what is shown in any case, with --quiet too."""
+    """Print a message to stderr, even with --quiet."""
     _print_if_possible(text, sys.stderr)
 
 
@@ -145,21 +151,21 @@ def complain(text: str) -> None:
 
 
 def has_bars() -> bool:
-    """Return whether progress bars are shown: not in pipes and log files."""
+    """Return whether progress bars are shown, which needs a terminal."""
     return not _is_quiet and _is_terminal(sys.stderr)
 
 
 def open_bar(
     what: str, total: int, unit: str, start: int = 0, is_wanted: bool = True
 ) -> Any:
-    """Return a progress bar (of tqdm); it is shown where there is a terminal.
+    """Return a progress bar of tqdm, which is shown if stderr is a terminal.
 
     Args:
-        what: Activity, e.g. ``converting``; empty: none is named.
-        total: Number of units.
-        unit: Thing that is counted, e.g. ``images``.
+        what: Activity, e.g. ``converting``; empty for a bar without a name.
+        total: Total number of units.
+        unit: Name of the units, e.g. ``images``.
         start: Number of units that were done before.
-        is_wanted: Whether the bar is shown where there is a terminal.
+        is_wanted: Whether the bar may be shown at all.
     """
     from tqdm import tqdm
 
@@ -175,7 +181,7 @@ def open_bar(
 
 
 class _LossyStream:
-    """A stream for news: a terminal that has gone does not matter."""
+    """A stream that ignores errors, such as a terminal that was closed."""
 
     def __init__(self, stream: Optional[TextIO]):
         self._stream = stream
@@ -183,16 +189,17 @@ class _LossyStream:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
-    def __eq__(self, other: object) -> bool:  # So tqdm knows whose text to clear.
+    def __eq__(self, other: object) -> bool:
+        # tqdm clears the bars of the stream that is written to, which it compares.
         return other is self or other is self._stream
 
     def write(self, text: str) -> None:
-        """Write text, or lose it."""
+        """Write a text; it gets lost if the stream cannot take it."""
         with contextlib.suppress(OSError, ValueError):
             self._stream.write(text)  # type: ignore[union-attr]
 
     def flush(self) -> None:
-        """Flush what was written, or lose it."""
+        """Flush the stream; the text gets lost if the stream cannot take it."""
         with contextlib.suppress(OSError, ValueError):
             self._stream.flush()  # type: ignore[union-attr]
 
@@ -205,7 +212,7 @@ def require_stdout() -> TextIO:
     """Return standard output.
 
     Raises:
-        OSError: It was closed before this program began.
+        OSError: Standard output was closed before this program started.
     """
     if sys.stdout is None:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
@@ -213,16 +220,16 @@ def require_stdout() -> TextIO:
 
 
 def _print_if_possible(text: str, stream: Optional[TextIO], heading: str = "") -> None:
-    if stream is None:  # It was closed before Python began.
+    if stream is None:  # It was closed before Python started.
         return
-    with contextlib.suppress(OSError, ValueError):  # ValueError: closed since then.
+    with contextlib.suppress(OSError, ValueError):  # ValueError: closed meanwhile.
         with _clearing_bars(stream):
             print(heading + escape(text), file=stream, flush=True)
 
 
 def _clearing_bars(stream: TextIO) -> ContextManager[None]:
-    """Let text appear above a progress bar, not within it."""
-    if "tqdm" not in sys.modules:  # It takes long to import, and there is no bar.
+    """Return a context in which text appears above a progress bar, not within it."""
+    if "tqdm" not in sys.modules:  # There is no bar, and the import takes long.
         return contextlib.nullcontext()
     from tqdm import tqdm
 

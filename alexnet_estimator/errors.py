@@ -1,7 +1,7 @@
-"""The errors that a user sees: one message, no traceback, one exit code each.
+"""The errors that a user can correct; each has a message and an exit code.
 
-Every message says what was wrong, the value seen and what to do.  Where one input
-has several problems, all of them are in one error.
+A message says what was wrong, which value was seen, and what to do.  If one input has
+several problems, one error reports all of them.
 """
 
 from typing import Sequence, Union
@@ -11,17 +11,17 @@ EXIT_USAGE = 2
 EXIT_DATA = 3
 EXIT_DIVERGED = 4
 EXIT_RANK_FAILED = 5
-EXIT_STOPPED = 75  # EX_TEMPFAIL: stopped on request, run again to resume.
+EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: run the same command again to resume.
 
 
 class UserError(Exception):
-    """A problem that the user can mend.
+    """An error that the user can correct.
 
     Args:
-        problems: One message, or all problems of one input; none where the advice
-            says everything.
-        heading: Input that the problems are about, e.g. ``configs/x.py``.
-        advice: What to do about all of them; it is not counted as a problem.
+        problems: One message, or all problems of one input; empty if the advice says
+            everything.
+        heading: Name of the input, e.g. ``configs/x.py``.
+        advice: Remedy for all problems; it is not counted as a problem.
     """
 
     exit_code = EXIT_USAGE
@@ -37,7 +37,7 @@ class UserError(Exception):
         super().__init__(self.message())
 
     def message(self) -> str:
-        """Return the whole text: heading, problems and advice."""
+        """Return the whole message: heading, problems and advice."""
         start = f"{self.heading}: " if self.heading else ""
         end = [self.advice] if self.advice else []
         if len(self.problems) < 2:
@@ -60,18 +60,18 @@ class DataError(UserError):
 
 
 class DivergedError(UserError):
-    """Loss, gradients or weights stopped being finite numbers."""
+    """The loss, gradients or weights are not finite."""
 
     exit_code = EXIT_DIVERGED
 
 
 class RankError(UserError):
-    """A rank failed, never started or hung."""
+    """A rank crashed, hung or did not start."""
 
     exit_code = EXIT_RANK_FAILED
 
 
 class StopRequested(UserError):
-    """The run was asked to stop, has saved its state and can be resumed."""
+    """The run was stopped on request; it has saved its state and can be resumed."""
 
     exit_code = EXIT_STOPPED

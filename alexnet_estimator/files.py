@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Atomic writing: a file or folder appears whole or not at all."""
 
 import contextlib
 import errno
@@ -18,18 +18,18 @@ _CHUNK_BYTES = 1 << 20
 def replacing(path: str) -> Iterator[BinaryIO]:
     """Open a file that replaces ``path`` when the block ends without an error.
 
-    Readers see the old file or the new one, whole, also after a power cut.  Of several
-    writers at the same time, the last one wins.
+    Readers see either the whole old file or the whole new one, even after a power cut.
+    If several processes write at the same time, the last one wins.
 
     Args:
-        path: Path of the file.  Its folder exists.
+        path: Path of the file.  Its folder must exist.
 
     Raises:
-        OSError: The file cannot be written; the error names ``path``, and an old file
-            is still there.
+        OSError: The file cannot be written.  The error names ``path``, and an old file
+            is kept.
     """
     if os.path.exists(path) and not os.path.isfile(path):
-        # Renaming would replace /dev/null by a file, where the user may do that.
+        # With the rights of root, renaming would replace /dev/null by a file.
         kind = "a folder" if os.path.isdir(path) else "not a regular file"
         raise OSError(errno.EINVAL, f"it is {kind}", path)
     with _temporary(path, _create_file) as partial:
@@ -43,16 +43,17 @@ def replacing(path: str) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def replacing_folder(path: str) -> Iterator[str]:
-    """Make a folder that replaces ``path`` when the block ends without an error.
+    """Create a folder that replaces ``path`` when the block ends without an error.
 
-    Readers see the old folder or the new one, whole; for the moment between two
-    renamings, none.  Of several writers at the same time, the last one wins.
+    Readers see either the whole old folder or the whole new one.  Between two renamings
+    there is a moment without a folder.  If several processes write at the same time,
+    the last one wins.
 
     Args:
-        path: Path of the folder.  Missing parents are made.
+        path: Path of the folder.  Missing parent folders are created.
 
     Yields:
-        The path of a new folder to write into.
+        The path of a temporary folder to write to.
 
     Raises:
         OSError: The folder cannot be written; the error names ``path``.
@@ -64,7 +65,7 @@ def replacing_folder(path: str) -> Iterator[str]:
             for name in names:
                 sync(os.path.join(folder, name))
             _sync_folder(folder)
-        # A folder cannot be renamed to one that has content: that one moves away first.
+        # A folder cannot replace a folder with content, so the old one is moved first.
         while True:
             try:
                 os.replace(partial, path)
@@ -72,7 +73,7 @@ def replacing_folder(path: str) -> Iterator[str]:
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-            with contextlib.suppress(FileNotFoundError):  # Another writer moved it.
+            with contextlib.suppress(FileNotFoundError):  # Another writer has moved it.
                 os.replace(path, os.path.join(old, uuid.uuid4().hex))
         _sync_folder(os.path.dirname(partial))
 
@@ -84,20 +85,20 @@ def write_bytes(path: str, content: bytes) -> None:
 
 
 def encode_json(value: Any, indent: Optional[int] = None) -> bytes:
-    """Return a value as JSON text that ends with a LF.
+    """Return a value as one line of JSON text, or as several if ``indent`` is given.
 
-    Names of files need not be Unicode.  A byte that is not becomes an escape that JSON
-    has as well, so that reading gives the same name.
+    Names of files need not be UTF-8.  A byte that is not is written as an escape of
+    JSON, so that reading the text gives the same name.
     """
     text = json.dumps(value, indent=indent, sort_keys=True, ensure_ascii=False)
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
 def encode_csv(row: Sequence[Any]) -> bytes:
-    """Return a row of a CSV file, with names of files as they were; ends with a LF.
+    """Return one line of a CSV file; bytes of file names stay unchanged.
 
-    Text that a spreadsheet might take for a formula is in quotes: programs read the
-    same text, and people who import the column as text see it.
+    Text that a spreadsheet could evaluate as a formula is quoted.  Programs read the
+    same text, and so do spreadsheets that import the column as text.
     """
     text = ",".join(
         _quote(cell) if isinstance(cell, str) else str(cell) for cell in row
@@ -106,7 +107,7 @@ def encode_csv(row: Sequence[Any]) -> bytes:
 
 
 def is_formula(text: str) -> bool:
-    """Return whether a spreadsheet might take the text of a cell for a formula."""
+    """Return whether a spreadsheet could evaluate the text of a cell as a formula."""
     return text.startswith(("=", "+", "-", "@", "\t", "\r"))
 
 
@@ -117,11 +118,11 @@ def _quote(cell: str) -> str:
 
 
 def read_at_most(path: str, max_bytes: int) -> bytes:
-    """Return the content of a file that may be a stranger's.
+    """Return the content of a file that may come from an untrusted source.
 
     Args:
         path: Path of the file.
-        max_bytes: Size from which on the file is refused, before memory is taken.
+        max_bytes: Largest size in bytes; no more is read into memory.
 
     Raises:
         OSError: The file cannot be read.
@@ -135,13 +136,13 @@ def read_at_most(path: str, max_bytes: int) -> bytes:
 
 
 def sync(path: str) -> None:
-    """Return when the content of a file is on the disk."""
+    """Wait until the content of a file is on the disk."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
 
 
 def sha256_of(*paths: str) -> str:
-    """Return SHA-256 (hex) of the content of files, one after the other."""
+    """Return the SHA-256 (hex) of the contents of files, concatenated in order."""
     digest = hashlib.sha256()
     for path in paths:
         with open(path, "rb") as file:
@@ -152,23 +153,23 @@ def sha256_of(*paths: str) -> str:
 
 @contextlib.contextmanager
 def _temporary(path: str, create: Callable[[str], None]) -> Iterator[str]:
-    """Create a file or folder beside ``path``; remove it at the end if still there.
+    """Create a temporary file or folder beside ``path``, and remove it at the end.
 
-    A lock tells other processes that its writer lives.  What killed writers of the
-    same ``path`` have left is removed.
+    A lock tells other processes that its writer is alive.  Temporary files of ``path``
+    whose writers were killed are removed as well.
     """
     folder, name = os.path.split(os.path.abspath(path))
     partial, lock = "", None
     try:
         _remove_leftovers(folder, name)
         while not os.path.exists(partial):
-            # Between creation and lock, another process may take it for a leftover.
+            # Another process may remove the file as a leftover before it is locked.
             partial = os.path.join(folder, f".{name}.{uuid.uuid4().hex[:8]}.tmp")
             create(partial)
             lock = _lock(partial, fcntl.LOCK_EX)
         yield partial
     except OSError as error:
-        # The temporary name means nothing to the user.
+        # The user knows the path, but not the temporary name.
         if error.filename is None or str(error.filename).startswith(partial):
             error.filename, error.filename2 = path, None
         raise
@@ -183,16 +184,16 @@ def _create_file(path: str) -> None:
 
 
 def _lock(path: str, operation: int) -> Optional[int]:
-    """Return a descriptor that holds a lock; None where that is not possible."""
+    """Return a descriptor that holds a lock, or None if that is not possible."""
     try:
-        # NFS gives exclusive locks on files that are open for writing only.
+        # NFS grants exclusive locks only on files that are open for writing.
         access = os.O_RDONLY if os.path.isdir(path) else os.O_RDWR
         descriptor = os.open(path, access | os.O_NOFOLLOW)
     except OSError:
         return None
     try:
         fcntl.flock(descriptor, operation)
-    except OSError:  # Another process holds it, or a file system without locks.
+    except OSError:  # Another process holds it, or the file system has no locks.
         os.close(descriptor)
         return None
     return descriptor
@@ -216,12 +217,12 @@ def _remove(path: str) -> None:
 
 
 def _sync_folder(path: str) -> None:
-    """Return when renamings in a folder are on the disk."""
+    """Wait until renamings in a folder are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some file systems (FUSE, SMB) cannot do it for a folder.
+        # Some file systems (FUSE, SMB) cannot sync a folder.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:

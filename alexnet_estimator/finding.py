@@ -1,4 +1,4 @@
-"""What ``doctor`` finds: one line for each thing that it has looked at."""
+"""The findings of ``doctor``: one line for each check."""
 
 from typing import NamedTuple
 
@@ -8,13 +8,13 @@ FAILURE = "failure"
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        name: Name of the thing, e.g. ``memory``.
+        name: Name of the check, e.g. ``memory``.
         state: ``ok``, ``warning`` or ``failure``.
-        seen: What was found.
-        remedy: What to do, in a sentence; empty where nothing has to be done.
+        seen: Observed value.
+        remedy: Advice in a sentence; empty if nothing has to be done.
     """
 
     name: str

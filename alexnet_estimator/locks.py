@@ -1,7 +1,8 @@
-"""Locks on files and folders, and what several processes write into one file.
+"""Locks on files and folders, and appending to a file from several processes.
 
-The kernel frees a lock however its process ends.  Some network file systems (NFS,
-Lustre, gcsfuse) know no locks: this is said once, and the work goes on without.
+The kernel releases a lock however its process ends.  Some network file systems (NFS,
+Lustre, gcsfuse) do not support locks.  On these, one warning is printed, and the work
+continues without a lock.
 """
 
 import contextlib
@@ -20,10 +21,10 @@ RUN = ".lock"
 
 @contextlib.contextmanager
 def use_run(model_dir: str) -> Iterator[None]:
-    """Be the only process that writes checkpoints and reports of a run.
+    """Lock a run, so that no other process writes its checkpoints and reports.
 
     Raises:
-        ConfigError: Another job does so, or the folder cannot be written.
+        ConfigError: Another job holds the lock, or the folder cannot be written.
     """
     with refuse_others(model_dir, RUN) as descriptor:
         os.ftruncate(descriptor, 0)
@@ -34,11 +35,11 @@ def use_run(model_dir: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def refuse_others(model_dir: str, name: str) -> Iterator[int]:
-    """Hold the lock of a file, and refuse to wait for who holds it.
+    """Lock a file, or fail at once if another process has locked it.
 
     Args:
         model_dir: Folder of a run.
-        name: Name of the file in it, which is made where it is missing.
+        name: Name of the file in the folder; a missing file is created.
 
     Yields:
         The descriptor of the file.
@@ -59,15 +60,15 @@ def refuse_others(model_dir: str, name: str) -> Iterator[int]:
             if name == RUN:
                 holder = os.pread(file.fileno(), 1000, 0).decode("utf-8", "replace")
             raise ConfigError(
-                f"{model_dir} is in use by another job ({holder}): wait for it, stop "
-                "it, or give another --model_dir"
+                f"{model_dir} is in use by another job ({holder}): wait until it ends, "
+                "stop it, or give another --model_dir"
             ) from error
         yield file.fileno()
 
 
 @contextlib.contextmanager
 def wait_for_folder(directory: str) -> Iterator[None]:
-    """Hold the only lock on a folder, waiting for who holds it now."""
+    """Lock a folder, waiting until no other process holds the lock."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         try:
@@ -81,13 +82,15 @@ def wait_for_folder(directory: str) -> Iterator[None]:
 
 
 def append_bytes(path: str, content: bytes) -> None:
-    """Append to a file, whole or not at all; several processes may do so.
+    """Append all of the content to a file, or nothing.
+
+    Several processes may append to the same file.
 
     Raises:
-        OSError: With the path.
+        OSError: The file cannot be written; the error names the path.
     """
     with open(path, "ab", buffering=0, opener=_open_at_once) as file:
-        # Else what others append meanwhile would be cut off as well.
+        # Without the lock, truncating would also cut off what others have appended.
         _lock(file.fileno(), os.path.dirname(path), fcntl.LOCK_EX)
         start = file.seek(0, os.SEEK_END)
         try:
@@ -101,7 +104,7 @@ def append_bytes(path: str, content: bytes) -> None:
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """Open a file; a FIFO that nobody reads is an error instead of a wait."""
+    """Open a file; a FIFO without a reader raises an error instead of blocking."""
     return os.open(path, flags | os.O_NONBLOCK, 0o666)
 
 
@@ -117,6 +120,6 @@ def _lock(descriptor: int, folder: str, operation: int) -> None:
 @functools.lru_cache(maxsize=None)
 def _warn_of_no_locks(folder: str, reason: str) -> None:
     warn(
-        f"files in {folder} cannot be locked ({reason}): a second job that writes "
-        "there would do harm unnoticed"
+        f"files in {folder} cannot be locked ({reason}): make sure that no second job "
+        "writes there"
     )

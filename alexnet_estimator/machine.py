@@ -1,4 +1,7 @@
-"""The machine, as far as speed depends on it; no TensorFlow is imported here."""
+"""The processor and the cores of this machine.
+
+This module does not import TensorFlow.
+"""
 
 import itertools
 import os
@@ -9,7 +12,7 @@ CPUINFO = "/proc/cpuinfo"
 
 
 def cpu_model(cpuinfo: str = CPUINFO) -> str:
-    """Return the name of the processor, or its architecture if it has no name."""
+    """Return the name of the processor, or its architecture if the name is unknown."""
     text = _describe_processor(cpuinfo)
     found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     return found.group(1) if found else platform.machine()
@@ -27,10 +30,11 @@ def num_cores() -> int:
 
 
 def _describe_processor(cpuinfo: str) -> str:
-    """Return the description of the first processor; empty if this is not Linux."""
+    """Return the description of the first processor; empty if it cannot be read."""
     try:
         with open(cpuinfo, encoding="utf-8") as file:
-            # The whole file of a large server takes long, and every command reads it.
+            # Every command reads this file, and the whole of it takes long to read on
+            # a server with many cores.
             return "".join(itertools.takewhile(str.strip, file))
     except OSError:
         return ""

@@ -1,4 +1,4 @@
-"""The model function: logits -> predictions, metrics, or one training step."""
+"""The model function: builds predictions, metrics or a training step from logits."""
 
 from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
@@ -20,16 +20,18 @@ MakeHooks = Callable[[StepTensors], List[tf.train.SessionRunHook]]
 
 
 class Training(NamedTuple):
-    """What only a training graph needs.
+    """Arguments of mode TRAIN.
 
     Attributes:
-        plan: the learning rate's.
-        plateau_factor: multiplies the learning rate.
-        make_hooks: called with the step's scalars.
-        checkpoint: path prefix that the session will restore, where this rank has one.
-        num_warm_layers: of another network, with a learning rate of their own; the same
-            on all ranks.
-        read_weights: of those layers, by name, where this rank has them.
+        plan: Schedule of the learning rate.
+        plateau_factor: Factor of the learning rate.
+        make_hooks: Function that returns the hooks for the scalars of a step.
+        checkpoint: Path prefix of the checkpoint that the session restores; None on a
+            rank without one.
+        num_warm_layers: Number of layers that are restored from another network and
+            have another learning rate; the same on all ranks.
+        read_weights: Function that returns the weights of these layers by name; None on
+            a rank without them.
     """
 
     plan: schedules.LearningRatePlan
@@ -50,19 +52,19 @@ def build_model_fn(
     """Return the Estimator's ``model_fn(features, labels, mode)``.
 
     Args:
-        config: Resolved configuration: ``data.mean_rgb`` and ``precision.mode`` are
-            concrete.
+        config: Resolved configuration.
         num_classes: Number of classes of the data.
-        runtime: Runtime that averages gradients and sums metrics over ranks.
-        training: What only mode TRAIN needs.
-        checkpoint: Path prefix of the checkpoint that modes EVAL and PREDICT will
-            restore, where this rank has it; a graph that it does not fit is refused.
+        runtime: Runtime that averages gradients and sums metrics over the ranks.
+        training: Arguments of mode TRAIN; None if only the other modes are used.
+        checkpoint: Path prefix of the checkpoint that modes EVAL and PREDICT restore;
+            None on a rank without it.  Its variables are compared with the graph.
     """
 
     def model_fn(
         features: inputs.Features, labels: tf.Tensor, mode: str
     ) -> tf.estimator.EstimatorSpec:
         is_training = mode == tf.estimator.ModeKeys.TRAIN
+        # float32 [batch, size, size, 3]; with ten-crop, [batch * 10, size, size, 3]
         images = inputs.normalise(features, config.data.mean_rgb, config.data)
         logits = build_logits(
             images,
@@ -72,6 +74,7 @@ def build_model_fn(
             runtime.compute_dtype(config.precision),
         )
         if features["image"].shape.ndims == 5:
+            # [batch * views, num_classes] -> [batch, num_classes]
             logits = _average_views(logits, int(features["image"].shape[1]))
         if checkpoint is not None and not is_training:
             restore.check_fit(checkpoint, tf.global_variables())
@@ -88,12 +91,12 @@ def build_model_fn(
 def cross_entropy(
     labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float
 ) -> tf.Tensor:
-    """Return each image's cross-entropy, float32 [batch].
+    """Return the cross-entropy of each image, float32 [batch].
 
     Args:
         labels: int32 [batch].
         logits: float32 [batch, num_classes].
-        label_smoothing: the part of the target that is spread over all classes.
+        label_smoothing: Share of the target that is spread evenly over all classes.
     """
     targets = tf.one_hot(labels, logits.shape[1].value, dtype=tf.float32)
     if label_smoothing > 0:
@@ -105,30 +108,38 @@ def cross_entropy(
 
 
 def _average_views(logits: tf.Tensor, num_views: int) -> tf.Tensor:
-    """Return logits whose softmax is the mean of that of the views (section 4.1).
+    """Average the predictions of the views of each picture (section 4.1).
 
     Args:
         logits: float32 [batch * num_views, num_classes].
-        num_views: of each picture.
+        num_views: Number of views of each picture.
+
+    Returns:
+        float32 [batch, num_classes], whose softmax is the mean of the softmax of the
+        views.
     """
+    # [batch * views, num_classes] -> [batch, views, num_classes]
     shape = [-1, num_views, int(logits.shape[1])]
     log_probabilities = tf.reshape(tf.nn.log_softmax(logits), shape)
     return tf.reduce_logsumexp(log_probabilities, axis=1)
 
 
 def _make_dropout(config: Config, runtime: Runtime) -> Dropout:
-    """Return dropout whose masks depend on (seed, rank, layer, step) alone."""
+    """Return a dropout function whose masks depend only on seed, rank, layer and step.
+
+    A resumed run therefore continues with the same masks.
+    """
     step = tf.cast(tf.train.get_or_create_global_step(), tf.int32)
     layers = find_network(config.model.network).layer_names
 
     def dropout(x: tf.Tensor, keep_prob: float, layer_name: str) -> tf.Tensor:
         if layer_name not in layers:
             raise ConfigError(
-                f"dropout is called for the layer {layer_name!r}: must be one of "
+                f"dropout is called with the layer {layer_name!r}: must be one of "
                 f"{', '.join(layers)}",
                 config.model.network,
             )
-        # A rank has a stream for each layer; those of all ranks are different.
+        # Each layer of each rank has its own stream of random numbers.
         stream = len(layers) * runtime.rank + layers.index(layer_name)
         seed = tf.stack([tf.constant((config.train.seed + stream) % 2**31), step])
         return runtime.dropout(x, keep_prob, seed)
@@ -152,9 +163,10 @@ def _evaluation_spec(
     config: Config,
     runtime: Runtime,
 ) -> tf.estimator.EstimatorSpec:
-    """Count each image of weight 1 once; the sums over ranks are the result.
+    """Return the specification of an evaluation, whose metrics are sums over all ranks.
 
-    ``AnswersHook`` finds int32 [3, batch] in the graph: labels, answers and weights.
+    Images of weight 0, which pad the last batches, do not count.  A collection of the
+    graph holds labels, answers and weights, int32 [3, batch], for ``AnswersHook``.
     """
     with runtime.float32_scope():
         sums = batch_sums(logits, labels, weight)
@@ -162,8 +174,10 @@ def _evaluation_spec(
             name: _summed_metric(name, value, runtime)
             for name, value in sorted(sums.items())
         }
-        # Estimator averages this over batches; our own sums are exact.
+        # Estimator only logs this mean over batches.  The result uses loss_sum, which
+        # is exact although the last batch is padded.
         loss = sums["loss_sum"] / tf.cast(tf.size(labels), tf.float32)
+    # [batch, num_classes] -> [batch]
     answers = tf.argmax(logits, axis=1, output_type=tf.int32)
     rows = tf.stack([labels, answers, tf.cast(weight, tf.int32)])
     tf.add_to_collection(ANSWERS, rows)
@@ -179,10 +193,10 @@ def _evaluation_spec(
 def batch_sums(
     logits: tf.Tensor, labels: tf.Tensor, weight: tf.Tensor
 ) -> Dict[str, tf.Tensor]:
-    """Return what an evaluation adds up over batches and ranks.
+    """Return the sums of one batch, which an evaluation adds up over batches and ranks.
 
-    Counts are int32: a device that computes float32 graphs in float16 would lose count
-    after 2,048 images.  What is counted by class is counted by ``AnswersHook``.
+    Counts are int32, because a device that computes float32 graphs in float16 could not
+    count beyond 2,048 images.  ``AnswersHook`` counts the answers by class.
 
     Args:
         logits: float32 [batch, num_classes].
@@ -206,7 +220,13 @@ def batch_sums(
 def _summed_metric(
     name: str, value: tf.Tensor, runtime: Runtime
 ) -> Tuple[tf.Tensor, tf.Operation]:
-    """Return (sum over batches and ranks, update op) of a float32 or int32 tensor."""
+    """Return the sum of a tensor over batches and ranks, and the update of each batch.
+
+    Args:
+        name: Name of the metric.
+        value: float32 or int32 tensor of one batch.
+        runtime: Runtime that sums over the ranks.
+    """
     total = tf.get_variable(
         f"metrics/{name}",
         value.shape,
@@ -216,12 +236,13 @@ def _summed_metric(
         collections=[tf.GraphKeys.LOCAL_VARIABLES, tf.GraphKeys.METRIC_VARIABLES],
     )
     update = tf.assign_add(total, value)
-    # Estimator runs the value once, after the last batch: one all-reduce a rank.
+    # Estimator evaluates the value once, after the last batch, so that each rank takes
+    # part in exactly one all-reduce.
     return runtime.all_reduce_sum(tf.identity(total)), update
 
 
 def _averages_scaffold(config: Config) -> Optional[tf.train.Scaffold]:
-    """Return a scaffold that restores averaged weights, if the run has them."""
+    """Return a scaffold that restores the averaged weights; None without averages."""
     if config.optim.ema_decay == 0:
         return None
     averages = tf.train.ExponentialMovingAverage(config.optim.ema_decay)
@@ -255,11 +276,11 @@ def _training_spec(
     )
     if not is_decayed:
         gradients = optimizers.decay_weights(gradients, config.optim.weight_decay)
-    # Such as the statistics of batch normalisation; most networks have none.
+    # Batch normalisation updates its statistics here; AlexNet has no such updates.
     with tf.control_dependencies(_unfrozen_updates(config)):
         train_op = scaled.optimizer.apply_gradients(gradients, global_step=step)
-    # Read behind the update, so that hooks need not ask for it again: every call of
-    # session.run costs an NPU about as much as a step.
+    # The step is read after the update, so that hooks need no second session.run, which
+    # takes about as long as a training step on an NPU.
     with tf.control_dependencies([train_op]):
         next_step = step.read_value()
     tensors = StepTensors(
@@ -267,8 +288,9 @@ def _training_spec(
     )
     return tf.estimator.EstimatorSpec(
         tf.estimator.ModeKeys.TRAIN,
-        # Estimator's own NanTensorHook would end a run whose overflowed step is
-        # skipped; FiniteGuard looks at the true loss.  NaN is below nothing.
+        # Estimator adds a NanTensorHook, which would end a run although loss scaling
+        # skips the overflowed step.  FiniteGuard checks the true loss instead.  The
+        # comparison is False for NaN as well.
         loss=tf.where(loss < np.inf, loss, tf.zeros_like(loss)),
         train_op=train_op,
         training_hooks=runtime.start_hooks() + training.make_hooks(tensors),
@@ -298,20 +320,20 @@ def _frozen_layers(config: Config) -> Tuple[str, ...]:
 
 
 def _trained_variables(config: Config) -> List[tf.Variable]:
-    """Return the weights above the frozen ones, which get no gradients or averages."""
+    """Return the weights that are not frozen."""
     frozen = _frozen_layers(config)
     return [v for v in tf.trainable_variables() if layer_of(v) not in frozen]
 
 
 def _unfrozen_updates(config: Config) -> List[tf.Operation]:
-    """Return the operations by which layers update variables without gradients."""
+    """Return the updates of variables without gradients, except for frozen layers."""
     frozen = _frozen_layers(config)
     updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
     return [op for op in updates if op.name.split("/")[1] not in frozen]
 
 
 def _first_scaffold(training: Training) -> Optional[tf.train.Scaffold]:
-    """Return how a session gets its first values, where the usual way will not do."""
+    """Return a scaffold that sets the first values, or None for Estimator's own."""
     if training.checkpoint is None and training.read_weights is not None:
         return warm_start.initializing_scaffold(training.read_weights)
     return restore.restoring_scaffold(training.checkpoint)

@@ -1,4 +1,4 @@
-"""What a user writes for a path, turned into a path that the whole job can use."""
+"""Expansion and checks of the paths that a user gives."""
 
 import os
 import re
@@ -15,15 +15,15 @@ def expand_paths(
 ) -> Dict[str, str]:
     """Return paths with ``~`` and ``~user`` expanded.
 
-    ``$NAME`` is left to the shell; ``-`` and ``sample:NAME`` stay as they are.
+    The shell expands ``$NAME``.  ``-`` and ``sample:NAME`` stay unchanged.
 
     Args:
-        given: Paths as the user wrote them, by the flag, field or argument.
-        is_any_name_allowed: Whether the files may have names that TensorFlow cannot
-            open: with control characters, or with bytes that are not UTF-8.
+        given: Paths by the name of the flag, field or argument that holds them.
+        is_any_name_allowed: Whether to allow names that TensorFlow cannot open: those
+            with control characters or with bytes that are not UTF-8.
 
     Raises:
-        ConfigError: Paths that cannot work; all of them are named.
+        ConfigError: Paths cannot be used; the message names all of them.
     """
     expanded, problems = {}, []
     for name, text in given.items():
@@ -41,8 +41,8 @@ def expand_paths(
 def _check_letters(text: str) -> None:
     if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
         raise ValueError(
-            "control characters and bytes that are not UTF-8 cannot be used: rename "
-            "it, or make a link to it with another name (`ln -s`)"
+            "control characters and bytes that are not UTF-8 are not supported: rename "
+            "it, or create a link to it with another name (`ln -s`)"
         )
 
 
@@ -52,8 +52,8 @@ def _expand(text: str) -> str:
         raise ValueError(f"write {text[scheme.end() :]}")
     if scheme:
         raise ValueError(
-            "only files of this machine can be used: mount the storage, or copy the "
-            "data here, and name the folder"
+            "URLs are not supported: mount the storage or copy the data to this "
+            "machine, and give the path of the folder"
         )
     if not text.startswith("~") or os.path.lexists(text):
         return text

@@ -1,8 +1,8 @@
 """The environment variables by which a launcher tells a process its rank.
 
-Our launcher writes them, as Horovod's and a cluster's do; the runtimes read them.  No
-other module spells their names.  What is read here is checked: a wrong value is an
-error that names the variable, and not a hang or the wrong device.
+A launcher (that of this package, of Horovod or of a cluster) sets them, and the
+runtimes read them.  Their names are spelled in this module only.  A wrong value raises
+an error that names the variable.  Otherwise ranks would hang, or use the wrong device.
 """
 
 import json
@@ -13,23 +13,23 @@ from typing import List, Mapping, MutableMapping, Optional
 from alexnet_estimator.console import warn
 from alexnet_estimator.errors import ConfigError
 
-# Of our launcher alone.
-NUM_THREADS = "ALEXNET_NUM_THREADS"  # Threads of TensorFlow: a rank's share of cores.
-GPU = "ALEXNET_GPU"  # Number of the rank's GPU: its device_id in the rank table.
-HEARTBEAT = "ALEXNET_HEARTBEAT"  # An open descriptor, into which a rank beats.
+# Variables of this package's launcher.
+NUM_THREADS = "ALEXNET_NUM_THREADS"  # CPU threads of a rank.
+GPU = "ALEXNET_GPU"  # Index of the rank's GPU: its device_id in the rank table.
+HEARTBEAT = "ALEXNET_HEARTBEAT"  # Open descriptor to which a rank writes heartbeats.
 
-# Of Ascend's HCCL and npu_bridge.
+# Variables of Ascend's HCCL and npu_bridge.
 JOB_ID = "JOB_ID"
 RANK_ID = "RANK_ID"
 RANK_SIZE = "RANK_SIZE"
 RANK_TABLE_FILE = "RANK_TABLE_FILE"
-ASCEND_DEVICE_ID = "ASCEND_DEVICE_ID"  # As this container numbers its devices.
-DEVICE_ID = "DEVICE_ID"  # As the server numbers its devices.
+ASCEND_DEVICE_ID = "ASCEND_DEVICE_ID"  # Number of the device in this container.
+DEVICE_ID = "DEVICE_ID"  # Number of the device on the server.
 VISIBLE_DEVICES = "ASCEND_VISIBLE_DEVICES"
-POD_NAME = "POD_NAME"  # npu_bridge takes it in place of RANK_ID.
+POD_NAME = "POD_NAME"  # npu_bridge uses it in place of RANK_ID.
 HCCL_CONNECT_TIMEOUT = "HCCL_CONNECT_TIMEOUT"
-# ascend-operator describes a group by these to pods that also have a rank table.  HCCL
-# refuses both together.
+# ascend-operator sets these in pods that also have a rank table.  HCCL refuses both
+# together.
 CM_WORKER_SIZE = "CM_WORKER_SIZE"
 CM_VARIABLES = (
     "CM_CHIEF_IP",
@@ -40,7 +40,7 @@ CM_VARIABLES = (
     "CM_RANK",
 )
 
-# Of Horovod.
+# Variables of Horovod.
 HOROVOD_RANK = "HOROVOD_RANK"
 HOROVOD_SIZE = "HOROVOD_SIZE"
 HOROVOD_LOCAL_RANK = "HOROVOD_LOCAL_RANK"
@@ -56,7 +56,7 @@ HOROVOD_PORT = "HOROVOD_GLOO_RENDEZVOUS_PORT"
 HOROVOD_TIMEOUT = "HOROVOD_GLOO_TIMEOUT_SECONDS"
 HOROVOD_START_TIMEOUT = "HOROVOD_START_TIMEOUT"
 
-# Of TensorFlow's own way to train on several servers.
+# Variable of TensorFlow's distribution strategies.
 TF_CONFIG = "TF_CONFIG"
 TF_CONFIG_IS_IGNORED = (
     f"{TF_CONFIG} is ignored: the ranks of this program come from a rank table"
@@ -70,17 +70,17 @@ _HOROVOD_PLACES = (
 
 
 def is_rank(environ: Mapping[str, str]) -> bool:
-    """Return whether a launcher, ours or another, made this process a rank."""
+    """Return whether any launcher started this process as a rank."""
     return is_horovod_rank(environ) or {RANK_ID, RANK_SIZE} <= set(environ)
 
 
 def is_horovod_rank(environ: Mapping[str, str]) -> bool:
-    """Return whether a launcher made this process a rank of a Horovod group."""
+    """Return whether a launcher started this process as a rank of Horovod."""
     return HOROVOD_RANK in environ
 
 
 def is_first_rank(environ: Mapping[str, str]) -> bool:
-    """Return whether this process is rank 0, or is no rank at all."""
+    """Return whether this process is rank 0 or not a rank."""
     rank = environ.get(HOROVOD_RANK) or environ.get(RANK_ID) or "0"
     return rank.strip("0") == ""
 
@@ -91,16 +91,17 @@ def read_number(
     problems: List[str],
     default: Optional[int] = None,
 ) -> int:
-    """Return the whole number in a variable, and append what is wrong to ``problems``.
+    """Return the whole number in a variable.
 
     Args:
-        environ: Variables of a process.
+        environ: Environment variables of the process.
         name: Name of the variable.
-        problems: List that gets a message where the value is missing or no number.
-        default: Value of a variable that is empty or not set; None: it has to be set.
+        problems: List to which a message is appended if the value is missing or is not
+            a number.
+        default: Value of a variable that is empty or not set; None if it must be set.
 
     Returns:
-        The number, or the default (0 for None) after a problem.
+        The number.  After a problem, the default, or 0 without one.
     """
     text = environ.get(name, "")
     if text.isdecimal() and len(text) <= 9:
@@ -112,35 +113,35 @@ def read_number(
 
 
 def read_num_threads(environ: Mapping[str, str]) -> int:
-    """Return the number of CPU threads that the launcher grants; 0: all.
+    """Return the number of CPU threads of this rank; 0 means all cores.
 
     Raises:
-        ConfigError: The value is no number.
+        ConfigError: The value is not a number.
     """
     return _read_alone(environ, NUM_THREADS, 0)
 
 
 def read_gpu(environ: Mapping[str, str], local_rank: int) -> int:
-    """Return the number of this rank's GPU among those that CUDA shows.
+    """Return the index of this rank's GPU among the devices that CUDA shows.
 
     Args:
-        environ: Variables of the process.
-        local_rank: Number of the rank on its server, which other launchers count on.
+        environ: Environment variables of the process.
+        local_rank: Rank within its server, which is the index under other launchers.
 
     Raises:
-        ConfigError: The value is no number.
+        ConfigError: The value is not a number.
     """
     return _read_alone(environ, GPU, local_rank)
 
 
 def read_heartbeat(environ: Mapping[str, str]) -> Optional[int]:
-    """Return the descriptor into which this rank beats; None: nobody listens.
+    """Return the descriptor to which this rank writes heartbeats, or None.
 
-    It is that of an open file without a name, so that no file of the user's can be
-    overwritten, whatever stands in the variable.
+    It must belong to an open file without a name.  A wrong value can therefore never
+    overwrite a file of the user.
 
     Raises:
-        ConfigError: The value is no such descriptor.
+        ConfigError: The value is not such a descriptor.
     """
     text = environ.get(HEARTBEAT, "")
     if not text:
@@ -159,16 +160,16 @@ def read_heartbeat(environ: Mapping[str, str]) -> Optional[int]:
 
 
 def check_horovod(environ: Mapping[str, str]) -> None:
-    """Check what Horovod is going to read, which would hang or crash on mistakes.
+    """Check the variables of Horovod, which hangs or crashes if they are wrong.
 
     Raises:
-        ConfigError: All that is wrong with the variables.
+        ConfigError: Variables are wrong; the message names all of them.
     """
     problems: List[str] = []
     num_ranks = 1
     for rank_name, size_name in _HOROVOD_PLACES:
         if rank_name == HOROVOD_CROSS_RANK and rank_name not in environ:
-            continue  # Older launchers leave it to Horovod.
+            continue  # Older launchers do not set it, and Horovod computes it.
         before = len(problems)
         rank = read_number(environ, rank_name, problems)
         size = read_number(environ, size_name, problems)
@@ -177,7 +178,7 @@ def check_horovod(environ: Mapping[str, str]) -> None:
             problems.append(
                 f"{rank_name} is {rank}: must be below {size_name} = {size}"
             )
-    # With MPI, the other controller, ranks find each other without a rendezvous.
+    # The other controller, MPI, needs no rendezvous.
     if num_ranks > 1 and environ.get(HOROVOD_CONTROLLER, "gloo") == "gloo":
         if not environ.get(HOROVOD_ADDRESS):
             problems.append(f"{HOROVOD_ADDRESS} is not set: must be a server's address")
@@ -191,23 +192,23 @@ def check_horovod(environ: Mapping[str, str]) -> None:
 
 
 def read_start_timeout_secs(environ: Mapping[str, str]) -> int:
-    """Return for how many seconds the launchers of several servers wait.
+    """Return how many seconds the launchers of several servers wait for each other.
 
     Raises:
-        ConfigError: The value is no number.
+        ConfigError: The value is not a number.
     """
     return _read_alone(environ, HOROVOD_START_TIMEOUT, 600)
 
 
 def ignore_tf_config(environ: MutableMapping[str, str]) -> None:
-    """Remove TF_CONFIG, with a warning, or refuse the cluster that it describes.
+    """Remove TF_CONFIG with a warning, or raise an error if it describes a cluster.
 
-    Kubeflow, TonY and Spark set it.  An Estimator that sees it waits for parameter
-    servers that nobody starts, while the ranks of this program are those of a rank
-    table.  A process that is a rank, or that is alone in the cluster, needs none of it.
+    Kubeflow, TonY and Spark set it.  With it, an Estimator would wait for parameter
+    servers that nobody starts, because the ranks of this program come from a rank
+    table.  A rank and a process that is alone in its cluster do not need it.
 
     Raises:
-        ConfigError: It describes several tasks, and this process knows of no other.
+        ConfigError: It describes several tasks, but this process is not a rank.
     """
     text = environ.get(TF_CONFIG)
     if text is None:
@@ -225,7 +226,7 @@ def ignore_tf_config(environ: MutableMapping[str, str]) -> None:
 
 
 def _count_tasks(tf_config: str) -> int:
-    """Return the tasks in the value of TF_CONFIG; 0 where it describes no cluster."""
+    """Return the number of tasks in TF_CONFIG; 0 if it describes no cluster."""
     try:
         cluster = json.loads(tf_config)["cluster"]
         return sum(len(tasks) for tasks in cluster.values())
@@ -234,11 +235,7 @@ def _count_tasks(tf_config: str) -> int:
 
 
 def _read_alone(environ: Mapping[str, str], name: str, default: int) -> int:
-    """Return the number in a variable that is read apart from others.
-
-    Raises:
-        ConfigError: The value is no number.
-    """
+    """Return the number in a variable whose problems are reported on their own."""
     problems: List[str] = []
     number = read_number(environ, name, problems, default)
     _raise(problems)

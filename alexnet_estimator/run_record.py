@@ -1,7 +1,6 @@
-"""The run record, ``config.json``: what a run was trained with, and on what.
+"""The run record, ``config.json``: configuration, classes and versions of a run.
 
-This module is the only one that reads and writes the file.  No TensorFlow is imported
-here.
+Only this module reads and writes the file.  It does not import TensorFlow.
 """
 
 import dataclasses
@@ -16,7 +15,7 @@ from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.networks import DEFAULT, find_network, is_file_name
 
 FILE_NAME = "config.json"
-# Room for 250,000 classes with the longest names that file systems have.
+# This is enough for 250,000 classes with the longest names that file systems allow.
 MAX_BYTES = 64 << 20
 _TYPES = {
     "class_names": list,
@@ -33,23 +32,23 @@ _TYPES = {
 
 @dataclasses.dataclass(frozen=True)
 class RunRecord:
-    """What a run, or a model that was exported from it, says about itself.
+    """The description of a run, or of a model that was exported from it.
 
     Attributes:
-        config: Resolved, frozen configuration; fields that the version of the run did
-            not know have their defaults.
+        config: Resolved, frozen configuration.  Fields that are newer than the run have
+            their defaults.
         class_names: Names of the classes in the order of the logits; empty in a file
-            that holds a configuration only.
-        class_counts: Numbers of images by split, one for each class.
+            that holds only a configuration.
+        class_counts: Number of images of each class, by split.
         data_digest: SHA-256 (hex) that changes with the data.
-        conversion: Options with which the pictures were converted.
-        num_ranks: Number of ranks of the last start; 0: not known.
+        conversion: Options of the conversion of the pictures.
+        num_ranks: Number of ranks of the last start; 0 if it is unknown.
         device: Name of the accelerator of the last start.
         network: Description of the network for readers without its file, see
-            ``Network.describe``; empty in runs of the first versions, which had no
-            choice.
-        versions: Versions of what a result depends on.
-        global_step: Step of the checkpoint that a model was exported from; None: a run.
+            ``Network.describe``; empty in runs of the first versions, which had AlexNet
+            only.
+        versions: Versions of the packages that a result depends on.
+        global_step: Global step of an exported model; None for a run.
     """
 
     config: Config
@@ -74,13 +73,13 @@ def read(path: str, network: str = "", is_run: bool = True) -> RunRecord:
 
     Args:
         path: Path of the file.
-        network: Network in place of the recorded one, whose file may have moved; empty:
-            the recorded one.
-        is_run: Whether it must name classes, as every run does; otherwise a
-            configuration is enough.
+        network: Network that replaces the recorded one, whose file may have moved;
+            empty for the recorded network.
+        is_run: Whether the record must have the names of classes, as that of every run;
+            otherwise a configuration is enough.
 
     Raises:
-        ConfigError: The file is missing or damaged, or has fields of the configuration
+        ConfigError: The file is missing or damaged, or the configuration has fields
             that this version does not know.
     """
     values = read_values(path)
@@ -89,14 +88,14 @@ def read(path: str, network: str = "", is_run: bool = True) -> RunRecord:
     settings = dict(model) if isinstance(model, dict) else {}
     recorded = str(settings.get("network", DEFAULT))
     if not network and is_file_name(recorded) and not os.path.isabs(recorded):
-        # Runs record absolute paths.  A relative one could lead to code in a folder
-        # that came from elsewhere, together with this file.
+        # Runs record absolute paths.  A relative path could execute code in a folder
+        # that was downloaded together with this file.
         raise _damaged(path, f"model.network is the relative path {recorded}")
     chosen = find_network(network or recorded)
     if network:
         about = values.get("network")
         name = about.get("name") if isinstance(about, dict) else DEFAULT
-        # Another network does not have the settings of the recorded one.
+        # Another network does not have the recorded settings.
         kept = settings if chosen.name == name else {}
         config = {**config, "model": {**kept, "network": network}}
     try:
@@ -109,25 +108,25 @@ def read(path: str, network: str = "", is_run: bool = True) -> RunRecord:
 
 
 def write(path: str, record: RunRecord) -> None:
-    """Write a run record, whole or not at all.
+    """Write a run record atomically.
 
     Raises:
-        ConfigError: It would be too large to be read again.
-        OSError: It cannot be written.
+        ConfigError: The record would be too large to be read again.
+        OSError: The file cannot be written.
     """
     values = {name: getattr(record, name) for name in _TYPES if getattr(record, name)}
     content = files.encode_json({"config": record.config.to_dict(), **values}, indent=2)
     if len(content) > MAX_BYTES:
         raise ConfigError(
             f"{len(record.class_names)} names of classes need {len(content) >> 20} "
-            f"MiB, and more than {MAX_BYTES >> 20} MiB are not read: shorten the names",
+            f"MiB, but the limit is {MAX_BYTES >> 20} MiB: shorten the names",
             path,
         )
     files.write_bytes(path, content)
 
 
 def find_changes(old: RunRecord, new: RunRecord) -> List[str]:
-    """Return ``section.field: before -> now`` for what changes the training itself."""
+    """Return ``section.field: old -> new`` for changes that affect the training."""
     return [
         f"{section}.{name}: {old.config[section][name]} -> {value}"
         for section in ("data", "model", "optim", "warm_start", "precision", "train")
@@ -139,25 +138,26 @@ def find_changes(old: RunRecord, new: RunRecord) -> List[str]:
 def check_fit(
     model_dir: str, config: Config, class_names: Sequence[str], is_training: bool
 ) -> Optional[RunRecord]:
-    """Refuse a job whose variables would not be those of the run in ``model_dir``.
-
-    A new folder fits everything; otherwise the run record there is returned.
+    """Check that a job has the same variables as the run in ``model_dir``.
 
     Args:
         model_dir: Folder of the run.
         config: Resolved configuration of the job.
         class_names: Names of the classes of its data.
-        is_training: Whether the optimizer's variables have to fit as well.
+        is_training: Whether the variables of the optimizer are compared as well.
+
+    Returns:
+        The record of the run, or None in a new folder.
 
     Raises:
-        ConfigError: The run there is another one, or its record is damaged.
+        ConfigError: The variables differ, or the run record is damaged.
     """
     path = path_of(model_dir)
     if not os.path.exists(path):
         return None
     network = find_network(config.model.network)
     stored = read(path, config.model.network)
-    name = stored.network.get("name", DEFAULT)  # The first versions had no choice.
+    name = stored.network.get("name", DEFAULT)  # The first versions had AlexNet only.
     if name != network.name:
         problems = [f"the network is {network.name}, in the stored run {name}"]
     else:
@@ -179,9 +179,10 @@ def check_fit(
 
 
 def read_values(path: str) -> Dict[str, Any]:
-    """Return the JSON object of a run record with a section ``config``, unchecked.
+    """Return the JSON object of a run record, in which only ``config`` is checked.
 
-    For those who need a few values of a run whose network is not there any more.
+    It serves readers of a few values, such as the report, when the file of the network
+    is missing.
 
     Raises:
         ConfigError: The file is missing or damaged.
@@ -193,12 +194,12 @@ def read_values(path: str) -> Dict[str, Any]:
     except ValueError as error:
         raise _damaged(path, str(error)) from error
     try:
-        # Versions up to 1.0 wrote names that are not Unicode as they are.
+        # Versions up to 1.0 wrote names that are not UTF-8 without escapes.
         values = json.loads(content.decode("utf-8", "surrogateescape"))
-    except (ValueError, RecursionError) as error:  # Recursion: "[[[[[..."
+    except (ValueError, RecursionError) as error:  # RecursionError: "[[[[[..."
         raise _damaged(path, f"not JSON: {error}") from error
     if not isinstance(values, dict) or not isinstance(values.get("config"), dict):
-        raise _damaged(path, 'no {"config": {...}} in it')
+        raise _damaged(path, 'it has no {"config": {...}}')
     return values
 
 
@@ -206,7 +207,7 @@ def _checked(values: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the fields of a record besides its configuration.
 
     Raises:
-        ConfigError: They are of other types, all of them.
+        ConfigError: Fields have the wrong type; the message lists all of them.
     """
     fields = {name: values[name] for name in _TYPES if name in values}
     problems = [
@@ -216,10 +217,10 @@ def _checked(values: Mapping[str, Any]) -> Dict[str, Any]:
     ]
     names = fields.pop("class_names", [])
     if not problems and not all(isinstance(name, str) for name in names):
-        problems.append("damaged: class_names holds something else than names")
+        problems.append("damaged: class_names has values that are not text")
     if problems:
         raise ConfigError(problems)
-    # Runs of the first version do not have it; their options are the only clue.
+    # The first version did not record the conversion, so its options are used.
     fields.setdefault("conversion", values["config"].get("convert", {}))
     return {**fields, "class_names": tuple(names)}
 
@@ -230,7 +231,7 @@ def _damaged(path: str, problem: str) -> ConfigError:
 
 
 def _find_misfits(old: Config, new: Config, is_training: bool) -> List[str]:
-    """Return the fields by which variables differ in number or shape."""
+    """Return a message for each changed field on which the variables depend."""
     settings = find_network(new.model.network).settings
     names = [("data", "image_size")]
     names += [("model", name) for name, field in settings.items() if field.is_fixed]

@@ -1,6 +1,6 @@
-"""The schema of the configuration: every field's default, rule and meaning.
+"""The schema of the configuration: default, rule and description of every field.
 
-No TensorFlow is imported here.
+This module does not import TensorFlow.
 """
 
 import dataclasses
@@ -8,20 +8,20 @@ import math
 from typing import Any, Callable, Dict, NamedTuple
 
 MAX_NUMBER = 2.0**63
-# The part of a picture's short side that a crop covers: the paper's 227 of 256.
+# The side of a crop over the short side of the picture: 227 of 256 in the paper.
 CROP_FRACTION = 227 / 256
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """What a value must be, in words and as a test."""
+    """A rule for values, as a text and as a predicate."""
 
     text: str
     accepts: Callable[[Any], bool]
 
 
 def anything() -> Rule:
-    """Return a rule that every value follows."""
+    """Return a rule that accepts every value."""
     return Rule("any value", lambda value: True)
 
 
@@ -29,7 +29,7 @@ PATH = Rule("a path", lambda value: True)
 
 
 def one_of(*choices: Any) -> Rule:
-    """Return a rule for a choice."""
+    """Return a rule that accepts some values only."""
     names = [str(choice) or "''" for choice in choices]
     return Rule("one of " + ", ".join(names), lambda v: v in choices)
 
@@ -101,7 +101,7 @@ def _loss_scale() -> Rule:
 
 def _is_number(value: Any) -> bool:
     is_real = isinstance(value, (int, float)) and not isinstance(value, bool)
-    # Whole numbers that no float or int64 can hold are none here, nor are NaN and Inf.
+    # This refuses NaN, Inf, and integers that neither a float nor an int64 can hold.
     return is_real and abs(value) < MAX_NUMBER
 
 
@@ -118,10 +118,10 @@ class Field:
     """One field of the configuration.
 
     Attributes:
-        default: Default value, which also fixes the type.
-        rule: What a value must be.
-        doc: Meaning, in a few words.
-        is_fixed: Whether a run keeps its value for good, because the shapes of its
+        default: Default value, whose type is the type of the field.
+        rule: Rule for its values.
+        doc: Short description with the unit.
+        is_fixed: Whether a run cannot change the value, because the shapes of its
             variables depend on it.
     """
 
@@ -131,7 +131,7 @@ class Field:
     is_fixed: bool = False
 
     def describe_values(self) -> str:
-        """Return what the field may be: its type, and its rule where it has one."""
+        """Return the type of the values and their rule, in words."""
         kinds = {
             bool: "True or False",
             int: "a whole number",
@@ -152,12 +152,12 @@ class Field:
 
 
 class AcceleratorEntry(NamedTuple):
-    """The registration of what can train.
+    """The registration of an accelerator.
 
     Attributes:
-        accelerator: Class of ``runtime.Accelerator``, as ``module:class``.
-        launch_backend: Name of the environment of its ranks, in ``launch.BACKENDS``.
-        adapter: Name of the vendor's package, where that needs TensorFlow 1.15.
+        accelerator: Subclass of ``runtime.Accelerator``, as ``module:class``.
+        launch_backend: Name of the entry in ``launch.BACKENDS`` that starts its ranks.
+        adapter: Name of the vendor's package, if it requires TensorFlow 1.15.
     """
 
     accelerator: str
@@ -173,7 +173,7 @@ ACCELERATORS = {
 }
 
 PRECISION_MODES = {
-    # The vendor's names, and what each computes on CPUs and GPUs.
+    # The vendor's names, with what each computes.
     "auto": "allow_mix_precision on an NPU, must_keep_origin_dtype elsewhere",
     "allow_mix_precision": "float16 products, float32 weights, LRN, loss and updates",
     "must_keep_origin_dtype": "float32 throughout",
@@ -189,152 +189,189 @@ PRECISION_ALIASES = {
 
 _SWITCH = one_of("auto", "on", "off")
 
+# The help and the report show these descriptions: noun phrases with units.
 SCHEMA: Dict[str, Dict[str, Field]] = {
     "data": {
-        "path": Field("", PATH, "converted data, a picture folder or a zip of one"),
-        "synthetic": Field(False, anything(), "made-up pictures instead of data.path"),
-        "synthetic_classes": Field(1000, at_least(2), "classes of the synthetic data"),
-        "label_offset": Field(
-            0, anything(), "subtracted from labels; 1 for ImageNet's"
-        ),
-        "image_size": Field(227, at_least(1), "height and width of the crop, pixels"),
+        "path": Field("", PATH, "Converted data, or a folder or zip of pictures"),
+        "synthetic": Field(False, anything(), "Random images instead of data.path"),
+        "synthetic_classes": Field(1000, at_least(2), "Classes of synthetic data"),
+        "label_offset": Field(0, anything(), "Label of the first class; ImageNet: 1"),
+        "image_size": Field(227, at_least(1), "Height and width of the crop in pixels"),
         "use_augmentation": Field(
-            True, anything(), "random crop and flip (paper, 4.1)"
+            True, anything(), "Random crops and flips in training (paper, 4.1)"
         ),
         "crop_fractions": Field(
             (CROP_FRACTION, CROP_FRACTION),
             _fractions(),
-            "least and most of the short side that a training crop has",
+            "Smallest and largest side of a training crop, over the short side",
         ),
         "colour_noise_std": Field(
-            0.0, at_least(0), "PCA colour noise (paper 4.1 uses 0.1); 0: off"
+            0.0, at_least(0), "PCA colour noise (paper, 4.1: 0.1); 0: none"
         ),
         "use_ten_crop": Field(
-            False, anything(), "evaluate, predict: average 10 views (paper, 4.1)"
+            False, anything(), "Average of 10 crops in evaluation and prediction (4.1)"
         ),
         "max_bad_records": Field(
-            0, at_least(0), "damaged ones to leave out; 0: the first ends training"
+            0, at_least(0), "Damaged records that are skipped; 0: none is allowed"
         ),
-        "mean_rgb": Field((), _rgb_or_empty(), "subtracted from R, G, B; (): measured"),
-        "pixel_scale": Field(58.0, above(0), "divides pixels after the mean"),
-        "channel_order": Field("rgb", one_of("rgb", "bgr"), "as the model sees them"),
-        "shuffle_images": Field(4096, at_least(1), "records held for shuffling"),
-        "interleave_files": Field(8, at_least(1), "files a rank reads at a time"),
-        "decode_threads": Field(0, at_least(0), "parallel decoders; 0: all cores"),
-        "prefetch_batches": Field(2, at_least(1), "batches made ahead"),
+        "mean_rgb": Field((), _rgb_or_empty(), "Mean of R, G, B that is subtracted"),
+        "pixel_scale": Field(58.0, above(0), "Divisor of pixels less the mean"),
+        "channel_order": Field("rgb", one_of("rgb", "bgr"), "Order of the channels"),
+        "shuffle_images": Field(4096, at_least(1), "Records in the shuffle buffer"),
+        "interleave_files": Field(8, at_least(1), "Files that a rank reads at a time"),
+        "decode_threads": Field(0, at_least(0), "Decoding threads; 0: one per core"),
+        "prefetch_batches": Field(2, at_least(1), "Batches in the prefetch buffer"),
     },
     "convert": {
-        "short_side": Field(256, at_least(0), "resize to this, pixels; 0: keep"),
-        "jpeg_quality": Field(90, between(50, 100), "quality of re-encoded pictures"),
-        "images_per_shard": Field(0, at_least(0), "at most, in a file; 0: chosen"),
-        "eval_fraction": Field(0.2, from_to_below(0, 1), "held out, of each class"),
-        "eval_images": Field(0, at_least(0), "held out in all; 0: by fraction"),
-        "split_seed": Field(0, at_least(0), "decides which pictures are held out"),
-        "num_workers": Field(0, at_least(0), "processes; 0: one for each core"),
+        "short_side": Field(256, at_least(0), "Short side in pixels; 0: unchanged"),
+        "jpeg_quality": Field(90, between(50, 100), "Quality of re-encoded JPEGs"),
+        "images_per_shard": Field(0, at_least(0), "Maximum per file; 0: automatic"),
+        "eval_fraction": Field(
+            0.2, from_to_below(0, 1), "Fraction of each class held out for evaluation"
+        ),
+        "eval_images": Field(
+            0, at_least(0), "Pictures held out in total; 0: eval_fraction"
+        ),
+        "split_seed": Field(0, at_least(0), "Seed of the choice of held-out pictures"),
+        "num_workers": Field(0, at_least(0), "Processes; 0: one per core"),
         "train_folder": Field(
-            "", anything(), "class folders are here, below data.path; empty: found out"
+            "", anything(), "Folder of the training classes in data.path; empty: found"
         ),
         "validation_folder": Field(
-            "", anything(), "the same of held-out pictures; goes with train_folder"
+            "", anything(), "Folder of the held-out classes; requires train_folder"
         ),
     },
     # The other fields of this section are the settings of the network.
     "model": {
-        "network": Field("alexnet", anything(), "alexnet, a .py file or package.module")
+        "network": Field(
+            "alexnet", anything(), "Network: alexnet, a .py file or package.module"
+        )
     },
     "optim": {
-        "optimizer": Field("momentum", one_of("momentum", "adam", "lars"), "rule"),
-        "learning_rate": Field(0.01, above(0), "peak, for one rank"),
+        "optimizer": Field("momentum", one_of("momentum", "adam", "lars"), "Optimizer"),
+        "learning_rate": Field(0.01, above(0), "Peak learning rate of one rank"),
         "learning_rate_scaling": Field(
-            "none", one_of("none", "linear", "sqrt"), "with the number of ranks"
+            "none", one_of("none", "linear", "sqrt"), "Scaling with the number of ranks"
         ),
-        "momentum": Field(0.9, from_to_below(0, 1), "beta1 of adam"),
+        "momentum": Field(0.9, from_to_below(0, 1), "Momentum, or beta1 of Adam"),
         "use_nesterov": Field(False, anything(), "Nesterov momentum"),
-        "weight_decay": Field(5e-4, at_least(0), "L2 on weights, not on biases"),
-        "label_smoothing": Field(0.0, from_to_below(0, 1), "of the targets"),
+        "weight_decay": Field(5e-4, at_least(0), "L2 factor of weights, not of biases"),
+        "label_smoothing": Field(0.0, from_to_below(0, 1), "Label smoothing"),
         "schedule": Field(
             "cosine",
             one_of("constant", "step", "cosine", "polynomial", "plateau"),
-            "of the learning rate",
+            "Schedule of the learning rate",
         ),
-        "warmup_epochs": Field(0.0, at_least(0), "linear warm-up from 0"),
-        "decay_epochs": Field((), _increasing_epochs(), "step: where the rate falls"),
-        "decay_factor": Field(0.1, between(1e-6, 1), "step, plateau: multiplies"),
-        "end_learning_rate": Field(0.0, at_least(0), "cosine, polynomial: the last"),
-        "polynomial_power": Field(1.0, above(0), "polynomial: 1 is linear"),
-        "plateau_patience_epochs": Field(10.0, above(0), "plateau: looks this far"),
-        "plateau_min_gain": Field(0.02, at_least(0), "plateau: accuracy to gain"),
-        "ema_decay": Field(0.0, from_to_below(0, 1), "average of weights; 0: off"),
-        "gradient_clip_norm": Field(0.0, at_least(0), "global norm; 0: no clipping"),
+        "warmup_epochs": Field(0.0, at_least(0), "Epochs of linear warm-up from 0"),
+        "decay_epochs": Field((), _increasing_epochs(), "step: epochs of the decays"),
+        "decay_factor": Field(0.1, between(1e-6, 1), "step, plateau: decay factor"),
+        "end_learning_rate": Field(
+            0.0, at_least(0), "cosine, polynomial: final learning rate"
+        ),
+        "polynomial_power": Field(1.0, above(0), "polynomial: power; 1 is linear"),
+        "plateau_patience_epochs": Field(
+            10.0, above(0), "plateau: epochs without progress before a decay"
+        ),
+        "plateau_min_gain": Field(
+            0.02, at_least(0), "plateau: gain in accuracy that counts as progress"
+        ),
+        "ema_decay": Field(
+            0.0, from_to_below(0, 1), "Decay of the moving average of weights; 0: off"
+        ),
+        "gradient_clip_norm": Field(
+            0.0, at_least(0), "Maximum global norm of the gradients; 0: no clipping"
+        ),
     },
     "warm_start": {
-        "path": Field("", PATH, "a run, a checkpoint or bvlc_alexnet.npy"),
+        "path": Field("", PATH, "Run, checkpoint or bvlc_alexnet.npy to start from"),
         "frozen_until": Field(
             "",
             anything(),  # One of the layers below the head of the network.
-            "the last layer that keeps its weights, as do those before it",
+            "Last layer that is frozen, with all layers before it",
         ),
-        "learning_rate_factor": Field(1.0, above(0), "for the restored layers"),
+        "learning_rate_factor": Field(
+            1.0, above(0), "Factor of the learning rate of restored layers"
+        ),
     },
     "precision": {
         "mode": Field(
             "auto",
             one_of(*PRECISION_MODES, *PRECISION_ALIASES),
-            "number formats",
+            "Precision of the computation",
         ),
-        "loss_scale": Field("auto", _loss_scale(), "auto: dynamic if mixed, else none"),
-        "initial_loss_scale": Field(32768.0, at_least(1), "dynamic: the first scale"),
-        "growth_steps": Field(2000, at_least(1), "dynamic: finite steps to grow"),
-        "growth_factor": Field(2.0, above(1), "dynamic: multiplies after growth_steps"),
-        "decrease_after_overflows": Field(1, at_least(1), "dynamic: skips to shrink"),
-        "decrease_factor": Field(0.5, between(0.01, 0.99), "dynamic: then multiplies"),
-        "min_loss_scale": Field(1.0, at_least(1), "dynamic: never below"),
-        "max_loss_scale": Field(2.0**24, at_least(1), "dynamic: never above"),
-        "max_skipped_steps": Field(50, at_least(1), "overflows in a row, then exit 4"),
+        "loss_scale": Field(
+            "auto", _loss_scale(), "Loss scale; auto: dynamic if mixed, else none"
+        ),
+        "initial_loss_scale": Field(32768.0, at_least(1), "dynamic: initial scale"),
+        "growth_steps": Field(2000, at_least(1), "dynamic: finite steps before growth"),
+        "growth_factor": Field(2.0, above(1), "dynamic: growth factor"),
+        "decrease_after_overflows": Field(
+            1, at_least(1), "dynamic: skipped steps before a decrease"
+        ),
+        "decrease_factor": Field(0.5, between(0.01, 0.99), "dynamic: decrease factor"),
+        "min_loss_scale": Field(1.0, at_least(1), "dynamic: smallest scale"),
+        "max_loss_scale": Field(2.0**24, at_least(1), "dynamic: largest scale"),
+        "max_skipped_steps": Field(
+            50, at_least(1), "Overflows in a row that are tolerated; more: exit 4"
+        ),
     },
     "train": {
-        "batch_size_per_rank": Field(100, at_least(1), "images in a rank's step"),
-        "epochs": Field(90.0, at_least(0), "used where steps is 0"),
-        "steps": Field(0, at_least(0), "global steps in all; 0: by epochs"),
-        "eval_every_epochs": Field(1.0, at_least(0), "0: at the end only"),
-        "save_every_steps": Field(0, at_least(0), "0: at evaluations"),
-        "save_every_secs": Field(600, at_least(0), "also by the clock; 0: not"),
-        "keep_checkpoints": Field(3, at_least(1), "the last ones; the best is kept"),
-        "log_every_steps": Field(10, at_least(1), "progress and metrics.jsonl"),
-        "target_accuracy": Field(0.0, between(0, 1), "ends the run early; 0: not"),
-        "seed": Field(0, between(0, 2**31 - 1), "of all randomness"),
+        "batch_size_per_rank": Field(100, at_least(1), "Images per rank and step"),
+        "epochs": Field(90.0, at_least(0), "Epochs in total, if steps is 0"),
+        "steps": Field(0, at_least(0), "Global steps in total; 0: by epochs"),
+        "eval_every_epochs": Field(
+            1.0, at_least(0), "Epochs between evaluations; 0: only at the end"
+        ),
+        "save_every_steps": Field(
+            0, at_least(0), "Steps between checkpoints; 0: at evaluations"
+        ),
+        "save_every_secs": Field(
+            600, at_least(0), "Seconds between checkpoints; 0: no time limit"
+        ),
+        "keep_checkpoints": Field(
+            3, at_least(1), "Newest checkpoints that are kept, besides the best one"
+        ),
+        "log_every_steps": Field(
+            10, at_least(1), "Steps between lines of progress and of metrics.jsonl"
+        ),
+        "target_accuracy": Field(
+            0.0, between(0, 1), "Accuracy that ends the run early; 0: none"
+        ),
+        "seed": Field(
+            0, between(0, 2**31 - 1), "Seed of weights, order, augmentation, dropout"
+        ),
     },
     "runtime": {
-        "device": Field("auto", _device(), "trains on this"),
-        "num_threads": Field(0, at_least(0), "CPU threads of a rank; 0: all"),
+        "device": Field("auto", _device(), "Device that trains"),
+        "num_threads": Field(0, at_least(0), "CPU threads of a rank; 0: all cores"),
     },
-    # Arguments of NPURunConfig.  "auto", "", () and 0 leave one to the installed
-    # release of npu_bridge.
+    # Arguments of NPURunConfig.  "auto", "", () and 0 leave an argument to the
+    # installed release of npu_bridge.
     "npu": {
         "iterations_per_loop": Field(
-            0, at_least(0), "steps between two hook calls; 0: about a second"
+            0, at_least(0), "Steps per call of session.run; 0: about one second"
         ),
-        "hcom_parallel": Field("auto", _SWITCH, "send gradients while computing more"),
+        "hcom_parallel": Field("auto", _SWITCH, "Overlap of all-reduce and backward"),
         "gradient_split": Field(
-            (), _percentages(), "parts in which gradients are sent, e.g. (60, 19, 21)"
+            (), _percentages(), "Parts of the gradients in percent, e.g. (60, 19, 21)"
         ),
-        "hccl_timeout_secs": Field(0, between(0, 17340), "wait for the other ranks"),
-        "op_execute_timeout_secs": Field(0, at_least(0), "limit for one operator"),
-        "modify_mixlist": Field("", PATH, "JSON file: which operators use float16"),
-        "high_precision_ops": Field((), anything(), "operator types, e.g. ('LRN',)"),
+        "hccl_timeout_secs": Field(0, between(0, 17340), "Timeout of HCCL in seconds"),
+        "op_execute_timeout_secs": Field(0, at_least(0), "Timeout of one operator"),
+        "modify_mixlist": Field("", PATH, "JSON file of operators for mixed precision"),
+        "high_precision_ops": Field((), anything(), "Operator types, e.g. ('LRN',)"),
         "seed_dropout": Field(
-            False, anything(), "masks of dropout follow from train.seed"
+            False, anything(), "Dropout masks that depend on train.seed"
         ),
-        "deterministic": Field("auto", _SWITCH, "same order of sums in every run"),
-        "enable_data_pre_proc": Field("auto", _SWITCH, "GetNext runs on the device"),
-        "variable_format_optimize": Field("auto", _SWITCH, "weights in device format"),
-        "aoe_mode": Field("auto", one_of("auto", "1", "2", "4"), "tune, from 2022 on"),
-        "auto_tune_mode": Field("", anything(), "tune, up to 2022, e.g. RL,GA"),
-        "profiling_options": Field("", anything(), "JSON text; switches profiling on"),
-        "dump_path": Field("", PATH, "existing folder; switches tensor dump on"),
-        "dump_steps": Field("", anything(), "e.g. 0|5|10-20; all of them"),
+        "deterministic": Field("auto", _SWITCH, "Same order of sums in every run"),
+        "enable_data_pre_proc": Field("auto", _SWITCH, "GetNext on the device"),
+        "variable_format_optimize": Field("auto", _SWITCH, "Weights in device format"),
+        "aoe_mode": Field("auto", one_of("auto", "1", "2", "4"), "Tuning since 2022"),
+        "auto_tune_mode": Field("", anything(), "Tuning until 2022, e.g. RL,GA"),
+        "profiling_options": Field("", anything(), "JSON text that enables profiling"),
+        "dump_path": Field("", PATH, "Existing folder for dumps of tensors"),
+        "dump_steps": Field("", anything(), "Steps, e.g. 0|5|10-20; empty: all"),
         "dump_mode": Field(
-            "output", one_of("input", "output", "all", "overflow"), "what is dumped"
+            "output", one_of("input", "output", "all", "overflow"), "Tensors to dump"
         ),
     },
 }

@@ -1,10 +1,10 @@
-"""Print ratios: of our cases to their peers, or of a new measurement to an old one.
+"""Print the ratios of our cases to their peers, and of a new file to an old one.
 
     python -m benchmarks.compare NEW.jsonl
     python -m benchmarks.compare OLD.jsonl NEW.jsonl
 
-Ends with exit code 1 if anything is worse than ``docs/performance.md`` promises.
-Where a case was measured several times, the last line counts.
+The exit code is 1 if a ratio is worse than ``docs/performance.md`` promises.  If a case
+was measured several times, the last line counts.
 """
 
 import argparse
@@ -17,13 +17,14 @@ Records = Dict[Tuple[str, str], Record]
 
 
 class Promise(NamedTuple):
-    """What ``docs/performance.md`` promises of a case.
+    """A promise of ``docs/performance.md``.
 
     Attributes:
-        benchmark: its name.
-        case: ours.
-        against: the peer's case, or a number in the case's unit.
-        limit: the ratio that is promised: at least, where higher is better, or at most.
+        benchmark: Name of the benchmark.
+        case: Name of our case.
+        against: Name of the peer's case, or a number in the unit of our case.
+        limit: Promised ratio, which is a minimum if higher values are better and a
+            maximum otherwise.
     """
 
     benchmark: str
@@ -62,7 +63,7 @@ class Row(NamedTuple):
 
     @property
     def is_kept(self) -> bool:
-        """Whether the ratio is as promised or better."""
+        """Return whether the ratio is as promised or better."""
         if self.higher_is_better:
             return self.ratio >= self.promise.limit
         return self.ratio <= self.promise.limit
@@ -87,7 +88,7 @@ def check(records: Records, promises: Sequence[Promise] = PROMISES) -> List[Row]
 
 
 def changes(old: Records, new: Records) -> Dict[Tuple[str, str], float]:
-    """Return how much better each case has become: above 1 is better."""
+    """Return the improvement of each case as a ratio; values above 1 are better."""
     ratios = {}
     for key in new:
         if key in old:
@@ -97,7 +98,7 @@ def changes(old: Records, new: Records) -> Dict[Tuple[str, str], float]:
 
 
 def _base(records: Records, promise: Promise) -> Optional[float]:
-    """Return the number that a promise's case is compared with."""
+    """Return the value with which our case is compared."""
     if not isinstance(promise.against, str):
         return promise.against
     record = records.get((promise.benchmark, promise.against))
@@ -123,14 +124,14 @@ def _print_table(rows: Sequence[Sequence[str]]) -> None:
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Compare as the command line says; return the exit code."""
+    """Print the ratios of the files on the command line, and return the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="[OLD] NEW")
     files = parser.parse_args(arguments).files
     if len(files) > 2:
-        parser.error("one file or two")
+        parser.error("give one file or two")
     new = read(files[-1])
     if len(files) == 2:
         ratios = changes(read(files[0]), new)

@@ -2,12 +2,12 @@
 
     .venv/1.15-intel/bin/python -m benchmarks.conversion --output=F --pictures=FOLDER
 
-The loop is what one writes by hand: decode, resize the short side to 256 px (cubic, as
-ours does), encode as JPEG of quality 90, write a TFRecord.  It checks, measures and
-resumes nothing.  Ours decodes every picture too, but stores plain JPEGs that have the
-size already as they are: the more of them, the faster it is.  Both run in this process
-and its children, without the start of Python; the folder has one subfolder for each
-class.
+The loop is a simple script: it decodes a picture, resizes its short side to 256 px
+(with the cubic filter of ours), encodes it as a JPEG of quality 90, and writes a
+TFRecord.  It does not check, measure or resume anything.  Ours also decodes every
+picture, but stores a JPEG that already has the right size without encoding it again, so
+that it is faster with many of these.  Both run in this process and its children, and
+the start of Python does not count.  The folder has one subfolder for each class.
 """
 
 import functools
@@ -30,7 +30,7 @@ QUALITY = 90
 
 
 def loop_over(pictures: str) -> float:
-    """Convert one picture after the other; return images/s."""
+    """Convert the pictures one after the other, and return images/s."""
     start = time.perf_counter()
     paths = sorted(glob.glob(os.path.join(pictures, "*", "*")))
     labels = sorted({os.path.dirname(path) for path in paths})
@@ -61,7 +61,7 @@ def to_example(path: str, label: int) -> bytes:
 
 
 def convert_ours(pictures: str, num_workers: int) -> float:
-    """Convert with the package; return images/s."""
+    """Convert the pictures with the package, and return images/s."""
     start = time.perf_counter()
     settings = config_from({"convert": {"num_workers": num_workers}}).convert
     with tempfile.TemporaryDirectory() as folder:
@@ -71,9 +71,9 @@ def convert_ours(pictures: str, num_workers: int) -> float:
 
 
 def main() -> None:
-    """Measure as the flags say."""
+    """Run the benchmark."""
     parser = harness.make_parser(__doc__, rounds=3)
-    parser.add_argument("--pictures", required=True, help="folder")
+    parser.add_argument("--pictures", required=True, help="folder of pictures")
     options = parser.parse_args()
     cases = {
         "loop": functools.partial(loop_over, options.pictures),

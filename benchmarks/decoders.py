@@ -1,11 +1,11 @@
-"""Decode the records of TFRecord files in two ways that others would; print the speed.
+"""Decode TFRecord files in two other ways than ours, and print the speed.
 
-``naive``: a tf.data pipeline that decodes, resizes, crops, flips and batches.
-``libjpeg-turbo``: decodes only, through simplejpeg (``pip install simplejpeg``), on one
-core, whole pictures, with the fast DCT and without smoothing of colours: what the
-library can do at most.
+``naive`` is a tf.data pipeline that decodes, resizes, crops, flips and batches.
+``libjpeg-turbo`` only decodes whole pictures on one core, through simplejpeg
+(``pip install simplejpeg``), with the fast DCT and without smoothing of the chroma.
+This is the highest speed of the library.
 
-Prints images per second of the wall clock and per second of CPU time.
+The output is images per second of wall time and per second of CPU time.
 """
 
 import argparse
@@ -25,7 +25,7 @@ BATCH_SIZE = 100
 
 
 def parse(record: tf.Tensor) -> Tuple[tf.Tensor, tf.Tensor]:
-    """Return image, float32 [227, 227, 3], and label of a record."""
+    """Return the image, float32 [227, 227, 3], and the label of a record."""
     features = {
         PICTURE: tf.FixedLenFeature([], tf.string),
         LABEL: tf.FixedLenFeature([], tf.int64),
@@ -40,7 +40,7 @@ def parse(record: tf.Tensor) -> Tuple[tf.Tensor, tf.Tensor]:
 
 
 def take_batches(files: List[str], num_batches: int) -> Iterator[int]:
-    """Yield the number of images of one batch after the other."""
+    """Run the naive pipeline, and yield the number of images of each batch."""
     data = (
         tf.data.TFRecordDataset(files)
         .repeat()
@@ -59,7 +59,7 @@ def take_batches(files: List[str], num_batches: int) -> Iterator[int]:
 
 
 def decode_pictures(files: List[str], num_batches: int) -> Iterator[int]:
-    """Yield as ``take_batches`` does; batches of decoded pictures are thrown away."""
+    """Decode with libjpeg-turbo, and yield the number of images of each batch."""
     import simplejpeg
 
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -81,13 +81,13 @@ WAYS = {"naive": take_batches, "libjpeg-turbo": decode_pictures}
 
 
 def main() -> None:
-    """Measure as the flags say."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("way", choices=sorted(WAYS))
     parser.add_argument("data_path", help="folder with train-*.tfrecord")
-    parser.add_argument("--batches", type=int, default=60, help="measured")
+    parser.add_argument("--batches", type=int, default=60, help="measured batches")
     parser.add_argument("--warmup_batches", type=int, default=10)
     options = parser.parse_args()
     tf.disable_v2_behavior()

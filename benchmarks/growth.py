@@ -1,10 +1,10 @@
-"""How the job grows: with ranks, batch, pictures to convert and files to open.
+"""Scaling of the job with ranks, batch size, pictures to convert and files to read.
 
     .venv/1.15-intel/bin/python -m benchmarks.growth --output=F
     .venv/1.15-intel/bin/python -m benchmarks.growth --output=F --plot=docs/growth.png
 
-The first measures (``--part`` chooses one of four); the second draws what is in the
-file.  Horovod is needed for ranks.
+The first command measures all four parts, or one of them with ``--part``.  The second
+command draws the measurements in the file.  The part ``ranks`` needs Horovod.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import tempfile
 from typing import Callable, Dict, List
 
 from alexnet_estimator.console import note
-from benchmarks import compare, harness, made_up
+from benchmarks import compare, harness, synthetic
 from benchmarks.harness import Engine, Kind
 from benchmarks.ranks import make_table
 from benchmarks.start import measure_first_step
@@ -55,7 +55,7 @@ def grow_batch(engine: Engine, options: argparse.Namespace) -> None:
         flags = (
             "--config.data.image_size=127",
             f"--batch_size={batch_size}",
-            # About as many images for each batch.
+            # Every batch size is measured on about the same number of images.
             f"--train_steps={max(4, options.steps * 64 // batch_size)}",
             "--warmup_steps=2",
         )
@@ -63,11 +63,11 @@ def grow_batch(engine: Engine, options: argparse.Namespace) -> None:
 
 
 def grow_conversion(engine: Engine, options: argparse.Namespace) -> None:
-    """Measure time and memory of converting made-up pictures."""
+    """Measure time and memory of converting synthetic pictures."""
     for num_pictures in options.pictures:
         with tempfile.TemporaryDirectory() as folder:
-            pictures = made_up.make_pictures(os.path.join(folder, "in"), num_pictures)
-            words = made_up.convert_command(pictures, os.path.join(folder, "out"))
+            pictures = synthetic.make_pictures(os.path.join(folder, "in"), num_pictures)
+            words = synthetic.convert_command(pictures, os.path.join(folder, "out"))
             words += ["--config.convert.images_per_shard=512"]
             words += ["--config.convert.num_workers=2"]
             command = [engine.python, "-m", "alexnet_estimator", *words]
@@ -77,12 +77,12 @@ def grow_conversion(engine: Engine, options: argparse.Namespace) -> None:
 
 
 def grow_shards(engine: Engine, options: argparse.Namespace) -> None:
-    """Measure the start of training on the same pictures in more and more files."""
+    """Measure the start of training on the same pictures in 1 to 800 files."""
     with tempfile.TemporaryDirectory() as folder:
-        pictures = made_up.make_pictures(os.path.join(folder, "in"), NUM_PICTURES)
+        pictures = synthetic.make_pictures(os.path.join(folder, "in"), NUM_PICTURES)
         for images_per_shard in (800, 80, 8, 1):
             output = os.path.join(folder, str(images_per_shard))
-            words = made_up.convert_command(pictures, output)
+            words = synthetic.convert_command(pictures, output)
             size = f"--config.convert.images_per_shard={images_per_shard}"
             harness.run_job(engine, *words, size)
             values = [measure_first_step(engine, output) for _ in range(options.rounds)]
@@ -138,18 +138,18 @@ PARTS: Dict[str, Callable[[Engine, argparse.Namespace], None]] = {
 
 
 def main() -> None:
-    """Measure, or draw, as the flags say."""
+    """Run the benchmark, or draw its measurements."""
     parser = harness.make_parser(__doc__)
-    parser.add_argument("--part", choices=sorted(PARTS), help="only this one")
-    parser.add_argument("--steps", type=int, default=10, help="measured, batch 64")
+    parser.add_argument("--part", choices=sorted(PARTS), help="part to measure")
+    parser.add_argument("--steps", type=int, default=10, help="steps of a batch of 64")
     parser.add_argument(
         "--pictures",
         type=int,
         nargs="+",
         default=(1000, 3000, 10000),
-        help="to convert; 100000 takes minutes",
+        help="numbers of pictures to convert; 100000 take minutes",
     )
-    parser.add_argument("--plot", metavar="PNG", help="only draw the file --output")
+    parser.add_argument("--plot", metavar="PNG", help="draw --output, do not measure")
     options = parser.parse_args()
     if options.plot:
         plot(options.output, options.plot)

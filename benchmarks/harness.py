@@ -1,8 +1,8 @@
-"""What all benchmarks share: cases run by turns, and lines of JSON.
+"""The functions that all benchmarks share: alternating cases, and lines of JSON.
 
 A case is a function that measures once and returns a number.  The cases of a benchmark
-are run one after the other, then all of them again (A B A B), so that a machine that
-gets slower or faster meanwhile does so for each; the value of a case is the median.
+alternate (A B A B), so that a machine whose speed changes affects all of them alike.
+The value of a case is the median.
 """
 
 import argparse
@@ -36,14 +36,14 @@ Measure = Callable[[], float]
 
 
 class Engine(NamedTuple):
-    """An interpreter with a TensorFlow, by the name that ``ALEXNET_TF`` gives it."""
+    """An interpreter with a TensorFlow, which has a name of ``ALEXNET_TF``."""
 
     name: str
     python: str
 
 
 class Kind(NamedTuple):
-    """What the numbers of a benchmark are."""
+    """The name of a benchmark and the meaning of its values."""
 
     benchmark: str
     unit: str = IMAGES_PER_SEC
@@ -54,22 +54,22 @@ def make_parser(doc: str, rounds: int = 2) -> argparse.ArgumentParser:
     """Return a parser with the flags that all benchmarks have.
 
     Args:
-        doc: of the script: its first line says what is measured.
-        rounds: how often each case is run, by default.
+        doc: Docstring of the script.
+        rounds: Default number of times that each case is run.
     """
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", required=True, help="file to append lines to")
-    parser.add_argument("--rounds", type=int, default=rounds, help="of all cases")
+    parser.add_argument("--output", required=True, help="file of the measurements")
+    parser.add_argument("--rounds", type=int, default=rounds, help="runs of each case")
     parser.add_argument(
         "--engine",
         dest="engines",
         action="append",
         type=parse_engine,
         metavar="NAME[=PYTHON]",
-        help="1.15-intel, 1.15 or 2.15 and its interpreter, by default that of .venv; "
-        "can be repeated; default: 1.15-intel",
+        help="1.15-intel, 1.15 or 2.15, and its interpreter if it is not in .venv; can "
+        "be repeated; default: 1.15-intel",
     )
     return parser
 
@@ -78,12 +78,12 @@ def add_step_flags(
     parser: argparse.ArgumentParser, steps: int, batch_size: int = 100
 ) -> None:
     """Add the flags of benchmarks that time steps, with these defaults."""
-    parser.add_argument("--steps", type=int, default=steps, help="measured in each run")
-    parser.add_argument("--batch_size", type=int, default=batch_size, help="of a rank")
+    parser.add_argument("--steps", type=int, default=steps, help="measured steps")
+    parser.add_argument("--batch_size", type=int, default=batch_size, help="per rank")
 
 
 def step_flags(options: argparse.Namespace, num_warmup: int = 2) -> List[str]:
-    """Return what ``add_step_flags`` has read as flags of the verb ``benchmark``."""
+    """Return the flags of ``add_step_flags`` for the subcommand ``benchmark``."""
     return [
         f"--batch_size={options.batch_size}",
         f"--train_steps={options.steps}",
@@ -109,7 +109,7 @@ def engines_of(options: argparse.Namespace) -> List[Engine]:
 
 
 def run_by_turns(cases: Mapping[str, Measure], rounds: int) -> Dict[str, List[float]]:
-    """Run all cases, and again, ``rounds`` times; return what each has measured."""
+    """Run all cases ``rounds`` times in alternation, and return the values of each."""
     values: Dict[str, List[float]] = {name: [] for name in cases}
     for number in range(rounds):
         for name, measure in cases.items():
@@ -121,14 +121,14 @@ def run_by_turns(cases: Mapping[str, Measure], rounds: int) -> Dict[str, List[fl
 def append(
     output: str, kind: Kind, case: str, values: List[float], **more: Any
 ) -> None:
-    """Append a case's line: its value (the median), all values, the machine.
+    """Append the line of a case: its value (the median), all values, the machine.
 
     Args:
-        output: file.
-        kind: what the values are.
-        case: the name.
-        values: one for each round.
-        more: e.g. ``versions``.
+        output: Path of the file.
+        kind: Meaning of the values.
+        case: Name of the case.
+        values: Values, one for each round.
+        more: Further fields, e.g. ``versions``.
     """
     record = {
         "benchmark": kind.benchmark,
@@ -150,13 +150,13 @@ def run_and_append(
     cases: Mapping[str, Measure],
     versions: Mapping[str, Any],
 ) -> Dict[str, List[float]]:
-    """Run cases by turns and append their lines.
+    """Run cases in alternation and append their lines.
 
     Args:
-        options: parsed flags.
-        kind: what the cases measure.
-        cases: by name.
-        versions: of each case's engine, by the case's name; see ``versions_of``.
+        options: Parsed flags.
+        kind: Meaning of the values.
+        cases: Cases by name.
+        versions: Versions of the engine of each case, by its name; see ``versions_of``.
     """
     values = run_by_turns(cases, options.rounds)
     for name in cases:
@@ -165,23 +165,23 @@ def run_and_append(
 
 
 def versions_of(engine: Engine) -> Dict[str, str]:
-    """Return the versions of Python, numpy and TensorFlow, and TensorFlow's build."""
+    """Return the versions of Python, NumPy and TensorFlow, and its build."""
     versions: Dict[str, str] = json.loads(run([engine.python, "-c", PROBE]))
     return versions
 
 
 def describe_machine() -> Record:
-    """Return the machine's processor and the cores that may be used."""
+    """Return the processor and the number of cores that may be used."""
     return {"cpu_model": machine.cpu_model(), "num_cores": machine.num_cores()}
 
 
 def measure_job(engine: Engine, *arguments: str, **variables: str) -> List[Record]:
-    """Run our verb ``benchmark`` and return the lines that it writes.
+    """Run the subcommand ``benchmark`` and return the lines that it writes.
 
     Args:
-        engine: runs it.
-        arguments: modes and flags.
-        variables: of the environment, besides what is there.
+        engine: Engine that runs it.
+        arguments: Modes and flags.
+        variables: Additional environment variables.
     """
     with tempfile.TemporaryDirectory() as folder:
         output = os.path.join(folder, "lines.jsonl")
@@ -191,12 +191,12 @@ def measure_job(engine: Engine, *arguments: str, **variables: str) -> List[Recor
 
 
 def measure_step(engine: Engine, *flags: str, **variables: str) -> float:
-    """Return the images/s of our training step with made-up pictures.
+    """Return the images/s of our training step with synthetic images.
 
     Args:
-        engine: runs it.
-        flags: of the verb ``benchmark``.
-        variables: of the environment.
+        engine: Engine that runs it.
+        flags: Flags of the subcommand ``benchmark``.
+        variables: Additional environment variables.
     """
     (record,) = measure_job(engine, "train", *flags, **variables)
     return float(record["images_per_sec"])
@@ -211,7 +211,7 @@ def run(command: Sequence[str], **variables: str) -> str:
     """Run a command in the repository and return its standard output.
 
     Raises:
-        SystemExit: it failed; with the end of what it has written.
+        SystemExit: The command failed; the message has the end of its output.
     """
     done = subprocess.run(
         command,
@@ -229,14 +229,14 @@ def run(command: Sequence[str], **variables: str) -> str:
 
 
 def measure_process(command: Sequence[str]) -> Tuple[float, float]:
-    """Run a command in the repository, its output thrown away.
+    """Run a command in the repository and discard its output.
 
     Returns:
-        Its seconds, and the peak of the resident set of the largest of its processes,
-        in MiB.
+        The wall time in seconds, and the peak of the resident set of its largest
+        process in MiB.
 
     Raises:
-        SystemExit: it failed.
+        SystemExit: The command failed.
     """
     start = time.perf_counter()
     process = subprocess.Popen(
@@ -247,7 +247,7 @@ def measure_process(command: Sequence[str]) -> Tuple[float, float]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    # Unlike resource.getrusage, this knows one child from another.
+    # resource.getrusage would return the maximum over all children so far.
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = status
     if status:
@@ -256,7 +256,7 @@ def measure_process(command: Sequence[str]) -> Tuple[float, float]:
 
 
 def _environment(variables: Mapping[str, str]) -> Dict[str, str]:
-    """Return what a process needs to find the package, ours, and ``variables``."""
+    """Return the environment of a process that can import our package."""
     paths = filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH")))
     return {
         "TF_CPP_MIN_LOG_LEVEL": "2",

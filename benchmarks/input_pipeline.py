@@ -1,11 +1,11 @@
-"""Input alone, TFRecords to augmented batches: ours, a naive tf.data, libjpeg-turbo.
+"""The input pipeline alone: ours, a naive tf.data pipeline, and libjpeg-turbo.
 
     .venv/1.15-intel/bin/python -m pip install simplejpeg
     python -m benchmarks.input_pipeline --output=F --data_path=FOLDER_OF_CONVERT
 
-Images per CPU second, which is what one core makes whatever else the machine does, and
-per second of the wall clock on all cores (of libjpeg-turbo: on one).  The peers are
-``decoders.py``; libjpeg-turbo is measured with the first engine.
+The figures are images per CPU second, which is the rate of one core whatever else the
+machine does, and images per second of wall time on all cores (of libjpeg-turbo, on
+one).  ``decoders.py`` implements the peers; libjpeg-turbo uses the first engine.
 """
 
 from typing import Dict, List, Tuple
@@ -20,7 +20,7 @@ Speed = Tuple[float, float]
 
 
 def measure_ours(engine: Engine, data_path: str, num_batches: int) -> Speed:
-    """Return images per second of the wall clock, and per CPU second."""
+    """Return our images per second of wall time, and per CPU second."""
     records = harness.measure_job(
         engine,
         "input",
@@ -34,19 +34,19 @@ def measure_ours(engine: Engine, data_path: str, num_batches: int) -> Speed:
 
 
 def measure_other(engine: Engine, way: str, data_path: str, num_batches: int) -> Speed:
-    """Return the same of a way of ``decoders.py``."""
+    """Return the same figures for a way of ``decoders.py``."""
     words = ["-m", "benchmarks.decoders", way, data_path, f"--batches={num_batches}"]
     wall, per_cpu_sec = harness.run([engine.python, *words]).split()
     return float(wall), float(per_cpu_sec)
 
 
 def main() -> None:
-    """Measure as the flags say."""
+    """Run the benchmark."""
     parser = harness.make_parser(__doc__)
-    parser.add_argument("--data_path", required=True, help="what `convert` wrote")
-    parser.add_argument("--batches", type=int, default=60, help="of 100, in each run")
+    parser.add_argument("--data_path", required=True, help="output of convert")
+    parser.add_argument("--batches", type=int, default=60, help="batches of 100 images")
     parser.add_argument(
-        "--without_libjpeg_turbo", action="store_true", help="needs no simplejpeg"
+        "--without_libjpeg_turbo", action="store_true", help="do not use simplejpeg"
     )
     options = parser.parse_args()
     engines = harness.engines_of(options)

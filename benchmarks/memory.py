@@ -1,10 +1,10 @@
-"""Memory of a rank while it trains: the peak, and what the model needs, computed.
+"""Memory of a rank in training: the measured peak, and the computed need.
 
     .venv/1.15-intel/bin/python -m benchmarks.memory --output=F
 
-The peak is that of the resident set of the whole process, Python and TensorFlow's
-libraries included (``peak_rss_mib`` of the verb ``benchmark``); beside it, that of the
-plain graph.  What is computed: see ``needed_bytes``.
+The peak is that of the resident set of the whole process, which includes Python and the
+libraries of TensorFlow (``peak_rss_mib`` of the subcommand ``benchmark``).  That of the
+plain graph is measured as well.  ``needed_bytes`` computes the need.
 """
 
 import functools
@@ -25,19 +25,18 @@ Shapes = Dict[str, Tuple[int, ...]]
 
 
 def needed_bytes(config: Config, num_classes: int) -> Dict[str, int]:
-    """Return the bytes that a training step with momentum cannot do without, by kind.
+    """Return the bytes that a training step with momentum needs at least, by kind.
 
-    All are float32.  Counted are
+    All numbers are float32.  The kinds are
 
-    * ``weights``, ``slots`` (one for each weight) and ``gradients`` (the same);
-    * ``activations``, those that backward needs and that exist at the same time, at the
-      end of forward: the batch of images; of every convolution the rectified output,
-      after LRN once more, and after pooling once more; of fc6 and fc7 the rectified
-      output, the dropout mask and the result; the logits.
+    * ``weights``, ``slots`` and ``gradients``, all of the same size;
+    * ``activations`` that the backward pass needs, which all exist at the end of the
+      forward pass: the images; of each convolution the outputs of ReLU, of LRN and of
+      pooling; of fc6 and fc7 the outputs of ReLU and of dropout, and the mask; the
+      logits.
 
-    Not counted: Python and TensorFlow themselves, workspaces of kernels, gradients of
-    activations, batches that the input has ready, and the copy of a layer's output
-    before its rectifier, because a rectifier may work in place.
+    Python, TensorFlow, workspaces of kernels, gradients of activations, prefetched
+    batches and the inputs of ReLU, which may work in place, are not included.
     """
     shapes, _ = variable_shapes(num_classes, config.data.image_size, config.model)
     weights = sum(int(np.prod(shape)) for shape in shapes.values())
@@ -53,7 +52,7 @@ def needed_bytes(config: Config, num_classes: int) -> Dict[str, int]:
 
 
 def activations_per_image(config: Config, shapes: Shapes) -> int:
-    """Return the numbers that forward leaves for backward, for one image."""
+    """Return the number of activations of one image that the backward pass needs."""
     side = config.data.image_size
     total = side * side * 3
     for conv in CONV_LAYERS:
@@ -63,7 +62,7 @@ def activations_per_image(config: Config, shapes: Shapes) -> int:
         has_lrn = conv.has_lrn and config.model.lrn_alpha > 0
         total += side * side * channels * (2 if has_lrn else 1)
         if conv.has_pool:
-            side //= 2  # 3x3, stride 2; even sides have a window over the edge.
+            side //= 2  # 3x3 windows with stride 2; see alexnet_graph.
             total += side * side * channels
     return (
         total
@@ -73,19 +72,19 @@ def activations_per_image(config: Config, shapes: Shapes) -> int:
 
 
 def measure_peak(engine: Engine, flags: Sequence[str]) -> float:
-    """Return the peak of our training step in MiB."""
+    """Return the peak memory of our training step in MiB."""
     classes = f"--config.data.synthetic_classes={NUM_CLASSES}"
     (record,) = harness.measure_job(engine, "train", *flags, classes)
     return float(record["peak_rss_mib"])
 
 
 def measure_plain_peak(command: Sequence[str]) -> float:
-    """Return the peak of ``plain_alexnet.py`` in MiB."""
+    """Return the peak memory of ``plain_alexnet.py`` in MiB."""
     return harness.measure_process(command)[1]
 
 
 def main() -> None:
-    """Measure as the flags say."""
+    """Run the benchmark."""
     parser = harness.make_parser(__doc__, rounds=1)
     harness.add_step_flags(parser, steps=4)
     options = parser.parse_args()

@@ -1,8 +1,8 @@
-"""Images/s of AlexNet's training step as a textbook writes it; knows nothing of ours.
+"""Print the images/s of a simple training step of AlexNet, without our package.
 
-Two towers, ``tf.nn.lrn``, momentum, weight decay in the loss, a loop of
-``session.run``, made-up pictures that stay in memory, TensorFlow's own settings.
-Prints one number.
+It has two towers, ``tf.nn.lrn``, momentum, weight decay in the loss, a loop of
+``session.run``, synthetic images that stay in memory, and the default settings of
+TensorFlow.
 """
 
 import argparse
@@ -18,13 +18,13 @@ NUM_CLASSES = 1000
 
 
 def conv(x: tf.Tensor, name: str, shape: Tuple[int, ...], stride: int = 1) -> tf.Tensor:
-    """Convolve in as many towers as the kernel's depth asks for, and rectify.
+    """Apply a convolution and ReLU, with as many towers as the kernel implies.
 
     Args:
-        x: [batch, height, width, channels].
-        name: of the layer.
-        shape: of the kernel, [height, width, channels in, channels out].
-        stride: 4 for the first layer, which has no padding.
+        x: float32 [batch, height, width, channels].
+        name: Name of the layer.
+        shape: Shape of the kernel, [height, width, channels per tower, outputs].
+        stride: Stride; a layer with another stride than 1 has no padding.
     """
     with tf.variable_scope(name):
         kernel = tf.get_variable("kernel", shape)
@@ -41,7 +41,7 @@ def conv(x: tf.Tensor, name: str, shape: Tuple[int, ...], stride: int = 1) -> tf
 
 
 def dense(x: tf.Tensor, name: str, units: int) -> tf.Tensor:
-    """Multiply and add."""
+    """Apply a dense layer: [batch, inputs] to [batch, units]."""
     with tf.variable_scope(name):
         kernel = tf.get_variable("kernel", [int(x.shape[1]), units])
         bias = tf.get_variable("bias", [units], initializer=tf.zeros_initializer())
@@ -49,12 +49,12 @@ def dense(x: tf.Tensor, name: str, units: int) -> tf.Tensor:
 
 
 def pool(x: tf.Tensor) -> tf.Tensor:
-    """Take maxima of 3x3 windows, two pixels apart."""
+    """Apply max pooling over 3x3 windows with stride 2."""
     return tf.nn.max_pool(x, [1, 3, 3, 1], [1, 2, 2, 1], "VALID")
 
 
 def normalise(x: tf.Tensor) -> tf.Tensor:
-    """Apply the paper's local response normalisation."""
+    """Apply the local response normalisation of the paper."""
     return tf.nn.lrn(x, depth_radius=2, bias=2.0, alpha=1e-4, beta=0.75)
 
 
@@ -65,6 +65,7 @@ def build_logits(images: tf.Tensor) -> tf.Tensor:
     x = conv(x, "conv3", (3, 3, 256, 384))
     x = conv(x, "conv4", (3, 3, 192, 384))
     x = pool(conv(x, "conv5", (3, 3, 192, 256)))
+    # [batch, 6, 6, 256] -> [batch, 6 * 6 * 256]
     x = tf.reshape(x, [-1, 6 * 6 * 256])
     x = tf.nn.dropout(tf.nn.relu(dense(x, "fc6", 4096)), rate=0.5)
     x = tf.nn.dropout(tf.nn.relu(dense(x, "fc7", 4096)), rate=0.5)
@@ -72,7 +73,7 @@ def build_logits(images: tf.Tensor) -> tf.Tensor:
 
 
 def build_train_op(batch_size: int) -> tf.Operation:
-    """Return the training step of a graph of its own data."""
+    """Return the training operation of a graph with constant data."""
     random = np.random.RandomState(0)
     pixels = random.standard_normal([batch_size, IMAGE_SIZE, IMAGE_SIZE, 3])
     images = tf.get_variable(
@@ -86,10 +87,10 @@ def build_train_op(batch_size: int) -> tf.Operation:
 
 
 def main() -> None:
-    """Measure as the flags say."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch_size", type=int, default=100)
-    parser.add_argument("--steps", type=int, default=4, help="measured")
+    parser.add_argument("--steps", type=int, default=4, help="measured steps")
     parser.add_argument("--warmup_steps", type=int, default=2)
     options = parser.parse_args()
     tf.disable_v2_behavior()

@@ -2,10 +2,10 @@
 
     python -m benchmarks.ranks --output=F
 
-The two-tower network with made-up pictures and the same batch for each rank (hence, for
-each update, twice as many images with two ranks).  Each rank sends all gradients and
-updates all weights, so that smaller pictures and batches (``--image_size``,
-``--batch_size``) make two ranks slower.  Needs Horovod.
+The network has two towers, the images are synthetic, and the batch size per rank is the
+same, so that a step of two ranks takes twice as many images.  Each rank sends all
+gradients and updates all weights.  With smaller images and batches (``--image_size``,
+``--batch_size``), this part of a step is larger.  Horovod is required.
 """
 
 import functools
@@ -26,7 +26,7 @@ def make_table(engine: harness.Engine, folder: str, num_ranks: int) -> str:
 
 
 def main() -> None:
-    """Measure as the flags say."""
+    """Run the benchmark."""
     parser = harness.make_parser(__doc__)
     harness.add_step_flags(parser, steps=4)
     parser.add_argument("--image_size", type=int, default=227, help="pixels")

@@ -1,4 +1,4 @@
-"""Training from TFRecords of real photos, and the same step on made-up pictures.
+"""Training on TFRecords of real photos, and the same step on synthetic images.
 
     python -m benchmarks.real_input --output=F --data_path=FOLDER_OF_CONVERT
 """
@@ -11,9 +11,9 @@ KIND = harness.Kind("real_input")
 
 
 def main() -> None:
-    """Measure as the flags say."""
+    """Run the benchmark."""
     parser = harness.make_parser(__doc__)
-    parser.add_argument("--data_path", required=True, help="what `convert` wrote")
+    parser.add_argument("--data_path", required=True, help="output of convert")
     harness.add_step_flags(parser, steps=6)
     options = parser.parse_args()
     flags = harness.step_flags(options, num_warmup=3)

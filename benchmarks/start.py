@@ -1,10 +1,10 @@
-"""From the start of a process to its first training step, and to its answer.
+"""Seconds from the start of a process to its first training step or to its end.
 
     python -m benchmarks.start --output=F
 
-Seconds of ``train`` with configs/tiny.py on converted, made-up pictures, until the
-second step is in ``metrics.jsonl`` (the first one, which the job does not log, and
-some milliseconds), and of whole ``--help`` and ``rank_table check``.
+``train`` is measured with configs/tiny.py on converted synthetic pictures, until the
+second step is in ``metrics.jsonl``.  This is some milliseconds after the first step,
+which is not logged.  ``--help`` and ``rank_table check`` are measured to their end.
 """
 
 import functools
@@ -13,14 +13,14 @@ import os
 import tempfile
 import time
 
-from benchmarks import harness, made_up
+from benchmarks import harness, synthetic
 from benchmarks.harness import Engine
 
 KIND = harness.Kind("start", "s", higher_is_better=False)
 
 
 def measure_first_step(engine: Engine, data_path: str) -> float:
-    """Return the seconds until the first steps of a new run are done."""
+    """Return the seconds from the start of a new run to its first logged step."""
     with tempfile.TemporaryDirectory() as model_dir:
         start = time.time()
         harness.run_job(
@@ -45,12 +45,12 @@ def measure_command(engine: Engine, *words: str) -> float:
 
 
 def main() -> None:
-    """Measure as the flags say."""
+    """Run the benchmark."""
     parser = harness.make_parser(__doc__, rounds=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for engine in harness.engines_of(options):
-            data = made_up.convert(engine, os.path.join(folder, engine.name), 64)
+            data = synthetic.convert(engine, os.path.join(folder, engine.name), 64)
             check = ("rank_table", "check", "rank_tables/8p.json")
             cases = {
                 f"train {engine.name}": functools.partial(

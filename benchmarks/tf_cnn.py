@@ -4,10 +4,11 @@
     python -m benchmarks.tf_cnn --output=F \\
         --tf_cnn_benchmarks=benchmarks/scripts/tf_cnn_benchmarks
 
-One tower of 64/192/384/384/256 channels, no LRN, 227 px, 1,001 classes, momentum, the
-same weight decay, on the same engine (for TensorFlow 2.15, their branch ``master``).
-Theirs is measured in several settings and takes its best; so that it is as fast as it
-can be, also with ``MKL_DEBUG_CPU_TYPE=5``, which makes MKL use AVX2 on AMD processors.
+Both have one tower of 64/192/384/384/256 channels, no LRN, 227 px, 1,001 classes,
+momentum and the same weight decay, and use the same engine (with TensorFlow 2.15, check
+out their branch ``master``).  Theirs is measured with several settings, of which the
+best counts.  One setting is ``MKL_DEBUG_CPU_TYPE=5``, with which MKL uses AVX2 on AMD
+processors.
 """
 
 import argparse
@@ -32,8 +33,8 @@ OUR_NETWORK = (
 )
 MKL_CPU_TYPE = "MKL_DEBUG_CPU_TYPE"
 Variants = Dict[str, Dict[str, str]]
-# Cases of theirs with the environment of each, and layouts of images.  Only the build
-# with MKL knows the variable, and channels first on CPUs.
+# Their cases, each with its environment variables.  Only the build with MKL supports
+# this variable, and the layout NCHW on CPUs.
 THEIRS: Variants = {"theirs": {}}
 THEIRS_WITH_MKL: Variants = {**THEIRS, "theirs with AVX2": {MKL_CPU_TYPE: "5"}}
 
@@ -44,10 +45,10 @@ def measure_theirs(
     """Return the images/s that their script prints at its end.
 
     Args:
-        engine: runs it.
-        folder: of their script.
-        flags: besides those that are always given.
-        variables: of the environment.
+        engine: Engine that runs it.
+        folder: Folder of their script.
+        flags: Additional flags.
+        variables: Additional environment variables.
     """
     num_cores = machine.num_cores()
     command = [
@@ -66,14 +67,14 @@ def measure_theirs(
     text = harness.run(command, **threads, **variables)
     found = re.search(r"^total images/sec: ([\d.]+)$", text, re.MULTILINE)
     if not found:
-        sys.exit(f"no images/sec in what tf_cnn_benchmarks printed:\n{text[-2000:]}")
+        sys.exit(f"tf_cnn_benchmarks printed no images/sec:\n{text[-2000:]}")
     return float(found.group(1))
 
 
 def their_settings(
     engine: Engine, options: argparse.Namespace
 ) -> Dict[str, Dict[str, Measure]]:
-    """Return the settings of each of their cases, by name."""
+    """Return the settings of each of their cases, by the name of the case."""
     flags = [
         f"--num_batches={options.steps}",
         "--num_warmup_batches=2",
@@ -97,16 +98,16 @@ def their_settings(
 
 
 def main() -> None:
-    """Measure as the flags say."""
+    """Run the benchmark."""
     parser = harness.make_parser(__doc__)
     parser.add_argument("--tf_cnn_benchmarks", required=True, metavar="FOLDER")
     harness.add_step_flags(parser, steps=3)
     options = parser.parse_args()
     engines = harness.engines_of(options)
     if len(engines) > 1:
-        parser.error("one --engine at a time: each needs another branch of theirs")
+        parser.error("give one --engine only: each needs another of their branches")
     (engine,) = engines
-    # Ours may set the variable; what the user's shell says would hide that.
+    # Our package sets the variable itself, unless the shell has set it.
     os.environ.pop(MKL_CPU_TYPE, None)
     cases: Dict[str, Measure] = {
         f"ours {engine.name}": functools.partial(

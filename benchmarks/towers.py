@@ -1,8 +1,8 @@
-"""Training step of two-tower AlexNet, 227 px, made-up pictures: ours and a plain graph.
+"""Training step of two-tower AlexNet on synthetic images of 227 px: ours and a peer's.
 
     python -m benchmarks.towers --output=F --engine=1.15 --engine=1.15-intel
 
-Both on every engine; the plain graph is ``plain_alexnet.py``.
+The peer is the plain graph of ``plain_alexnet.py``.  Both are measured on each engine.
 """
 
 import functools
@@ -15,12 +15,12 @@ KIND = harness.Kind("two_tower_step")
 
 
 def measure_plain(command: Sequence[str]) -> float:
-    """Return the plain graph's images/s."""
+    """Return the images/s of the plain graph."""
     return float(harness.run(command))
 
 
 def main() -> None:
-    """Measure as the flags say."""
+    """Run the benchmark."""
     parser = harness.make_parser(__doc__)
     harness.add_step_flags(parser, steps=4)
     options = parser.parse_args()

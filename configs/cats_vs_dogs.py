@@ -1,10 +1,10 @@
-"""Cats and dogs with the hyper-parameters of the ModelZoo's AlexNet_ID0259.
+"""Cats and dogs with the hyper-parameters of ModelZoo's AlexNet_ID0259.
 
     bash launch/run_1p.sh --config=configs/cats_vs_dogs.py --data_path=FOLDER
 
-The data are Kaggle's 25,000 photos, of which 1,000 are held out.  The original passed
-its "depth 5" to TensorFlow as the radius (11 channels), and so does this file; the
-paper's n = 5 is radius 2, the default.
+The data are Kaggle's 25,000 photos, of which 1,000 are held out.  The original job
+passed its "depth 5" to TensorFlow as the radius of LRN, which spans 11 channels, and
+this file does the same.  The paper's n = 5 is radius 2, the default.
 """
 
 from alexnet_estimator import config as config_lib

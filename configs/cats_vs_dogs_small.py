@@ -1,9 +1,10 @@
-"""Cats and dogs, or what you have, from a few thousand photos: much augmentation.
+"""Strong augmentation for a few thousand photos, e.g. of cats and dogs.
 
     bash launch/run_1p.sh --config=configs/cats_vs_dogs_small.py --data_path=FOLDER \\
         --model_dir=RUN
 
-A second stage goes on from it with a small learning rate and little augmentation:
+A second stage continues from its weights with a small learning rate and weak
+augmentation:
 
     bash launch/run_1p.sh --config=configs/cats_vs_dogs_small.py --data_path=FOLDER \\
         --model_dir=RUN2 --warm_start_from=RUN --epoch=10 --learning_rate=0.001 \\

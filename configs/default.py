@@ -1,8 +1,8 @@
-"""The default configuration: every field as ``alexnet_estimator/config.py`` has it."""
+"""The default configuration, in which every field has its default value."""
 
 from alexnet_estimator import config as config_lib
 
 
 def get_config() -> config_lib.Config:
-    """Return the defaults."""
+    """Return the default configuration."""
     return config_lib.default_config()

@@ -1,4 +1,4 @@
-"""Functional or defective solar cells: the quick start's network, trained longer.
+"""Functional and defective solar cells: the network of the quick start, trained longer.
 
     bash launch/run_1p.sh --config=configs/defective_cells.py
 
@@ -9,7 +9,7 @@ from alexnet_estimator import config as config_lib
 
 
 def get_config() -> config_lib.Config:
-    """Return the quick start with other labels, more epochs, crops of several sizes."""
+    """Return the quick start with other labels, more epochs and crops of all sizes."""
     return config_lib.config_from(
         {
             "data": {

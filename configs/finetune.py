@@ -1,15 +1,17 @@
-"""Your own folder of pictures, starting from the weights of a trained AlexNet.
+"""Fine-tuning on your own folder of pictures, from the weights of a trained AlexNet.
 
     bash launch/run_1p.sh --config=configs/finetune.py --data_path=FOLDER \
         --warm_start_from=bvlc_alexnet.npy --model_dir=runs/mine
 
-Ten epochs, one rank, a CPU, GPU or NPU.  The first two layers keep their weights, the
-other restored ones learn at a tenth of the learning rate, and fc8 is new for your
-classes.  Local response normalisation is Caffe's, with which ``bvlc_alexnet.npy`` was
-trained; for one of your own runs, set what the start card notes.
+It trains ten epochs on one rank with a CPU, GPU or NPU.  The first two layers keep
+their weights, the other restored layers have a tenth of the learning rate, and fc8 is
+new for your classes.  The local response normalisation is that of Caffe, with which
+``bvlc_alexnet.npy`` was trained.  For weights of one of your own runs, the start card
+lists the settings to change.
 
-Accuracy, time and memory: not measured, since the real ``bvlc_alexnet.npy`` was not at
-hand.  The other verbs take this file, too; only ``train`` needs --warm_start_from.
+Accuracy, time and memory were not measured, because the original ``bvlc_alexnet.npy``
+was not available.  The other subcommands can use this file, too; only ``train`` needs
+--warm_start_from.
 """
 
 from alexnet_estimator import config as config_lib

@@ -1,15 +1,15 @@
-"""ImageNet (ILSVRC 2012) from TFRecords ``train-00000-of-01024``, 8 ranks.
+"""ImageNet (ILSVRC 2012) on 8 ranks, from TFRecords such as train-00000-of-01024.
 
     bash launch/run_8p.sh TABLE.json --config=configs/imagenet.py --data_path=FOLDER
 
-Not trained by us for want of the data.
+This configuration has not been trained, because the data were not available.
 """
 
 from alexnet_estimator import config as config_lib
 
 
 def get_config() -> config_lib.Config:
-    """Return a schedule of 90 epochs with a large batch."""
+    """Return a schedule of 90 epochs with a large global batch."""
     return config_lib.config_from(
         {
             "data": {"label_offset": 1, "shuffle_images": 16384},

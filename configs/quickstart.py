@@ -1,4 +1,4 @@
-"""Mono- or polycrystalline solar cells: a trained model in minutes on a laptop.
+"""The quick start: mono- and polycrystalline solar cells, minutes on a laptop.
 
     bash launch/run_1p.sh
 """
@@ -7,7 +7,7 @@ from alexnet_estimator import config as config_lib
 
 
 def get_config() -> config_lib.Config:
-    """Return the defaults with smaller pictures and few epochs."""
+    """Return the defaults with smaller images and few epochs."""
     return config_lib.config_from(
         {
             "data": {"path": "sample:mono_poly", "image_size": 127},

@@ -1,4 +1,4 @@
-"""The quick start on the eight ranks of a rank table, small enough for a laptop.
+"""The quick start on eight ranks, with a network that is small enough for a laptop.
 
     bash launch/run_8p.sh
 """
@@ -7,7 +7,7 @@ from alexnet_estimator import config as config_lib
 
 
 def get_config() -> config_lib.Config:
-    """Return the quick start with a quarter of the width and smaller pictures."""
+    """Return the quick start with a quarter of the width and smaller images."""
     return config_lib.config_from(
         {
             "data": {"path": "sample:mono_poly", "image_size": 63},

@@ -1,4 +1,4 @@
-"""A network of one sixteenth the width on small pictures: seconds, for tests.
+"""A network of 1/16 of the width on small images, which trains in seconds for tests.
 
     bash launch/run_1p.sh --config=configs/tiny.py --data_path=FOLDER
 """
@@ -7,7 +7,7 @@ from alexnet_estimator import config as config_lib
 
 
 def get_config() -> config_lib.Config:
-    """Return the smallest useful training job."""
+    """Return the smallest training that is useful."""
     return config_lib.config_from(
         {
             "data": {"image_size": 63, "shuffle_images": 256},

@@ -1,4 +1,4 @@
-"""LeNet-5 with ReLU and dropout: another network, in one file, as a pattern.
+"""LeNet-5 with ReLU and dropout: an example of another network in one file.
 
     bash launch/run_1p.sh --data_path=FOLDER --config.data.image_size=32 \
         --config.model.network=examples/lenet.py --config.model.hidden_units=84
@@ -20,7 +20,7 @@ MIN_IMAGE_SIZE = 16
 def build(
     images: Any, num_classes: int, settings: Any, dropout: Any, compute_dtype: Any
 ) -> Any:
-    """Build LeNet; see ``Network.build`` for the arguments and the result."""
+    """Build LeNet; ``Network`` documents the arguments and the result."""
     x = tf.cast(images, compute_dtype)
     for name, channels in (("conv1", settings.channels), ("conv2", 16)):
         kernel, bias = weights(name, [5, 5, int(x.shape[3]), channels], compute_dtype)
@@ -31,15 +31,16 @@ def build(
     for name, units in (("fc3", 120), ("fc4", settings.hidden_units)):
         kernel, bias = weights(name, [int(x.shape[1]), units], compute_dtype)
         x = tf.nn.relu(tf.matmul(x, kernel) + bias)
-        if dropout is not None:  # In training only.
+        if dropout is not None:  # It is None outside of training.
             x = dropout(x, settings.keep_prob, name)
     kernel, bias = weights("head", [int(x.shape[1]), num_classes], compute_dtype)
     return tf.matmul(x, kernel) + bias
 
 
 def weights(layer: str, shape: List[int], dtype: Any) -> Any:
-    """Make the float32 kernel and bias of a layer; return them cast to ``dtype``."""
-    # Seeded by name: else any change of the graph would change all first weights.
+    """Create the float32 kernel and bias of a layer; return them cast to ``dtype``."""
+    # The seed depends on the name of the layer, so that changes of the graph do not
+    # change the initial weights.
     seed = zlib.crc32(layer.encode()) % 2**31
     he_normal = tf.variance_scaling_initializer(2.0, "fan_in", seed=seed)
     with tf.variable_scope(layer):
@@ -50,7 +51,7 @@ def weights(layer: str, shape: List[int], dtype: Any) -> Any:
 
 
 def check(settings: Any, image_size: int) -> List[str]:
-    """Return what is wrong with the settings for pictures of this size."""
+    """Return a list of problems of the settings for images of this size in pixels."""
     if image_size >= MIN_IMAGE_SIZE:
         return []
     return [f"data.image_size is {image_size}: must be at least {MIN_IMAGE_SIZE}"]
@@ -62,9 +63,11 @@ network = Network(
     build=build,
     layer_names=("conv1", "conv2", "fc3", "fc4", "head"),
     settings={
-        "channels": Field(6, at_least(1), "channels of conv1", is_fixed=True),
-        "hidden_units": Field(84, at_least(1), "units of fc4", is_fixed=True),
-        "keep_prob": Field(0.5, between(0.01, 1), "kept by dropout after fc3, fc4"),
+        "channels": Field(6, at_least(1), "Channels of conv1", is_fixed=True),
+        "hidden_units": Field(84, at_least(1), "Units of fc4", is_fixed=True),
+        "keep_prob": Field(
+            0.5, between(0.01, 1), "Probability that dropout keeps a unit of fc3, fc4"
+        ),
     },
     check=check,
     drawn_kernels="conv1",

@@ -1,14 +1,14 @@
-"""The job from Python: convert, train, evaluate, predict, and its parts alone.
+"""The Python interface: convert, train, evaluate and predict, and single parts.
 
     python examples/python_api.py PICTURES FOLDER
 
-PICTURES is a folder with one subfolder per class, such as the quick start's
-``runs/quickstart.data/mono_poly``; FOLDER gets all results.  The ``# %%`` lines are the
-cells of a notebook, in editors that know them: there, write both names in place of
-``sys.argv[1:]``.
+PICTURES is a folder with one subfolder per class, such as that of the quick start,
+``runs/quickstart.data/mono_poly``.  All results are written to FOLDER.  Many editors
+run the cells that begin with ``# %%`` as a notebook; replace ``sys.argv[1:]`` by the
+names of the two folders there.
 """
 
-# %% Settings: a tiny network and 40 steps, less than a minute on a laptop.
+# %% Configure a tiny network and 40 steps, which take less than a minute on a laptop.
 import sys
 
 import numpy as np
@@ -19,13 +19,13 @@ from alexnet_estimator import tf
 pictures, folder = sys.argv[1:]
 config = alexnet_estimator.load_config_file("configs/tiny.py")
 config.train.steps = 40
-config.train.eval_every_epochs = 0.0  # At the end only.
+config.train.eval_every_epochs = 0.0  # Evaluate only at the end.
 
-# %% Convert the pictures, once, to TFRecords.
+# %% Convert the pictures to TFRecords.
 dataset = alexnet_estimator.convert(pictures, f"{folder}/data", config.convert)
 print(dataset.class_names, {name: s.num_images for name, s in dataset.splits.items()})
 
-# %% Train; given again, this goes on where it was.
+# %% Train.  If this cell runs again, training resumes from the last checkpoint.
 config.data.path = dataset.directory
 run = alexnet_estimator.open_run(config, f"{folder}/run")
 result = alexnet_estimator.train(run)
@@ -34,7 +34,7 @@ print(f"accuracy {result['top_1_accuracy']:.3f}, loss {result['loss']:.3f}")
 # %% Evaluate the newest checkpoint again.
 assert alexnet_estimator.evaluate(run) == result
 
-# %% Predict: a file of rows, or the probabilities of each picture.
+# %% Predict: write a file of rows, or get the probabilities of each picture.
 classifier = alexnet_estimator.open_classifier(run.model_dir)
 summary = alexnet_estimator.predict(classifier, [pictures], f"{folder}/answers.csv")
 print(f"{summary.num_images} rows are in {folder}/answers.csv")
@@ -43,7 +43,7 @@ found = alexnet_estimator.find_sources([pictures])[:3]
 for path, probabilities in alexnet_estimator.classify(classifier, found, reject=print):
     print(path, dict(zip(classifier.class_names, probabilities.round(3))))
 
-# %% The input and the model alone, in a graph of your own.
+# %% Use only the input pipeline and the network in another graph.
 with tf.Graph().as_default(), tf.Session() as session:
     reader = alexnet_estimator.Reader(rank=0, num_ranks=1, batch_size=8)
     batches = alexnet_estimator.train_batches(dataset, config.data, reader, 0)
@@ -57,4 +57,4 @@ with tf.Graph().as_default(), tf.Session() as session:
     saver.restore(session, tf.train.latest_checkpoint(run.model_dir))
     answers, truth = session.run([logits, labels])
     share = np.mean(answers.argmax(axis=1) == truth)
-    print(f"the model alone is right on {share:.3f} of a training batch")
+    print(f"accuracy on a training batch: {share:.3f}")

@@ -263,7 +263,9 @@ def test_what_was_asked_for_is_what_runs(measured: Measured) -> None:
 
 def test_the_table_shows_each_measurement(measured: Measured) -> None:
     lines = measured.out.splitlines()
-    assert "ranks: 1, batch of a rank: 4, pixels: 63, steps: 5 after 2" in lines[1]
+    assert (
+        "ranks: 1, batch size per rank: 4, image size: 63, steps: 5 after 2" in lines[1]
+    )
     for line, record in zip(lines[3:], measured.records):
         assert line.startswith(f"{record['mode']}, {record['input']} ")
         assert f" {record['images_per_sec']:.1f} " in line
@@ -378,7 +380,7 @@ MISTAKES: List[Tuple[str, List[str]]] = [
     ("train --output={folder}/no/a.jsonl", ["--output is {folder}/no/a.jsonl"]),
     ("train --output=/proc/version", ["--output is /proc/version", "a file"]),
     ("train --output=/dev/full", ["--output is /dev/full", "No space"]),
-    ("train --model_dir={folder}", ["{folder} holds no run"]),
+    ("train --model_dir={folder}", ["{folder} has no run"]),
     ("train --data_path={folder}/none", ["{folder}/none", "no such folder"]),
     ("train --learning_rate=1", ["benchmark does not use --learning_rate"]),
     ("a b --train_steps=0 --warmup_steps=0", ["4 problems", "'a'", "'b'"]),

@@ -11,7 +11,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from alexnet_estimator.config import config_from
-from benchmarks import compare, harness, made_up, memory, plain_alexnet
+from benchmarks import compare, harness, memory, plain_alexnet, synthetic
 from benchmarks.compare import Promise
 
 SCRIPTS = sorted(
@@ -226,7 +226,7 @@ def test_memory_of_a_known_network() -> None:
 
 
 def test_made_up_pictures_are_as_many_as_asked_for(tmp_path: Any) -> None:
-    folder = pathlib.Path(made_up.make_pictures(str(tmp_path / "pictures"), 205))
+    folder = pathlib.Path(synthetic.make_pictures(str(tmp_path / "pictures"), 205))
     assert len(list(folder.glob("*/*.jpg"))) == 205
     contents = {path.read_bytes() for path in folder.glob("*/*.jpg")}
-    assert len(contents) == made_up.NUM_DIFFERENT
+    assert len(contents) == synthetic.NUM_DIFFERENT

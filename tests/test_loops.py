@@ -33,7 +33,7 @@ def test_a_loop_takes_a_second_and_fits_all_intervals(
     settings = {"steps": 0, "epochs": 10.0, **fields}
     loop = choose_loop(tiny.config(train=settings), steps_per_epoch)
     assert loop.num_steps == expected
-    assert ("no larger loop fits" in loop.reason) == (expected == 1)
+    assert ("a longer loop does not fit" in loop.reason) == (expected == 1)
     assert 1 <= loop.calls_between_agreements * expected < 40 + expected
 
 

@@ -378,8 +378,8 @@ def test_a_dry_run_counts_pictures_and_converts_none(
     words = ["train", f"--config={TINY}", f"--data_path={picture_folder}"]
     output = run(*words, f"--model_dir={tmp_path / 'run'}", "--dry_run")
     assert output.code == 0 and os.listdir(tmp_path) == []
-    assert "3 classes, 48 images to train, 12 to evaluate" in output.out
-    assert "training converts 60 pictures first" in output.out
+    assert "3 classes, 48 images for training, 12 for evaluation" in output.out
+    assert "training will first convert 60 pictures" in output.out
 
 
 def test_a_dry_run_says_what_is_missing(
@@ -396,7 +396,7 @@ def test_a_dry_run_says_what_is_missing(
     assert output.code == 2 and "dry run: nothing was trained" in output.out
     assert "training cannot run here: 2 problems" in output.err
     assert "no Horovod" in output.err
-    assert "1 MiB free, but checkpoints need 3 MiB" in output.err
+    assert "1 MiB free, but the checkpoints need 3 MiB" in output.err
     # A job of other servers misses nothing here.
     other = str(tmp_path / "other.json")
     rank_table.make_file(["10.9.9.8", "10.9.9.9"], 1, other)

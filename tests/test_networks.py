@@ -136,7 +136,7 @@ def test_help_shows_the_settings(capsys: pytest.CaptureFixture) -> None:
 @pytest.mark.parametrize(
     "content, message",
     [
-        ("network = 3", "has int as `network`: it must hold `network = Network(...)`"),
+        ("network = 3", "has int as `network`: must contain `network = Network(...)`"),
         ("x = 3", "has no `network`"),
         ("x = 1\nimport nowhere", "ModuleNotFoundError: No module named 'nowhere' (li"),
         ("x = (", "SyntaxError"),
@@ -147,10 +147,10 @@ def test_help_shows_the_settings(capsys: pytest.CaptureFixture) -> None:
             "check must be a function of (settings, image_size)",
         ),
         ("make(layer_names=['a'])", "layer_names is ['a']: must be a tuple of names"),
-        ("make(layer_names=('a', 'b', 'a'))", "a name is in it twice"),
+        ("make(layer_names=('a', 'b', 'a'))", "must not repeat a name"),
         ("make(layer_names=('a/b',))", "'a/b' cannot be a scope"),
         ("make(name='le/net')", "'le/net' cannot be a scope"),
-        ("make(drawn_kernels='b')", "drawn_kernels is 'b': not one of ('a',)"),
+        ("make(drawn_kernels='b')", "drawn_kernels is 'b': must be one of ('a',)"),
         ("make(settings={'n': 3})", "the setting n is 3: must be a schema.Field"),
         (
             "make(settings={'n': Field(0, at_least(1), '')})",
@@ -183,7 +183,7 @@ def test_wrong_files_get_one_message(
     "name, message",
     [
         ("missing/mine.py", "No such file or directory: --config.model.network takes"),
-        ("resnet", "no network 'resnet': there is alexnet"),
+        ("resnet", "no network 'resnet': use alexnet"),
         ("", "no network ''"),
         ("no_package.mine", "no network 'no_package.mine'"),
         ("json.nothing", "no network 'json.nothing'"),
@@ -254,14 +254,14 @@ def test_a_run_records_its_network(runs: Runs) -> None:
     network = record["network"]
     assert (network["name"], network["title"]) == ("lenet", "LeNet-5")
     assert network["sha256"] == find_network(str(LENET)).sha256
-    hidden_units = {"default": 84, "doc": "units of fc4"}
+    hidden_units = {"default": 84, "doc": "Units of fc4"}
     assert network["settings"]["hidden_units"] == hidden_units
 
 
 def test_the_report_is_about_the_network(runs: Runs) -> None:
     page = pathlib.Path(runs.whole, "report.html").read_text(encoding="utf-8")
     assert "LeNet-5" in page and "AlexNet" not in page
-    assert "model.hidden_units" in page and "units of fc4" in page
+    assert "model.hidden_units" in page and "Units of fc4" in page
     assert os.path.exists(os.path.join(runs.whole, "conv1_kernels.png"))
 
 
@@ -451,7 +451,7 @@ def test_a_network_whose_file_has_changed(
     runs: Runs, tmp_path: pathlib.Path, capsys: Any
 ) -> None:
     file = tmp_path / "changed.py"
-    file.write_text(LENET.read_text().replace("units of fc4", "another text"))
+    file.write_text(LENET.read_text().replace("Units of fc4", "another text"))
     words = [f"--model_dir={runs.whole}", f"--config.model.network={file}"]
     assert run("evaluate", *words) == 0
     assert f"{file} has changed since the run" in capsys.readouterr().err

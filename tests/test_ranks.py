@@ -114,8 +114,8 @@ def test_rank_0_speaks_for_all(two_ranks: Job) -> None:
     assert two_ranks.output in (logs / "rank_0.log").read_text()
     silent = (logs / "rank_1.log").read_text()
     assert "AlexNet" not in silent and "step 6/6" not in silent
-    assert re.search(r"batch +8 a rank, 16 in all", two_ranks.output)
-    assert re.search(r"steps +6, 3 an epoch", two_ranks.output)
+    assert re.search(r"batch size +8 per rank, 16 in total", two_ranks.output)
+    assert re.search(r"steps +6, 3 per epoch", two_ranks.output)
     for rank in (0, 1):
         text = rf"rank {rank} reads +2 of 3 files, 24 images"
         assert re.search(text, two_ranks.output)
@@ -377,12 +377,12 @@ def test_a_dry_run_shows_the_job_and_starts_nothing(
     card = capsys.readouterr().out
     assert "8 ranks on 1 server" in card and "rank 7: device 7" in card
     assert re.search(r"ranks +8\n", card)
-    assert re.search(r"batch +4 a rank, 32 in all", card)
-    assert re.search(r"steps +10, 2 an epoch", card)
+    assert re.search(r"batch size +4 per rank, 32 in total", card)
+    assert re.search(r"steps +10, 2 per epoch", card)
     assert re.search(r"rank 7 reads +\d of 3 files, 7 images", card)
-    assert re.search(rf"learning rate +constant: {rate} at first", card)
+    assert re.search(rf"learning rate +constant: initial {rate}", card)
     assert re.search(rf"model_dir +{tmp_path / 'run'}\n", card)
-    assert f"{job.dataset.directory}: 3 classes, 49 images to train, 11 to" in card
+    assert f"{job.dataset.directory}: 3 classes, 49 images for training, 11 for" in card
     assert sorted(os.listdir(str(tmp_path))) == ["8p.json", "config.json"]
     table = json.loads((tmp_path / "8p.json").read_text())
     table["server_list"][0]["device"][0]["rank_id"] = "8"

@@ -54,9 +54,9 @@ def test_names_of_version_1_0_are_read_as_they_were_written(
     "content, message",
     [
         ("", "damaged .not JSON"),
-        ("[1]", "damaged .no {"),
-        ("{}", "damaged .no {"),
-        ('{"config": [1]}', "damaged .no {"),
+        ("[1]", "damaged .it has no {"),
+        ("{}", "damaged .it has no {"),
+        ('{"config": [1]}', "damaged .it has no {"),
         ('{"config": {"data": {"paht": ""}}}', "did you mean data.path"),
         ('{"config": {}}', "damaged .it has no class_names"),
         ('{"config": {}, "class_names": [1]}', "something else than names"),

@@ -139,7 +139,7 @@ def test_it_learns(story: Story) -> None:
     losses = [record["loss"] for record in metrics(story.model_dir, "train")]
     assert np.mean(losses[-5:]) < 0.3 * np.mean(losses[:5])
     assert evaluation(story.model_dir, 60)["top_1_accuracy"] >= 0.9
-    assert "0.3333 would come from always the same answer" in story.outputs[0]
+    assert "0.3333 is the accuracy of always predicting it" in story.outputs[0]
 
 
 def test_an_evaluation_is_complete(story: Story) -> None:
@@ -198,7 +198,7 @@ def test_every_start_says_where_it_starts(story: Story) -> None:
     first, second, third = story.outputs
     assert re.search(r"starts from +new weights", first)
     assert re.search(r"starts from +step 40\n", second)
-    assert re.search(r"starts from +step 60, finished already", third)
+    assert re.search(r"starts from +step 60, already finished", third)
     assert "step 2/40 " in first and "step 42/60 " not in third
     for output, step in zip(story.outputs, (40, 60, 60)):
         accuracy = evaluation(story.model_dir, step)["top_1_accuracy"]

@@ -595,10 +595,12 @@ def test_dry_run_of_servers_that_lack_the_source(
     words = ["train", f"--config={TINY}", f"--data_path={data_dir}", "--dry_run"]
     words += [f"--model_dir={tmp_path / 'run'}", f"--rank_table={table}"]
     assert cli.main([*words, f"--warm_start_from={wrong['missing']}"]) == 0
-    assert f"{wrong['missing']} is not here: the first" in capsys.readouterr().out
+    assert (
+        f"{wrong['missing']} is not on this machine: rank 0" in capsys.readouterr().out
+    )
     assert cli.main([*words, f"--warm_start_from={wrong['good.npy']}"]) == 0
     shown = capsys.readouterr().out
-    assert "restored       conv1" in shown and "is not here" not in shown
+    assert "restored       conv1" in shown and "is not on this machine" not in shown
 
 
 def test_two_ranks_start_with_what_rank_0_reads(

@@ -16,7 +16,7 @@ from alexnet_estimator.checkpoints.names import (
 )
 from alexnet_estimator.checkpoints.restore import find_not_finite
 from alexnet_estimator.console import warn
-from alexnet_estimator.disk import describe_room
+from alexnet_estimator.disk import describe_space
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import DataError, DivergedError
 
@@ -69,7 +69,7 @@ def _try_to_save(
         # TensorFlow's message goes on with the lines of the graph.
         reason = str(getattr(error, "message", error)).partition("\n")[0]
         raise DataError(
-            f"cannot save step {step} in {model_dir} ({describe_room(model_dir)}): "
+            f"cannot save step {step} in {model_dir} ({describe_space(model_dir)}): "
             f"{reason}; the last good checkpoint is {latest(model_dir) or 'none'}"
         ) from error
     finally:

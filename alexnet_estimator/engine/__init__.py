@@ -1,8 +1,8 @@
-"""The two TensorFlows that run this job, 1.15 and 2.15, and where they differ.
+"""The supported releases of TensorFlow, 1.15 and 2.15, and their differences.
 
-All code uses only what both have: 1.15 itself and ``tf.compat.v1`` of 2.15.  Modules
-import it from ``graph_mode``.  This module tells, without importing TensorFlow, what
-the installed one lacks.
+The package uses the common interface of TensorFlow 1.15 and of ``tf.compat.v1`` in
+2.15, which modules import from ``graph_mode``.  This module finds out what the
+installed release lacks without importing TensorFlow.
 """
 
 import importlib.util
@@ -11,18 +11,18 @@ from typing import List
 
 
 def is_1_15() -> bool:
-    """Return whether the installed TensorFlow is 1.15: it has ``tf.contrib``, NPUs."""
-    # Where its code is, whatever its distribution is called.
+    """Return whether TensorFlow 1.15 is installed, which NPUs and LARS require."""
+    # Builds of 1.15 have different names, but all have their code in this package.
     return importlib.util.find_spec("tensorflow_core") is not None
 
 
 def lacking(device: str, adapter: str, optimizer: str = "") -> List[str]:
-    """Return what is asked for that the installed TensorFlow lacks, and the way out.
+    """Return a message for each feature that the installed TensorFlow lacks.
 
     Args:
         device: Name of the accelerator.
-        adapter: Name of its vendor's package, which needs 1.15; empty: there is none.
-        optimizer: Name of the optimizer; empty: none is needed.
+        adapter: Name of the vendor's package that requires TensorFlow 1.15, or empty.
+        optimizer: Name of the optimizer, or empty.
     """
     problems: List[str] = []
     if is_1_15():
@@ -30,21 +30,21 @@ def lacking(device: str, adapter: str, optimizer: str = "") -> List[str]:
     if optimizer == "lars":
         problems.append(
             "optim.optimizer is 'lars', which only TensorFlow 1.15 has (in "
-            "tf.contrib): use momentum or adam, or make its environment with "
-            "ALEXNET_TF=1.15"
+            "tf.contrib): use momentum or adam, or create an environment with "
+            "TensorFlow 1.15 (ALEXNET_TF=1.15)"
         )
     if adapter:
         problems.append(
-            f"runtime.device is {device}, also by auto where there is one, but its "
-            f"vendor's adapter, {adapter}, is made for TensorFlow 1.15, and another is "
-            "installed here: set PYTHON to a Python 3.7 with TensorFlow 1.15 and "
+            f"runtime.device is {device} (auto chooses it if there is one), but its "
+            f"package {adapter} requires TensorFlow 1.15, and another release is "
+            "installed: set PYTHON to a Python 3.7 with TensorFlow 1.15 and "
             f"{adapter}, or use --device=cpu"
         )
     return problems
 
 
 def describe_build() -> str:
-    """Return the name and the version of the installed build of TensorFlow."""
+    """Return the name and version of the installed build of TensorFlow."""
     spec = importlib.util.find_spec("tensorflow")
     if spec is None or not spec.origin:
         return "no TensorFlow"

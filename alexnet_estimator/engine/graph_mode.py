@@ -1,7 +1,7 @@
-"""TensorFlow in the mode of 1.15: graphs, sessions, reference variables.
+"""TensorFlow with the behaviour of 1.x: graphs, sessions and reference variables.
 
 All modules import it with ``from alexnet_estimator.engine.graph_mode import tf``, so
-that none of them can make a graph or a tensor before the mode is set.
+that none of them can create a graph or a tensor before this behaviour is set.
 """
 
 import logging
@@ -12,6 +12,6 @@ __all__ = ["tf"]
 
 _logger = logging.getLogger("tensorflow")
 _level = _logger.level
-_logger.setLevel(logging.ERROR)  # TF 2.15 warns of its own call here.
+_logger.setLevel(logging.ERROR)  # TF 2.15 warns about the next line.
 tf.disable_v2_behavior()
 _logger.setLevel(_level)

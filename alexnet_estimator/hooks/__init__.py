@@ -1,1 +1,1 @@
-"""What happens around every step: guard, progress, metrics and saving."""
+"""Session hooks: guard against divergence, progress, metrics, saving and stopping."""

@@ -10,11 +10,10 @@ from alexnet_estimator.hooks.step_tensors import StepTensors
 
 
 class FiniteGuard(tf.train.SessionRunHook):
-    """Stops the run when the loss or gradient norm is NaN or Inf, or no step succeeds.
+    """Ends the run if loss or gradient norm is NaN or Inf, or if all steps overflow.
 
-    The stock ``NanTensorHook`` ignores Inf and acts after the checkpoint is written.
-    This hook comes before the saving hook, which also refuses weights that are not
-    finite.
+    This hook must come before the saving hook.  TensorFlow's ``NanTensorHook`` ignores
+    Inf, and it acts after a checkpoint with NaN weights has been written.
     """
 
     def __init__(
@@ -29,8 +28,8 @@ class FiniteGuard(tf.train.SessionRunHook):
         Args:
             tensors: Scalars of the training step.
             skips_overflow: Whether loss scaling skips steps that overflow.
-            max_skipped: Number of steps in a row without progress that is tolerated.
-            model_dir: Folder of the run, in which the last good checkpoint is named.
+            max_skipped: Largest number of overflowed steps in a row.
+            model_dir: Folder of the run, whose last good checkpoint the error names.
         """
         self._tensors = tensors
         self._skips_overflow = skips_overflow
@@ -45,8 +44,8 @@ class FiniteGuard(tf.train.SessionRunHook):
     def after_run(self, run_context: Any, run_values: Any) -> None:
         """Raise DivergedError if the run cannot recover."""
         seen = run_values.results
-        # An overflowed step is skipped and lowers the scale: only a long row of them,
-        # in which the global step stands still, means that the run has diverged.
+        # With loss scaling, an overflowed step is skipped and lowers the scale.  Only
+        # many in a row, during which the global step does not change, are divergence.
         is_finite = math.isfinite(seen["loss"]) and math.isfinite(seen["gradient_norm"])
         if not is_finite and not self._skips_overflow:
             raise self._diverged(

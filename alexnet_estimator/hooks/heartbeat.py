@@ -1,4 +1,4 @@
-"""Signs of life of a rank, which the launcher watches."""
+"""The heartbeat of a rank, by which the launcher detects hangs."""
 
 import json
 import os
@@ -11,31 +11,31 @@ NUM_BYTES = 100
 
 
 class Heartbeat:
-    """A small JSON record that says when this rank last made progress, and in what.
+    """A small JSON record of the last progress of this rank.
 
-    The record holds ``phase`` (``start``, ``train``, ``evaluate``), ``count`` (the
-    number of beats, which must grow) and ``time_secs`` (since 1970).  It is overwritten
-    in place in a file that the launcher has opened, which takes microseconds, so that
-    every step can be noted: the counts tell which rank stopped first.
+    The record has the fields ``phase`` (``start``, ``train`` or ``evaluate``),
+    ``count`` (number of heartbeats) and ``time_secs`` (since 1970).  Each heartbeat
+    overwrites it in a file that the launcher has opened.  This takes microseconds, so
+    that every step is recorded, and the counts tell which rank stopped first.
     """
 
     def __init__(self, descriptor: Optional[int]):
-        """Write the first beat.
+        """Write the first heartbeat.
 
         Args:
-            descriptor: Descriptor of the launcher's open file; None: nothing is
-                written.
+            descriptor: Descriptor of the launcher's open file; None to write nothing.
         """
         self._descriptor = descriptor
         self._count = 0
         self.beat("start")
 
     def beat(self, phase: str) -> None:
-        """Note progress in a phase."""
+        """Record progress in a phase."""
         self._count += 1
         if self._descriptor is None:
             return
         record = {"phase": phase, "count": self._count, "time_secs": time.time()}
+        # The fixed length overwrites the whole previous record.
         text = json.dumps(record).ljust(NUM_BYTES)
         os.pwrite(self._descriptor, text.encode(), 0)
 
@@ -53,9 +53,9 @@ class HeartbeatHook(tf.train.SessionRunHook):
         self._heartbeat, self._phase = heartbeat, phase
 
     def begin(self) -> None:
-        """Note that a session starts; compiling its graph may take minutes."""
+        """Record that a session starts, which may take minutes to compile its graph."""
         self._heartbeat.beat("start")
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
-        """Note a step."""
+        """Record a step."""
         self._heartbeat.beat(self._phase)

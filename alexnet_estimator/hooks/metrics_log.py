@@ -1,4 +1,4 @@
-"""The log of a run: JSON lines for programs, events for TensorBoard."""
+"""The log of a run: JSON lines and TensorBoard events."""
 
 import json
 import math
@@ -19,11 +19,11 @@ class MetricsLog:
     """Writes ``metrics.jsonl`` and the TensorBoard events of one run.
 
     Each line is an object with ``event``, ``step``, ``time_secs`` (since 1970) and
-    named values; names carry their unit.  Numbers that are not finite become null,
-    because JSON has none.
+    named values, whose names include the unit.  NaN and Inf become null, because JSON
+    does not have them.
 
-    If a line cannot be written, for example because the disk is full, it is lost and
-    training goes on.
+    A line that cannot be written, for example because the disk is full, is lost.  The
+    training continues.
     """
 
     def __init__(self, model_dir: str, is_chief: bool):
@@ -36,15 +36,14 @@ class MetricsLog:
         self._is_chief = is_chief
         self._has_graph = self._has_warned = False
         self._path = os.path.join(model_dir, "metrics.jsonl")
-        # TensorBoard looks for this name.  A FileWriter is not used because on a full
-        # disk it stops in the middle of an event, and TensorBoard reads nothing that
-        # comes after a broken one.
+        # TensorBoard looks for this name.  A FileWriter is not used: on a full disk it
+        # writes part of an event, and TensorBoard reads nothing after a damaged event.
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
         self._events_path = os.path.join(model_dir, name)
         self._write_event(file_version="brain.Event:2")
 
     def write(self, event: str, step: int, **values: Any) -> None:
-        """Append one line, and its numbers to TensorBoard.
+        """Append one line, and show its numbers in TensorBoard.
 
         Args:
             event: Kind of the line, e.g. ``train`` or ``evaluation``.
@@ -66,17 +65,17 @@ class MetricsLog:
             self._write_summary(step, *scalars)
 
     def write_image(self, tag: str, step: int, png: Optional[bytes]) -> None:
-        """Show an image (PNG bytes) in TensorBoard; None shows nothing."""
+        """Show an image in TensorBoard, given as the bytes of a PNG; ignore None."""
         if png is None:
             return
-        # A PNG starts with a signature of 8 bytes, and its first chunk with the size.
+        # Bytes 16 to 24 of a PNG are its width and height, as big-endian integers.
         width, height = struct.unpack(">II", png[16:24])
         image = tf.Summary.Image(encoded_image_string=png, width=width, height=height)
         self._write_summary(step, tf.Summary.Value(tag=tag, image=image))
 
     def write_text(self, tag: str, step: int, text: str) -> None:
         """Show a text in TensorBoard without changing its lines."""
-        # Markdown shows lines that are indented by four spaces as they are.
+        # Markdown does not reformat lines that are indented by four spaces.
         lines = textwrap.indent(text, " " * 4).encode("utf-8", "replace")
         content = tf.make_tensor_proto(lines, tf.string)
         value = tf.Summary.Value(tag=tag, tensor=content)
@@ -84,7 +83,7 @@ class MetricsLog:
         self._write_summary(step, value)
 
     def write_graph(self, graph: tf.Graph) -> None:
-        """Show the first graph that is given in TensorBoard."""
+        """Show a graph in TensorBoard; only the first call has an effect."""
         if self._is_chief and not self._has_graph:
             definition = graph.as_graph_def(add_shapes=True)
             self._write_event(graph_def=definition.SerializeToString())
@@ -98,12 +97,12 @@ class MetricsLog:
         self._append(self._events_path, tfrecord.frame(event.SerializeToString()))
 
     def _append(self, path: str, content: bytes) -> None:
-        """Append to a file, whole or not at all; warn once if that fails."""
+        """Append all of the content or nothing; print one warning if this fails."""
         if not self._is_chief:
             return
         try:
             locks.append_bytes(path, content)
         except OSError as error:
             if not self._has_warned:
-                warn(f"records are lost, training goes on: {error}")
+                warn(f"lines of the log are lost, but training continues: {error}")
             self._has_warned = True

@@ -1,4 +1,4 @@
-"""Progress of training: a bar or lines for people, the log for programs."""
+"""The progress of training: a bar or lines on the terminal, and the log."""
 
 import time
 from typing import Any, NamedTuple, Optional
@@ -17,28 +17,28 @@ class StepClock:
         self._paused_secs = 0.0
 
     def restart(self) -> None:
-        """Begin a new window of time."""
+        """Begin a new time window."""
         self._start, self._paused_secs = time.monotonic(), 0.0
 
     def exclude(self, secs: float) -> None:
-        """Subtract a pause from this window."""
+        """Exclude a pause from the current window."""
         self._paused_secs += secs
 
     def elapsed_secs(self) -> Optional[float]:
-        """Return the seconds of this window without pauses; None before the first."""
+        """Return the seconds of the window without pauses; None before the first."""
         if self._start is None:
             return None
         return time.monotonic() - self._start - self._paused_secs
 
 
 class TrainingAmounts(NamedTuple):
-    """The numbers that progress is measured against.
+    """The sizes of a training that progress is computed from.
 
     Attributes:
-        total_steps: Global steps of the whole run.
-        steps_per_epoch: Global steps of an epoch.
+        total_steps: Number of global steps of the whole run.
+        steps_per_epoch: Number of global steps in an epoch.
         global_batch_size: Number of images in a step of all ranks.
-        log_every_steps: Global steps between two lines.
+        log_every_steps: Number of global steps between two lines.
     """
 
     total_steps: int
@@ -50,9 +50,9 @@ class TrainingAmounts(NamedTuple):
 class ProgressHook(tf.train.SessionRunHook):
     """Shows and logs loss, learning rate and images/s every few steps.
 
-    Images/s is the number of images over wall seconds in a window that begins after
-    the first step (which compiles and fills buffers) and leaves out pauses for saving.
-    Evaluation is outside of every window.
+    The rate is the number of images of a window over its wall time in seconds.  The
+    first window begins after the first step, which compiles the graph and fills
+    buffers.  Pauses for saving and evaluation do not count.
     """
 
     def __init__(
@@ -68,8 +68,8 @@ class ProgressHook(tf.train.SessionRunHook):
         Args:
             tensors: Scalars of the training step.
             log: Log of the run.
-            clock: Clock that the hooks which pause training share.
-            amounts: Numbers that progress is measured against.
+            clock: Clock that is shared with the hooks that pause training.
+            amounts: Sizes of the training.
             is_chief: Whether this is rank 0; the other ranks show nothing.
         """
         self._tensors, self._log, self._clock = tensors, log, clock
@@ -90,12 +90,12 @@ class ProgressHook(tf.train.SessionRunHook):
             self._window_start_step = step
             self._last_logged_step = step - step % self._amounts.log_every_steps
             if self._is_chief and has_bars():
-                # A session that follows an evaluation goes on where the last one was.
+                # A session after an evaluation continues the bar of the last one.
                 self._bar = open_bar("", self._amounts.total_steps, "steps", step)
             return
         every = self._amounts.log_every_steps
-        # A device that makes several steps in a call and skips some of them can pass
-        # over a multiple of log_every_steps.
+        # The step may jump over a multiple of log_every_steps if a device takes several
+        # steps in one call, some of which overflow.
         is_due = step // every > self._last_logged_step // every
         num_steps = step - self._window_start_step
         if num_steps <= 0 or not (is_due or step == self._amounts.total_steps):

@@ -1,4 +1,4 @@
-"""The hook that saves checkpoints by steps, by the clock and at the end."""
+"""The hook that saves checkpoints after steps, after seconds and at the end."""
 
 import time
 from typing import Any, Optional
@@ -12,8 +12,8 @@ from alexnet_estimator.hooks.progress import StepClock
 class SaveHook(tf.train.SessionRunHook):
     """Saves checkpoints on rank 0.
 
-    Every rank makes this hook, because its saver is a part of the graph and the graphs
-    of all ranks have to be the same.
+    Every rank creates this hook, because its saver adds operations to the graph, and
+    the graphs of all ranks must be equal.
     """
 
     def __init__(self, model_dir: str, train: Config, clock: StepClock, is_chief: bool):
@@ -22,7 +22,7 @@ class SaveHook(tf.train.SessionRunHook):
         Args:
             model_dir: Folder of the run.
             train: Section ``train`` of the configuration.
-            clock: Clock of the steps, from which the time of saving is taken out.
+            clock: Clock of the steps, which excludes the time of saving.
             is_chief: Whether this is rank 0; the other ranks never save.
         """
         self._model_dir, self._train = model_dir, train
@@ -31,12 +31,15 @@ class SaveHook(tf.train.SessionRunHook):
         self._last_time = time.monotonic()
 
     def begin(self) -> None:
-        """Add the saver to the graph."""
+        """Add the saver to the graph, which keeps all checkpoints.
+
+        ``store.delete_old`` deletes old ones: unlike a saver, it keeps the best.
+        """
         self._saver = tf.train.Saver(max_to_keep=None)
         self._step = tf.train.get_or_create_global_step()
 
     def after_create_session(self, session: tf.Session, coord: Any) -> None:
-        """Note the first step, which need not be saved again."""
+        """Record the restored step, which does not have to be saved again."""
         start = self._read_step(session)
         self._last_saved = start if start > 0 else None
         self._last_time = time.monotonic()
@@ -46,7 +49,7 @@ class SaveHook(tf.train.SessionRunHook):
         return tf.train.SessionRunArgs(self._step)
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
-        """Save when it is time."""
+        """Save a checkpoint if it is due."""
         session = run_context.session
         if self._is_chief and self._is_due(session, int(run_values.results)):
             self._save(session, self._read_step(session))
@@ -64,8 +67,8 @@ class SaveHook(tf.train.SessionRunHook):
         if every_secs and time.monotonic() - self._last_time >= every_secs:
             return True
         next_step = (self._last_saved or 0) + self._train.save_every_steps
-        # The step that was fetched may be that before this update.  Asking for it takes
-        # a call of session.run, which is not made after every step.
+        # The fetched step may be that before the update.  Reading it again takes a call
+        # of session.run, so this is done only if a checkpoint may be due.
         if not self._train.save_every_steps or seen_step + 1 < next_step:
             return False
         return self._read_step(session) >= next_step

@@ -12,9 +12,9 @@ class StepTensors(NamedTuple):
         step: Global step after the update, int64.
         loss: Mean cross-entropy of this rank's batch, float32.
         learning_rate: Learning rate of the step, float32.
-        gradient_norm: Norm of all gradients, averaged over the ranks, before clipping
-            and weight decay, float32.
-        loss_scale: Factor of the loss, 1 without loss scaling, float32.
+        gradient_norm: Global norm of the averaged gradients, before clipping and weight
+            decay, float32.
+        loss_scale: Loss scale, 1 without loss scaling, float32.
         num_skipped: Number of steps skipped so far because of overflow, int64.
     """
 

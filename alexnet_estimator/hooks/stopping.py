@@ -1,4 +1,4 @@
-"""An orderly stop of all ranks at the same step."""
+"""The orderly stop of all ranks after the same step."""
 
 import contextlib
 import signal
@@ -13,12 +13,11 @@ Gather = Callable[[Sequence[float]], np.ndarray]
 
 
 class StopRequest:
-    """Whether somebody has asked this process, or any rank, to stop.
+    """A request to stop this process or any other rank.
 
     Attributes:
-        is_received: Whether a signal has reached this process.
-        is_agreed: Whether all ranks know, since the same step, that one of them has
-            received a signal.
+        is_received: Whether this process has received a signal.
+        is_agreed: Whether all ranks have agreed to stop after the same step.
     """
 
     def __init__(self) -> None:
@@ -27,10 +26,10 @@ class StopRequest:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator["StopRequest"]:
-        """Note SIGINT, SIGTERM and SIGHUP; a second one ends the process at once.
+        """Handle SIGINT, SIGTERM and SIGHUP; a second signal ends the process at once.
 
-        The launcher asks with SIGUSR2, which does not count as a second request: it may
-        follow a SIGTERM that all processes have received.
+        The launcher sends SIGUSR2, which does not count as a second signal: a scheduler
+        may have sent SIGTERM to all processes before.
         """
         numbers = stop_signals()
         previous = {n: signal.getsignal(n) for n in (*numbers, STOP_SIGNAL)}
@@ -53,8 +52,9 @@ class StopRequest:
 class AgreedStop(tf.train.SessionRunHook):
     """Asks all ranks after every step whether one of them has to stop.
 
-    Gathering is a barrier, so all ranks see the request after the same step.  The
-    session then ends in an orderly way, and its saving hook saves that step.
+    Gathering is a barrier, so that all ranks see the request after the same step.  A
+    rank that stopped alone would leave the others waiting in an all-reduce.  The
+    session then ends regularly, and the saving hook saves the step.
     """
 
     def __init__(self, request: StopRequest, gather: Gather, every_calls: int = 1):
@@ -63,8 +63,8 @@ class AgreedStop(tf.train.SessionRunHook):
         Args:
             request: Request of this process.
             gather: Function ``gather`` of the runtime.
-            every_calls: Number of calls of ``session.run`` after which the ranks are
-                asked; the same on all of them.
+            every_calls: Number of calls of ``session.run`` between two questions, equal
+                on all ranks.
         """
         self._request, self._gather = request, gather
         self._every_calls, self._num_calls = every_calls, 0

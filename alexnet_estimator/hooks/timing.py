@@ -1,4 +1,4 @@
-"""When steps ended and what a traced step did: the raw data of ``benchmark``."""
+"""The raw data of ``benchmark``: times of steps, and traces."""
 
 import time
 from typing import Any, Callable, List, NamedTuple, Optional
@@ -9,14 +9,13 @@ Clock = Callable[[], float]
 
 
 class CallCounts(NamedTuple):
-    """How many calls of ``session.run`` serve which purpose, in this order.
+    """Numbers of calls of ``session.run`` in the three phases of a measurement.
 
     Attributes:
-        num_warmup: Number of calls that are not measured, at least 1: the first one
-            compiles and fills buffers.
+        num_warmup: Number of calls before the measured window, at least 1.  The first
+            call compiles the graph and fills buffers.
         num_measured: Number of calls in the measured window, at least 1.
-        num_traced: Number of calls after the window whose operations are traced, which
-            slows them down.
+        num_traced: Number of traced calls after the window.  Tracing makes them slower.
     """
 
     num_warmup: int
@@ -25,7 +24,7 @@ class CallCounts(NamedTuple):
 
     @property
     def num_calls(self) -> int:
-        """Number of all calls."""
+        """Return the number of all calls."""
         return sum(self)
 
 
@@ -33,8 +32,8 @@ class Tick(NamedTuple):
     """The end of a call.
 
     Attributes:
-        wall_secs: Seconds on a clock that never goes back.
-        cpu_secs: Seconds that all threads of this process have computed so far.
+        wall_secs: Time of a monotonic clock in seconds.
+        cpu_secs: CPU time of all threads of this process in seconds.
     """
 
     wall_secs: float
@@ -42,16 +41,14 @@ class Tick(NamedTuple):
 
 
 class TimingHook(tf.train.SessionRunHook):
-    """Notes the end of every call, traces the last ones, then ends the session.
+    """Records the end of every call, traces the last ones, then ends the session.
 
-    It has to be the last hook, so that the work of the others counts as part of a step.
+    This must be the last hook, so that the work of the others counts as part of a step.
 
     Attributes:
-        ticks: Beginning of the window (the end of the warm-up) and the ends of the
-            measured calls.
         traces: StepStats of the traced calls.
-        traced_secs: Wall time of the traced calls.
-        waiting_secs: Part of that time in which ``IteratorGetNext`` waited.
+        traced_secs: Wall time of the traced calls in seconds.
+        waiting_secs: Time in seconds that ``IteratorGetNext`` waited in these calls.
     """
 
     def __init__(
@@ -65,10 +62,10 @@ class TimingHook(tf.train.SessionRunHook):
 
         Args:
             counts: Numbers of calls.
-            trace_level: Trace level of RunOptions; only FULL_TRACE sees the kernels of
-                a GPU.
-            wall_clock: Clock of wall time, in seconds.
-            cpu_clock: Clock of the time that all threads have computed, in seconds.
+            trace_level: Trace level of RunOptions.  FULL_TRACE is necessary for the
+                kernels of a GPU.
+            wall_clock: Clock of wall time in seconds.
+            cpu_clock: Clock of the CPU time of all threads in seconds.
         """
         self._counts, self._trace_level = counts, trace_level
         self._wall_clock, self._cpu_clock = wall_clock, cpu_clock
@@ -78,7 +75,7 @@ class TimingHook(tf.train.SessionRunHook):
 
     @property
     def ticks(self) -> List[Tick]:
-        """Return the beginning of the window and the ends of its calls."""
+        """Return the beginning of the measured window and the ends of its calls."""
         first = self._counts.num_warmup - 1
         return self._ends[first : first + self._counts.num_measured + 1]
 
@@ -88,14 +85,14 @@ class TimingHook(tf.train.SessionRunHook):
         self._waiting = {op.name for op in operations if op.type == "IteratorGetNext"}
 
     def before_run(self, run_context: Any) -> Optional[tf.train.SessionRunArgs]:
-        """Request a trace after the window."""
+        """Request a trace if the measured window has ended."""
         if not self._is_tracing():
             return None
         options = tf.RunOptions(trace_level=self._trace_level)
         return tf.train.SessionRunArgs(None, options=options)
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
-        """Note the end of a call."""
+        """Record the end of a call."""
         is_traced = self._is_tracing()
         self._ends.append(Tick(self._wall_clock(), self._cpu_clock()))
         if is_traced:

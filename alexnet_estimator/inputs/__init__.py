@@ -1,4 +1,4 @@
-"""From records to batches: sharded by rank, augmented, reproducible at every step."""
+"""The input pipeline: sharded by rank, augmented, and reproducible at every step."""
 
 from alexnet_estimator.inputs.batches import (
     Features,

@@ -1,14 +1,20 @@
-"""From records to batches: sharded by rank, augmented, reproducible at every step.
+"""Batches of training, evaluation and prediction.
 
-What a rank reads at a step is a function of (seed, rank, step) alone: the epoch seeds
-the shuffling, and the position of the image in the stream seeds its augmentation, so
-that an interrupted run continues with the images that it would have seen.
+The batch of a rank at a step depends only on seed, rank and step: the epoch seeds the
+shuffling, and the position of an image in the stream seeds its augmentation.  A resumed
+run therefore continues with the same images as a run without interruption.
 
-A training batch is ``({"image": uint8 [batch, size, size, 3], RGB}, int32 [batch])``;
-with colour noise there is also ``"colour_offset"``, float32 [batch, 3].  An evaluation
-batch has ``"weight"`` as well, float32 [batch]: 1 for an image, 0 for padding.  With
-``data.use_ten_crop`` the images of evaluation and prediction are uint8
-[batch, 10, size, size, 3]: the views of each picture.
+| batch | content |
+|---|---|
+| training | ``({"image"}, labels)``, with colour noise also ``"colour_offset"`` |
+| evaluation | ``({"image", "weight"}, labels)`` |
+| prediction | ``{"image"}`` |
+
+* ``image``: uint8 [batch, size, size, 3], RGB.  With ``data.use_ten_crop``, evaluation
+  and prediction have the views of each picture: uint8 [batch, 10, size, size, 3].
+* ``labels``: int32 [batch].
+* ``colour_offset``: float32 [batch, 3], RGB, which is added to the pixels.
+* ``weight``: float32 [batch], 1 for an image and 0 for padding.
 """
 
 from typing import Callable, Dict, Iterator, Sequence, Tuple
@@ -40,8 +46,8 @@ from alexnet_estimator.records.dataset import Dataset
 
 MAX_EPOCHS = 1 << 31
 Features = Dict[str, tf.Tensor]
-# The functions below write conditions as graph operations, so AutoGraph has nothing to
-# convert; left to itself, it would read the whole pipeline for more than a second.
+# The functions below use graph operations for conditions, so there is nothing for
+# AutoGraph to convert.  Trying would take more than a second.
 _without_autograph = tf.autograph.experimental.do_not_convert
 
 
@@ -49,12 +55,12 @@ _without_autograph = tf.autograph.experimental.do_not_convert
 def train_batches(
     dataset: Dataset, data: Config, reader: Reader, start_step: int
 ) -> tf.data.Dataset:
-    """Return endless training batches from a global step on.
+    """Return an endless dataset of training batches; see the module for their content.
 
     Args:
-        dataset: Data set that ``records`` opened, or ``synthetic_dataset``.
+        dataset: Data set that ``records`` has opened, or ``synthetic_dataset``.
         data: Section ``data`` of the configuration.
-        reader: This rank and its batch size.
+        reader: Rank and batch size.
         start_step: Global step of the first batch.
 
     Raises:
@@ -65,11 +71,13 @@ def train_batches(
     num_images = dataset.splits["train"].num_images
     if num_images < reader.num_ranks:
         raise DataError(
-            f"{num_images} training images for {reader.num_ranks} ranks: every rank "
-            "needs one, use fewer ranks",
+            f"there are {num_images} training images for {reader.num_ranks} ranks, but "
+            "every rank needs at least one: use fewer ranks",
             dataset.directory,
         )
     slices = slices_of(dataset, "train", reader)
+    # A resumed run skips the images before its first step: whole epochs by their
+    # number, and the rest of them before they are decoded.
     first_image = start_step * reader.batch_size
     epoch, position = divmod(first_image, sum(part.take for part in slices))
     seed = mix(reader.seed, reader.rank)
@@ -91,10 +99,16 @@ def train_batches(
 def eval_batches(
     dataset: Dataset, data: Config, reader: Reader, split_name: str = "validation"
 ) -> tf.data.Dataset:
-    """Return batches that hold every image of this rank's part exactly once.
+    """Return batches that contain every image of this rank's shard exactly once.
 
-    Black images of weight 0 fill up the last batches, so that shapes are static and all
-    ranks make the same number of steps.
+    Black images of weight 0 pad the last batches.  Without them, shapes would not be
+    static, and ranks with fewer steps would leave the others waiting in a collective.
+
+    Args:
+        dataset: Data set that ``records`` has opened, or ``synthetic_dataset``.
+        data: Section ``data`` of the configuration.
+        reader: Rank and batch size.
+        split_name: Name of the split.
     """
     num_images = dataset.splits[split_name].num_images
     num_steps = num_eval_steps(num_images, reader)
@@ -126,12 +140,12 @@ def eval_batches(
 def picture_batches(
     read_pictures: Callable[[], Iterator[bytes]], data: Config, batch_size: int
 ) -> tf.data.Dataset:
-    """Return batches ``{"image"}`` of pictures without labels, as evaluation sees them.
+    """Return batches of pictures without labels, decoded as those of an evaluation.
 
-    Black images fill up the last batch, so that shapes are static.
+    Black images pad the last batch, so that shapes are static.
 
     Args:
-        read_pictures: Function that yields encoded pictures.
+        read_pictures: Function that yields the content of picture files.
         data: Section ``data`` of the configuration.
         batch_size: Number of pictures in a batch.
     """
@@ -139,6 +153,7 @@ def picture_batches(
     def decode(encoded: tf.Tensor) -> Features:
         return {"image": decode_views(encoded, data)}
 
+    # The last picture may begin a batch, which batch_size - 1 images then complete.
     black = {"image": np.zeros(views_shape(data), np.uint8)}
     filler = tf.data.Dataset.from_tensors(black).repeat(batch_size - 1)
     images = (
@@ -150,20 +165,27 @@ def picture_batches(
 
 
 def normalise(features: Features, mean_rgb: Sequence[float], data: Config) -> tf.Tensor:
-    """Turn the images of a batch into the input of the network.
+    """Convert the images of a batch to the input of the network.
+
+    Args:
+        features: Batch with uint8 ``image``, and perhaps ``colour_offset``.
+        mean_rgb: Mean of R, G, B, 0 to 255, which is subtracted.
+        data: Section ``data`` of the configuration.
 
     Returns:
-        float32 [batch, size, size, 3]: mean subtracted, divided by ``pixel_scale``, in
-        ``channel_order``.  With ten views of each picture, they follow each other.
+        float32 [batch, size, size, 3], divided by ``pixel_scale``, in
+        ``channel_order``.  With ten-crop, float32 [batch * 10, size, size, 3], in which
+        the views of a picture are consecutive.
     """
-    # This runs in the model function, on the device: uint8 images take a quarter of
-    # the memory and of the transfer.
+    # The model function calls this on the device, because uint8 images take a quarter
+    # of the memory and of the transfer of float32 images.
     images = tf.cast(features["image"], tf.float32)
     if images.shape.ndims == 5:
         # [batch, 10, size, size, 3] -> [batch * 10, size, size, 3]
         images = tf.reshape(images, [-1, *images.shape.as_list()[2:]])
     pixels = images - tf.constant(mean_rgb, tf.float32)
     if "colour_offset" in features:
+        # [batch, 3] -> [batch, 1, 1, 3], which is broadcast over the pixels.
         pixels += features["colour_offset"][:, tf.newaxis, tf.newaxis, :]
     if data.channel_order == "bgr":
         pixels = tf.reverse(pixels, axis=[3])
@@ -173,12 +195,12 @@ def normalise(features: Features, mean_rgb: Sequence[float], data: Config) -> tf
 def _training_example(
     record: tf.Tensor, seed: list, dataset: Dataset, data: Config
 ) -> Tuple[Features, tf.Tensor]:
-    """Decode and augment one record; ``seed`` belongs to this image (2 integers)."""
+    """Decode and augment one record, with two integers that seed this image."""
     encoded, label = parse(record, dataset)
     if not data.use_augmentation:
         image = decode_for_eval(encoded, data.image_size, dataset.short_side)
         return {"image": image}, label
-    # Four independent numbers: place of the crop (y, x), flip, size of the crop.
+    # Four independent numbers in [0, 1): position of the crop (y, x), flip, its size.
     random = tf.random.stateless_uniform([4], seed)
     least, most = data.crop_fractions
     fraction = least if least == most else least + (most - least) * random[3]
@@ -194,14 +216,18 @@ def _colour_offset(seed: list, dataset: Dataset, data: Config) -> tf.Tensor:
     """Return a random colour along the principal components of RGB, float32 [3].
 
     Krizhevsky et al., 2012, section 4.1: each component is multiplied by the standard
-    deviation of the training colours along it (in [0, 255]) and by a normal number.
+    deviation of the training colours along it (on the scale from 0 to 255) and by a
+    normally distributed number.
     """
+    # The covariance is [3, 3]; column i of the components belongs to variance i.
     variances, components = np.linalg.eigh(np.array(dataset.rgb_covariance))
-    # Builds of numpy differ in the sign of a component, which would change the colours.
+    # Builds of NumPy differ in the sign of a component.  Without a fixed sign, the same
+    # seed would give other colours on another machine.
     largest = np.abs(components).argmax(axis=0)
     components = components * np.sign(components[largest, range(3)])
     deviations = np.sqrt(np.maximum(variances, 0)) * data.colour_noise_std
-    # Crop and flip have another seed, because equal seeds give related numbers.
+    # This seed differs from that of crop and flip, because equal seeds give correlated
+    # numbers.
     normal = tf.random.stateless_normal([3], [-1 - seed[0], seed[1]])
     weighted = normal * tf.constant(deviations, tf.float32)
     return tf.linalg.matvec(tf.constant(components, tf.float32), weighted)
@@ -210,11 +236,11 @@ def _colour_offset(seed: list, dataset: Dataset, data: Config) -> tf.Tensor:
 def _batch_ahead(
     images: tf.data.Dataset, batch_size: int, data: Config
 ) -> tf.data.Dataset:
-    """Return full batches that are prepared before the step needs them."""
+    """Return full batches that are prefetched: [...] becomes [batch_size, ...]."""
     options = tf.data.Options()
     threads = options.experimental_threading if engine.is_1_15() else options.threading
-    # With the threads of the session, which may be one, decoding and the step would
-    # wait for each other.
+    # The pool of the session may have a single thread, on which decoding and the
+    # training step would wait for each other.
     threads.private_threadpool_size = data.decode_threads or machine.num_cores()
     batches = images.batch(batch_size, drop_remainder=True)
     return batches.prefetch(data.prefetch_batches).with_options(options)

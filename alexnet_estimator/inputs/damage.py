@@ -1,4 +1,4 @@
-"""Which record it is, where TensorFlow only says that some record is bad."""
+"""Errors that name the damaged record, which TensorFlow's errors do not."""
 
 import contextlib
 from typing import Iterator, List
@@ -10,8 +10,8 @@ from alexnet_estimator.inputs.shards import slices_of_rank
 from alexnet_estimator.records.dataset import Dataset, Shard
 from alexnet_estimator.records.verify import check_shards
 
-# What TensorFlow raises for damaged records, for pictures that are none, and for files
-# that have gone.
+# TensorFlow raises these for damaged records, pictures that cannot be decoded, and
+# missing files.
 _ERRORS = (
     tf.errors.DataLossError,
     tf.errors.InvalidArgumentError,
@@ -21,19 +21,19 @@ _ERRORS = (
 
 @contextlib.contextmanager
 def naming_damage(dataset: Dataset, reader: Reader) -> Iterator[None]:
-    """Name file and record where reading batches fails.
+    """Name the file and the record if reading a batch fails.
 
     Args:
-        dataset: Data set that is read; made-up data cannot be damaged.
-        reader: The part of this rank.
+        dataset: Data set that is read, which is not synthetic.
+        reader: Rank and batch size.
 
     Raises:
-        DataError: In place of TensorFlow's error, if a record is damaged.
+        DataError: A record is damaged; raised in place of TensorFlow's error.
     """
     try:
         yield
     except _ERRORS as error:
-        # A damaged checksum shows without decoding, which takes much longer.
+        # Checksums tell damaged records without decoding, which takes much longer.
         decode = isinstance(error, tf.errors.InvalidArgumentError)
         checks = check_shards(dataset, _shards_of_rank(dataset, reader), decode)
         damages = [str(damage) for check in checks for damage in check.damages]
@@ -47,7 +47,7 @@ def naming_damage(dataset: Dataset, reader: Reader) -> Iterator[None]:
 
 
 def _shards_of_rank(dataset: Dataset, reader: Reader) -> List[Shard]:
-    """Return the files of all splits that this rank reads."""
+    """Return the shards of all splits that this rank reads."""
     shards: List[Shard] = []
     for split in dataset.splits.values():
         sizes = [(shard.file, shard.num_images) for shard in split.shards]

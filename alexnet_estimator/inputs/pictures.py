@@ -1,4 +1,4 @@
-"""Decoding and cropping of one picture, in the graph."""
+"""Decoding and cropping of one picture in the TensorFlow graph."""
 
 from typing import Callable, List, Union
 
@@ -9,29 +9,39 @@ from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.records.pictures import MAX_PIXELS
 from alexnet_estimator.schema import CROP_FRACTION
 
-# Function from the height and width of a picture, int32 [2], to the side of a square.
+# Function that returns the side of the crop for the sides of a picture, int32 [2].
 SideOf = Callable[[tf.Tensor], Union[int, tf.Tensor]]
-# Places of the corners and the centre between top and bottom, left and right.
+# Relative positions (y, x) of the corners and of the centre.
 _CROP_POSITIONS = ((0, 0), (0, 0.9999), (0.9999, 0), (0.9999, 0.9999), (0.5, 0.5))
 _NUM_VIEWS = 10
 
 
 def decode_for_eval(encoded: tf.Tensor, size: int, short_side: int = 0) -> tf.Tensor:
-    """Decode one picture's bytes (string scalar) as evaluation does.
+    """Decode the central crop of a picture.
+
+    Args:
+        encoded: Content of a picture file, string scalar.
+        size: Side of the result in pixels.
+        short_side: Short side of the picture in pixels; 0 if it is unknown.
 
     Returns:
-        uint8 [size, size, 3], the central crop; see ``crop``.
+        uint8 [size, size, 3], see ``crop``.
     """
     return crop(encoded, tf.constant([0.5, 0.5]), size, short_side=short_side)
 
 
 def decode_views(encoded: tf.Tensor, data: Config, short_side: int = 0) -> tf.Tensor:
-    """Decode one picture's bytes for evaluation or prediction; see ``crop``.
+    """Decode the views of a picture for evaluation or prediction.
+
+    Args:
+        encoded: Content of a picture file, string scalar.
+        data: Section ``data`` of the configuration.
+        short_side: Short side of the picture in pixels; 0 if it is unknown.
 
     Returns:
-        uint8 of ``views_shape``: the central crop, or with ``use_ten_crop`` the crops
-        of the corners and the centre and their mirror images (Krizhevsky et al., 2012,
-        section 4.1).
+        uint8 [size, size, 3], the central crop.  With ``use_ten_crop``, uint8
+        [10, size, size, 3]: the crops of the four corners and of the centre, then their
+        mirror images (Krizhevsky et al., 2012, section 4.1).
     """
     if not data.use_ten_crop:
         return decode_for_eval(encoded, data.image_size, short_side)
@@ -44,17 +54,18 @@ def decode_views(encoded: tf.Tensor, data: Config, short_side: int = 0) -> tf.Te
         )
         for position in _CROP_POSITIONS
     ]
+    # 10 crops of [size, size, 3] -> [10, size, size, 3]; axis 1 of a crop is its width.
     return tf.stack(crops + [tf.reverse(crop, [1]) for crop in crops])
 
 
 def views_shape(data: Config) -> List[int]:
-    """Return the shape of what ``decode_views`` returns."""
+    """Return the shape of the result of ``decode_views``."""
     views = [_NUM_VIEWS] if data.use_ten_crop else []
     return [*views, data.image_size, data.image_size, 3]
 
 
 def eval_batch_size(data: Config, batch_size: int) -> int:
-    """Return the number of pictures whose views make a batch of this size."""
+    """Return the number of pictures in a batch that has ``batch_size`` views."""
     return max(1, batch_size // _NUM_VIEWS) if data.use_ten_crop else batch_size
 
 
@@ -65,23 +76,23 @@ def crop(
     fraction: Union[float, tf.Tensor] = CROP_FRACTION,
     short_side: int = 0,
 ) -> tf.Tensor:
-    """Cut a square out of an encoded picture, decoding no more than needed.
+    """Decode a square crop of a picture; of a JPEG, only the crop is decoded.
 
     Args:
-        encoded: File content of a JPEG (or of a PNG, GIF, BMP in records from other
-            programs), string scalar.
-        position: Place between top and bottom, left and right, float32 [2] in [0, 1).
-        size: Side of the result, in pixels.
-        fraction: Side of the square as a fraction of the picture's short side.
-        short_side: Short side of the picture if it is a JPEG that ``convert`` made;
-            0 if nothing is known.
+        encoded: Content of a JPEG file (or of a PNG, GIF or BMP file in records from
+            other programs), string scalar.
+        position: Relative position (y, x) of the crop, float32 [2] in [0, 1).
+        size: Side of the result in pixels.
+        fraction: Side of the crop over the short side of the picture.
+        short_side: Short side in pixels of a JPEG from ``convert``; 0 if it is unknown.
 
     Returns:
-        uint8 [size, size, 3], resized only where the square has another side.
+        uint8 [size, size, 3].  The crop is resized if its side is not ``size``.
     """
     is_known = short_side > 0 and not tf.is_tensor(fraction)
     if is_known and round(short_side * fraction) == size:
-        # Nothing to find out and to resize: this takes a tenth of the time.
+        # The crop has the right size already.  Without branches and resizing in the
+        # graph, this takes a tenth of the time.
         image = _cut_jpeg(encoded, position, lambda sides: size)
     else:
 
@@ -101,23 +112,29 @@ def crop(
 
 
 def _cut_jpeg(encoded: tf.Tensor, position: tf.Tensor, side_of: SideOf) -> tf.Tensor:
-    """Cut a square out of a JPEG; ``side_of`` returns its side."""
+    """Decode a square crop of a JPEG, uint8 [side, side, 3]."""
     sides = _bounded(tf.io.extract_jpeg_shape(encoded)[:2])
     window = _window(sides, position, side_of(sides))
-    # The fast inverse DCT differs from the exact one by one or two grey levels.
+    # The fast inverse DCT differs from the exact one by one or two grey levels only.
     return tf.io.decode_and_crop_jpeg(
         encoded, window, channels=3, dct_method="INTEGER_FAST"
     )
 
 
 def _cut_other(encoded: tf.Tensor, position: tf.Tensor, side_of: SideOf) -> tf.Tensor:
-    """Cut a square out of a PNG, the first picture of a GIF, or a BMP."""
+    """Decode a square crop of a PNG, a BMP or the first frame of a GIF.
+
+    The result is uint8 [side, side, 3].
+    """
+    # The size is checked before decoding, which would allocate the memory.
     with tf.control_dependencies([_bounded(_declared_sides(encoded))]):
         encoded = tf.identity(encoded)
-    # tf.io.decode_image of TF 2.15 makes an operation that 1.15 cannot load.
+    # tf.io.decode_image is not used: that of TF 2.15 creates an operation that TF 1.15
+    # cannot load, so that an exported model would not run there.
     start = tf.strings.substr(encoded, 0, 2)
     picture = tf.case(
         [
+            # [frames, height, width, 3] -> [height, width, 3]
             (tf.equal(start, "GI"), lambda: tf.io.decode_gif(encoded)[0]),
             (tf.equal(start, "BM"), lambda: tf.io.decode_bmp(encoded, channels=3)),
         ],
@@ -129,15 +146,17 @@ def _cut_other(encoded: tf.Tensor, position: tf.Tensor, side_of: SideOf) -> tf.T
 
 
 def _declared_sides(encoded: tf.Tensor) -> tf.Tensor:
-    """Return the sides, int64 [2], that the header of a PNG or GIF declares.
+    """Return the sides in the header of a PNG or GIF, int64 [2].
 
-    For a BMP the result means nothing, but a BMP cannot be larger than its file.
+    The result is meaningless for a BMP, which is not compressed and therefore cannot be
+    larger than its file.
     """
-    # tf.strings.substr of TF 1.15 crashes when it reports that a string is too short.
+    # tf.strings.substr is not used, because that of TF 1.15 crashes on short strings.
     content = tf.io.decode_raw(encoded, tf.uint8)
     header = tf.concat([content, tf.zeros([24], tf.uint8)], axis=0)[:24]
     header = tf.cast(header, tf.int64)
     is_png = tf.reduce_all(tf.equal(header[:4], np.array(list(b"\x89PNG"))))
+    # Two numbers of 4 bytes in a PNG, of 2 bytes in a GIF: [8] -> [2, 4], [4] -> [2, 2]
     big_endian = tf.reshape(header[16:24], [2, 4]) * [1 << 24, 1 << 16, 1 << 8, 1]
     little_endian = tf.reshape(header[6:10], [2, 2]) * [1, 1 << 8]
     return tf.cond(
@@ -148,9 +167,9 @@ def _declared_sides(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _bounded(sides: tf.Tensor) -> tf.Tensor:
-    """Return the sides of a picture; fail if it does not fit into memory."""
+    """Return the sides of a picture, [2]; fail if the picture has too many pixels."""
     num_pixels = tf.reduce_prod(tf.cast(sides, tf.int64))
-    # tf.debugging.assert_* would add a branch, which takes as long as all the rest.
+    # tf.debugging.assert_* would add a branch, which takes longer than the decoding.
     check = tf.raw_ops.Assert(
         condition=num_pixels <= MAX_PIXELS, data=["too many pixels", num_pixels]
     )
@@ -162,13 +181,14 @@ def _window(
     sides: tf.Tensor, position: tf.Tensor, side: Union[int, tf.Tensor]
 ) -> tf.Tensor:
     """Return the crop window (top, left, side, side), int32 [4]."""
-    room = tf.cast(sides - (side - 1), tf.float32)
-    # The cast rounds down.
-    top_left = tf.cast(position * room, tf.int32)
+    num_positions = tf.cast(sides - (side - 1), tf.float32)
+    # The cast rounds down, and position is below 1, so that the window is inside.
+    top_left = tf.cast(position * num_positions, tf.int32)
     return tf.concat([top_left, [side, side]], axis=0)
 
 
 def _resize(image: tf.Tensor, size: int) -> tf.Tensor:
-    """Resize to ``size`` by averaging areas, so that shrinking makes no aliases."""
+    """Resize a crop to uint8 [size, size, 3]."""
+    # Averaging areas avoids aliasing.  It needs a batch: [1, side, side, 3].
     resized = tf.image.resize_area(image[tf.newaxis], [size, size])[0]
     return tf.cast(tf.round(resized), tf.uint8)

@@ -1,4 +1,4 @@
-"""The records that a rank reads, and their order."""
+"""The shard of each rank, and the order of its records."""
 
 import os
 from typing import List, NamedTuple, Sequence, Tuple
@@ -11,7 +11,7 @@ from alexnet_estimator.records.dataset import Dataset
 
 
 class Slice(NamedTuple):
-    """Consecutive records of a file."""
+    """A range of consecutive records in a file: ``take`` records after ``skip``."""
 
     path: str
     skip: int
@@ -19,7 +19,7 @@ class Slice(NamedTuple):
 
 
 class Reader(NamedTuple):
-    """A rank that reads its part of the data in batches.
+    """A rank that reads its shard of the data in batches.
 
     Attributes:
         rank: Number of the rank, from 0.
@@ -35,11 +35,14 @@ class Reader(NamedTuple):
 
 
 def part_edges(num_records: int, num_parts: int) -> List[int]:
-    """Return the edges (one more than parts) of parts whose sizes differ by at most 1.
+    """Return the edges of equal parts, whose sizes differ by at most one record.
 
     Args:
-        num_records: Number of records that are cut into parts.
+        num_records: Number of records.
         num_parts: Number of parts.
+
+    Returns:
+        ``num_parts + 1`` indices; part ``i`` lies between edges ``i`` and ``i + 1``.
     """
     return [num_records * part // num_parts for part in range(num_parts + 1)]
 
@@ -47,16 +50,16 @@ def part_edges(num_records: int, num_parts: int) -> List[int]:
 def slices_of_rank(
     shards: Sequence[Tuple[str, int]], rank: int, num_ranks: int
 ) -> List[Slice]:
-    """Return this rank's part of the files.
+    """Return the records of a rank as slices of files.
 
-    The records of all files, in order, are cut at ``part_edges``, so the parts are
-    disjoint, complete and even for any number of ranks and files.  A rank opens only
-    the files that contain records of its part.
+    The records of all files, in order, are divided at ``part_edges``.  The parts are
+    disjoint, complete and of equal size for any number of ranks and files.  A rank
+    opens only the files that contain its records.
 
     Args:
         shards: Path and number of records of every file.
         rank: Number of the rank, from 0.
-        num_ranks: Number of parts.
+        num_ranks: Number of ranks.
     """
     total = sum(count for _, count in shards)
     first, end = part_edges(total, num_ranks)[rank : rank + 2]
@@ -70,13 +73,13 @@ def slices_of_rank(
 
 
 def num_eval_steps(num_images: int, reader: Reader) -> int:
-    """Return the number of steps, equal on all ranks, in which each reads its part."""
+    """Return the number of evaluation steps, which is equal on all ranks."""
     largest_part = -(-num_images // reader.num_ranks)
     return -(-largest_part // reader.batch_size)
 
 
 def slices_of(dataset: Dataset, split_name: str, reader: Reader) -> List[Slice]:
-    """Return this rank's part of a split."""
+    """Return the records of this rank in a split, as slices of files."""
     shards = dataset.splits[split_name].shards
     counts = [shard.num_images for shard in shards]
     paths = dataset.shard_paths(split_name)
@@ -84,7 +87,7 @@ def slices_of(dataset: Dataset, split_name: str, reader: Reader) -> List[Slice]:
 
 
 def as_dataset(slices: Sequence[Slice]) -> tf.data.Dataset:
-    """Return a dataset of (path, skip, take), scalars."""
+    """Return a dataset of scalars (path, skip, take): string, int64, int64."""
     columns = (
         tf.constant([os.fsencode(part.path) for part in slices], tf.string),
         np.array([part.skip for part in slices], np.int64),
@@ -94,11 +97,11 @@ def as_dataset(slices: Sequence[Slice]) -> tf.data.Dataset:
 
 
 def read(slices: tf.data.Dataset, data: Config) -> tf.data.Dataset:
-    """Return the records (string scalars) of slices, several files at a time.
+    """Return the records of slices, string scalars, interleaved from several files.
 
-    A file that has lost records since its manifest was written delivers empty ones
-    instead, which ``parse`` refuses.  Without them an epoch would silently be shorter,
-    and an epoch without any record would be repeated for ever.
+    If a file has fewer records than its manifest says, empty records replace the
+    missing ones, and ``parse`` raises an error.  Otherwise an epoch would silently be
+    shorter, and an epoch without any record would be repeated for ever.
     """
 
     def read_slice(
@@ -116,7 +119,10 @@ def read(slices: tf.data.Dataset, data: Config) -> tf.data.Dataset:
 def shuffled_records(
     slices: Sequence[Slice], data: Config, seed: int, epoch: tf.Tensor
 ) -> tf.data.Dataset:
-    """Return the records of one epoch: files shuffled, interleaved, and shuffled."""
+    """Return the records of one epoch.
+
+    The files are shuffled and interleaved, and then the records are shuffled.
+    """
     epoch_seed = seed + epoch
     files = as_dataset(slices).shuffle(
         max(len(slices), 1), seed=epoch_seed, reshuffle_each_iteration=False
@@ -127,10 +133,16 @@ def shuffled_records(
 
 
 def parse(record: tf.Tensor, dataset: Dataset) -> Tuple[tf.Tensor, tf.Tensor]:
-    """Return the encoded picture of a record and its label from 0 (int32 scalar).
+    """Parse a record.
 
-    A label that is not one of the classes is an error: it would silently add nothing
-    to the loss.
+    Args:
+        record: Serialized Example, string scalar.
+        dataset: Data set of the record.
+
+    Returns:
+        The content of the picture file, string scalar, and the label from 0, int32
+        scalar.  A label that is not one of the classes raises an error in the graph:
+        ``tf.one_hot`` would turn it into zeros, which add nothing to the loss.
     """
     parsed = tf.io.parse_single_example(
         record,
@@ -141,12 +153,12 @@ def parse(record: tf.Tensor, dataset: Dataset) -> Tuple[tf.Tensor, tf.Tensor]:
     )
     label = parsed["image/class/label"] - dataset.label_offset
     is_class = tf.logical_and(label >= 0, label < dataset.num_classes)
-    # tf.debugging.assert_* would add a branch, which takes longer than all the rest.
+    # tf.debugging.assert_* would add a branch, which takes longer than the parsing.
     check = tf.raw_ops.Assert(condition=is_class, data=["label of no class", label])
     with tf.control_dependencies([check]):
         return parsed["image/encoded"], tf.cast(label, tf.int32)
 
 
 def mix(seed: int, rank: int) -> int:
-    """Return a seed that differs for every (seed, rank), below 2 ** 31."""
+    """Return a seed below 2 ** 31 for a rank; it differs for every (seed, rank)."""
     return int(np.random.RandomState([seed, rank]).randint(0, 2**31 - 1))

@@ -1,4 +1,4 @@
-"""Made-up images with the shapes and types of real ones."""
+"""Synthetic images with the shapes and dtypes of real ones."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ NUM_SYNTHETIC_IMAGES = 10_000
 
 
 def synthetic_dataset(data: Config) -> Dataset:
-    """Return the description of a made-up data set."""
+    """Return the description of a synthetic data set."""
     least, num_larger = divmod(NUM_SYNTHETIC_IMAGES, data.synthetic_classes)
     counts = [least + (i < num_larger) for i in range(data.synthetic_classes)]
     shard = Shard(file="synthetic", num_images=sum(counts), num_bytes=0, sha256="")
@@ -29,8 +29,9 @@ def synthetic_dataset(data: Config) -> Dataset:
 def synthetic_batches(
     dataset: Dataset, data: Config, reader: Reader
 ) -> tf.data.Dataset:
-    """Return one made-up batch endlessly."""
+    """Return an endless dataset that repeats one batch of random images."""
     generator = np.random.RandomState(mix(reader.seed, reader.rank))
+    # images: uint8 [batch, size, size, 3]; labels: int32 [batch]
     shape = [reader.batch_size, data.image_size, data.image_size, 3]
     features = {"image": generator.randint(0, 256, shape).astype(np.uint8)}
     labels = generator.randint(0, dataset.num_classes, shape[:1]).astype(np.int32)
@@ -40,9 +41,10 @@ def synthetic_batches(
 def with_weights(
     batches: tf.data.Dataset, num_steps: int, num_padding: int, batch_size: int
 ) -> tf.data.Dataset:
-    """Return the first batches, whose last ``num_padding`` images have weight 0."""
+    """Return the first batches with weights; the last ``num_padding`` weights are 0."""
     weights = np.ones([num_steps * batch_size], np.float32)
     weights[len(weights) - num_padding :] = 0
+    # [num_steps * batch] -> num_steps elements of [batch]
     weights = tf.data.Dataset.from_tensor_slices(weights.reshape([-1, batch_size]))
     return tf.data.Dataset.zip((batches, weights)).map(
         lambda batch, weight: (dict(batch[0], weight=weight), batch[1])

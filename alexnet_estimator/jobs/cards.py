@@ -1,4 +1,4 @@
-"""The cards that a run shows at its start and at its end."""
+"""The cards that are printed at the start and at the end of a training."""
 
 from typing import Any, List, Optional, Sequence, Tuple
 
@@ -24,13 +24,13 @@ def start_card(
     changes: Sequence[str] = (),
     warm: Optional[WarmStart] = None,
 ) -> str:
-    """Describe what is about to be trained.
+    """Return the card that describes a training before its start.
 
     Args:
-        run: an opened run.
-        restored_step: global step of the checkpoint that it starts from; None: new.
-        changes: of the configuration since the last start.
-        warm: what it takes or took over from another network.
+        run: Opened run.
+        restored_step: Global step of the restored checkpoint; None for a new run.
+        changes: Changes of the configuration since the last start.
+        warm: Description of the warm start, if there is one.
     """
     config, plan = run.config, run.learning_rate_plan
     network = find_network(config.model.network)
@@ -39,23 +39,23 @@ def start_card(
     )
     batch = config.train.batch_size_per_rank
     rates = [float(learning_rate(float(s), plan)) for s in (0, plan.total_steps - 1)]
-    peak = f"{rates[0]:g} at first, at most {plan.peak:g}, {rates[1]:g} at last"
+    peak = f"initial {rates[0]:g}, peak {plan.peak:g}, final {rates[1]:g}"
     new = warm.source if warm else "new weights"
     start = new if restored_step is None else f"step {restored_step}"
     finished = restored_step is not None and restored_step >= run.total_steps
     rows = [
         ("device", f"{run.runtime.device}, TensorFlow {tf.__version__}"),
         ("ranks", f"{run.runtime.num_ranks}"),
-        ("batch", f"{batch} a rank, {run.global_batch_size} in all"),
+        ("batch size", f"{batch} per rank, {run.global_batch_size} in total"),
         ("precision", describe_precision(config)),
         ("model", f"{network.title}, {num_parameters:,} parameters"),
         ("data", describe_data(run)),
         *(("left out", line) for line in run.dataset.left_out),
         *shards_rows(run),
-        ("steps", f"{run.total_steps}, {run.steps_per_epoch} an epoch"),
+        ("steps", f"{run.total_steps}, {run.steps_per_epoch} per epoch"),
         *loop_rows(run),
         ("learning rate", f"{config.optim.schedule}: {peak}"),
-        ("starts from", start + (", finished already" if finished else "")),
+        ("starts from", start + (", already finished" if finished else "")),
         *(warm_start_rows(run, warm, restored_step is None) if warm else ()),
         *(("changed", change) for change in changes),
         ("model_dir", run.model_dir),
@@ -64,12 +64,12 @@ def start_card(
 
 
 def warm_start_rows(run: Run, warm: WarmStart, is_new: bool) -> List[Tuple[str, str]]:
-    """Say what is taken over from another network, and how it is trained.
+    """Return the rows about restored, frozen and new layers.
 
     Args:
-        run: an opened run.
-        warm: of its warm start.
-        is_new: the run has no checkpoint of its own yet; else just the essentials.
+        run: Opened run.
+        warm: Description of the warm start.
+        is_new: Whether the run has no checkpoint yet; otherwise the rows are fewer.
     """
     settings, layers = run.config.warm_start, warm.restored
     factor, frozen_until = settings.learning_rate_factor, settings.frozen_until
@@ -88,13 +88,13 @@ def warm_start_rows(run: Run, warm: WarmStart, is_new: bool) -> List[Tuple[str, 
 def end_card(
     run: Run, result: Evaluation, secs: float, report: Optional[str] = None
 ) -> str:
-    """Describe what came out.
+    """Return the card that describes the result of a training.
 
     Args:
-        run: a finished run.
-        result: its last evaluation.
-        secs: wall time of this start.
-        report: Path of the report; None: it could not be written.
+        run: Finished run.
+        result: Last evaluation of the run.
+        secs: Wall time since this start in seconds.
+        report: Path of the report; None if it could not be written.
     """
     accuracy = result["top_1_accuracy"]
     chance = majority_share(run)
@@ -104,7 +104,7 @@ def end_card(
             "accuracy",
             f"{accuracy:.4f} on {count(result['num_images'], 'unseen image')}",
         ),
-        ("majority class", f"{chance:.4f} would come from always the same answer"),
+        ("majority class", f"{chance:.4f} is the accuracy of always predicting it"),
         ("time", format_secs(secs)),
         ("checkpoint", str(checkpoints.latest(run.model_dir))),
         ("evaluation", f"{run.model_dir}/eval/{result['global_step']}.json"),
@@ -115,26 +115,26 @@ def end_card(
 
 
 def describe_data(run: Run) -> str:
-    """Name the data, its classes and its sizes."""
+    """Return the folder of the data and its numbers of classes and images."""
     splits, num_bad = run.dataset.splits, run.dataset.num_bad_records
     return (
         f"{run.dataset.directory}: {run.dataset.num_classes} classes, "
-        f"{count(splits['train'].num_images, 'image')} to train, "
-        f"{splits['validation'].num_images} to evaluate"
-        + (f", {num_bad} damaged ones left out" if num_bad else "")
+        f"{count(splits['train'].num_images, 'image')} for training, "
+        f"{splits['validation'].num_images} for evaluation"
+        + (f", without {count(num_bad, 'damaged record')}" if num_bad else "")
     )
 
 
 def loop_rows(run: Run) -> List[Tuple[str, str]]:
-    """Say how many steps a device makes on its own, if it can make several."""
+    """Return a row about the loop on the device, if the device can loop."""
     if not run.runtime.can_loop:
         return []
     steps = count(run.loop.num_steps, "step")
-    return [("loop", f"{steps} in a call of the device, {run.loop.reason}")]
+    return [("loop", f"{steps} per call of the device, {run.loop.reason}")]
 
 
 def shards_rows(run: Run) -> List[Tuple[str, str]]:
-    """Say what each rank reads; nothing for one rank or made-up data."""
+    """Return a row about the shard of each rank, if there are several."""
     if run.runtime.num_ranks == 1 or run.config.data.synthetic:
         return []
     shards = [(s.file, s.num_images) for s in run.dataset.splits["train"].shards]
@@ -148,14 +148,14 @@ def shards_rows(run: Run) -> List[Tuple[str, str]]:
 
 
 def format_card(title: str, rows: List[Tuple[str, Any]]) -> str:
-    """Lay rows out in two columns under a title."""
+    """Return rows as two columns under a title."""
     width = max(len(name) for name, _ in rows)
     lines = [f"  {name:<{width}}  {value}" for name, value in rows]
     return "\n".join([f"-- {title} ".ljust(60, "-"), *lines, "-" * 60])
 
 
 def describe_precision(config: Config) -> str:
-    """Name the number formats in plain words where there are any."""
+    """Return the precision mode, by its alias if it has one, and the loss scale."""
     mode = config.precision.mode
     plain = {name: alias for alias, name in PRECISION_ALIASES.items()}
     words = f"{plain[mode]} ({mode})" if plain.get(mode) == "mixed" else plain.get(mode)

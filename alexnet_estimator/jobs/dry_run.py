@@ -1,4 +1,4 @@
-"""What a training job would do, without touching a device or converting a picture."""
+"""The dry run, which uses no device and converts no pictures."""
 
 import os
 import shutil
@@ -18,12 +18,12 @@ from alexnet_estimator.runtime.local import LocalRuntime
 from alexnet_estimator.schema import ACCELERATORS
 from alexnet_estimator.warm_start import WarmStart
 
-# Numbers that an optimizer keeps for each weight.
+# Number of variables that an optimizer keeps for each weight.
 NUM_SLOTS = {"momentum": 1, "adam": 2, "lars": 1}
 
 
 class _PlannedRank(LocalRuntime):
-    """Rank 0 of a group that is not started."""
+    """A runtime of rank 0 of a group that is not started."""
 
     def __init__(self, device: str, num_ranks: int):
         super().__init__(device)
@@ -35,23 +35,23 @@ class _PlannedRank(LocalRuntime):
 def dry_run(
     config: Config, model_dir: str, topology: Optional[Topology]
 ) -> Tuple[str, List[str]]:
-    """Check configuration, table and data, and describe the job.
+    """Check the configuration, the rank table and the data, and describe the job.
 
-    Pictures that have not been converted are listed and counted, not converted.  If
-    none of several servers is this machine, the job is meant for others: nothing is
-    missing here, and a device of ``auto`` stays what it is.
+    Pictures that have not been converted are only counted.  If the rank table has
+    several servers and this machine is none of them, the checks of the device and of
+    the disk are skipped, and a device of ``auto`` is not resolved.
 
     Args:
         config: Valid configuration.
         model_dir: Folder of the run.
-        topology: Ranks of the rank table; None: one rank.
+        topology: Ranks of the rank table; None for one rank.
 
     Returns:
-        The description, and what is missing on this machine so that training would
-        fail.
+        The description of the job, and a list of problems of this machine for which
+        training would fail.
 
     Raises:
-        UserError: Training would stop at it anywhere.
+        UserError: Training would fail on every machine.
     """
     servers = topology.servers if topology else ()
     has_one_server = len(servers) < 2
@@ -62,8 +62,8 @@ def dry_run(
             device = settle_device(device)
             if not find_accelerator(device).is_present():
                 missing.append(
-                    f"runtime.device is {device}, but there is none, or its software "
-                    "is missing: use another --device, or a machine that has it"
+                    f"runtime.device is {device}, but this machine has none, or its "
+                    "software is missing: use another --device or another machine"
                 )
         except ConfigError as error:
             missing += error.problems
@@ -74,39 +74,41 @@ def dry_run(
     warm = choose_first_weights(run, is_needed=has_one_server)
     if is_here and topology and device in ACCELERATORS:
         missing += launch.BACKENDS[ACCELERATORS[device].launch_backend].find_missing()
-    missing += _find_lack_of_room(run) if is_here else []
+    missing += _find_lack_of_space(run) if is_here else []
     parts = [rank_table.describe(topology)] if topology else []
     return "\n".join([*parts, _describe(run, warm)]), missing
 
 
 def _describe(run: Run, warm: Optional[WarmStart]) -> str:
-    """Return the start card, and what else training begins with."""
+    """Return the start card, with notes on what training does before it."""
     config, newest = run.config, checkpoints.latest(run.model_dir)
     step = checkpoints.step_of(newest) if newest else None
     source = config.warm_start.path if warm is None else ""
-    parts = [f"{source} is not here: the first server needs it"] if source else []
+    parts = [f"{source} is not on this machine: rank 0 needs it"] if source else []
     parts.append(cards.start_card(run, step, warm=warm))
     if not config.data.synthetic and not os.path.isdir(run.dataset.directory):
         total = sum(split.num_images for split in run.dataset.splits.values())
-        parts.append(f"training converts {count(total, 'picture')} first")
+        parts.append(f"training will first convert {count(total, 'picture')}")
     return "\n".join([*parts, "dry run: nothing was trained"])
 
 
-def _find_lack_of_room(run: Run) -> List[str]:
-    """Return why the folder of the run cannot take the checkpoints."""
+def _find_lack_of_space(run: Run) -> List[str]:
+    """Return a problem if the checkpoints do not fit on the disk."""
     folder = run.model_dir
     while not os.path.exists(folder):
         folder = os.path.dirname(folder)
     if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-        return [f"{folder}: no folder that can be written to; choose --model_dir"]
+        return [f"{folder} is not a writable folder: give another --model_dir"]
     data, model = run.config.data, run.config.model
     num_weights = count_parameters(run.dataset.num_classes, data.image_size, model)
     optim, num_kept = run.config.optim, run.config.train.keep_checkpoints
     copies = 1 + NUM_SLOTS[optim.optimizer] + (optim.ema_decay > 0)
     checkpoint_bytes = 4 * copies * num_weights
-    # The last ones, the best one, and the next one before an old one goes.
+    # The newest ones, the best one, and a new one before an old one is deleted.
     need_mib = checkpoint_bytes * (num_kept + 2) >> 20
     free_mib = shutil.disk_usage(folder).free >> 20
     if free_mib >= need_mib:
         return []
-    return [f"{folder}: {free_mib} MiB free, but checkpoints need {need_mib} MiB"]
+    return [
+        f"{folder} has {free_mib} MiB free, but the checkpoints need {need_mib} MiB"
+    ]

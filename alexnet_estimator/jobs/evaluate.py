@@ -1,4 +1,4 @@
-"""Evaluation: every image once, on any number of ranks, one result."""
+"""The evaluation job, which counts every image once on any number of ranks."""
 
 import contextlib
 import json
@@ -29,17 +29,18 @@ def evaluate(run: Run, checkpoint: Optional[str] = None) -> Evaluation:
     """Evaluate a checkpoint and write ``eval/<step>.json``.
 
     Args:
-        run: an opened run.
-        checkpoint: path prefix; None: the newest valid one in ``model_dir``.
+        run: Opened run.
+        checkpoint: Path prefix of the checkpoint; None for the newest valid one in
+            ``model_dir``.
 
     Returns:
-        ``global_step, num_images, loss, top_1_accuracy, top_5_accuracy`` and counts by
-        class, see ``report.encode``: a whole ``confusion_matrix`` (rows are true
-        classes) where there are few.
+        A mapping with ``global_step``, ``num_images``, ``loss``, ``top_1_accuracy``,
+        ``top_5_accuracy`` and the counts by class, see ``report.encode``.  With few
+        classes, these are a ``confusion_matrix``, whose rows are the true classes.
 
     Raises:
-        ConfigError: the model or the classes are not those of the run.
-        DataError: there is no checkpoint or no image to evaluate.
+        ConfigError: The model or the classes differ from those of the run.
+        DataError: There is no valid checkpoint, or no image to evaluate.
     """
     check_fit(run, is_training=False)
     if run.runtime.is_chief:
@@ -49,16 +50,18 @@ def evaluate(run: Run, checkpoint: Optional[str] = None) -> Evaluation:
     if run.runtime.is_chief:
         try:
             write_evaluation(run.model_dir, result)
-        except OSError as error:  # The result is worth more than its file.
-            warn(f"the result is not kept: {error.strerror}: {error.filename}")
+        except OSError as error:  # The result is still printed.
+            warn(f"the result is not saved: {error.filename}: {error.strerror}")
     return result
 
 
 def find_checkpoint(model_dir: str, wanted: Optional[str] = None) -> str:
-    """Return the wanted checkpoint, or else the newest valid one; change nothing.
+    """Return the given checkpoint, or by default the newest valid one.
+
+    Damaged checkpoints are not moved, because the run may be in use.
 
     Raises:
-        DataError: there is none.
+        DataError: There is no valid checkpoint.
     """
     candidates = [wanted] if wanted else checkpoints.list_checkpoints(model_dir)[::-1]
     advice = "write FOLDER/model.ckpt-STEP" if wanted else "train first"
@@ -71,20 +74,22 @@ def evaluate_sums(
     hooks: Sequence[tf.train.SessionRunHook] = (),
     num_steps: Optional[int] = None,
 ) -> Dict[str, Any]:
-    """Return the sums over all images of all ranks, see ``model_fn``.
-
-    ``answers`` among them is int64 [n, 3]: true class, class of the answer, number of
-    images.
+    """Evaluate a checkpoint and return the sums over all images of all ranks.
 
     Args:
-        run: an opened run.
-        checkpoint: path prefix; None: the newest, or on a rank that has none in
-            reach, the weights that rank 0 sends.
-        hooks: of the evaluation session.
-        num_steps: over the images again and again; None: every image once.
+        run: Opened run.
+        checkpoint: Path prefix of the checkpoint; None for the newest one, or on a rank
+            without a checkpoint, for the weights that rank 0 sends.
+        hooks: Hooks of the evaluation session.
+        num_steps: Number of steps, in which the images are repeated; None to evaluate
+            every image once.
+
+    Returns:
+        The sums of ``model_fn.batch_sums``, ``global_step``, and ``answers``, int64
+        [n, 3]: true class, predicted class and number of images.
 
     Raises:
-        DataError: there is no image to evaluate.
+        DataError: There is no image to evaluate.
     """
     split = run.dataset.splits["validation"]
     if split.num_images == 0:
@@ -111,41 +116,43 @@ def evaluate_sums(
 
 
 def _gather_rows(rows: np.ndarray, runtime: Runtime) -> np.ndarray:
-    """Return the rows of all ranks, int64 [n, 3]."""
-    # Every rank must give as many numbers: short ones add rows of 0 images.
+    """Gather the rows of all ranks: [rows of this rank, 3] to int64 [rows, 3]."""
+    # Gathering requires equal sizes, so that shorter arrays are padded with rows of 0
+    # images.
     longest = int(runtime.gather([len(rows)]).max())
     padded = np.zeros([longest, 3])
     padded[: len(rows)] = rows
+    # [ranks, longest * 3] -> [ranks * longest, 3]
     return runtime.gather(padded.ravel()).reshape(-1, 3).astype(np.int64)
 
 
 @contextlib.contextmanager
 def _events_folder(run: Run, checkpoint: Optional[str]) -> Iterator[str]:
-    """Yield the folder that Estimator looks into and writes events of its own to."""
+    """Yield the folder of the Estimator, to which it writes events."""
     if checkpoint is None or os.access(run.model_dir, os.W_OK):
         yield for_tensorflow(run.model_dir)
-    else:  # A run on a disk that takes no events can be evaluated all the same.
+    else:  # A run in a read-only folder can be evaluated as well.
         with tempfile.TemporaryDirectory(prefix="alexnet-evaluate-") as folder:
             yield folder
 
 
 def evaluation_reader(run: Run) -> inputs.Reader:
-    """Return this rank's part of the data, in batches that evaluation holds at once."""
+    """Return the reader of this rank's shard, with the batch size of evaluation."""
     batch_size = inputs.eval_batch_size(run.config.data, run.reader.batch_size)
     return run.reader._replace(batch_size=batch_size)
 
 
 def summarise(sums: Dict[str, Any], run: Run) -> Evaluation:
-    """Turn sums over all images into means.
+    """Convert the sums over all images to means.
 
     Raises:
-        DataError: not every image was counted once.
+        DataError: Not every image was counted once.
     """
     num_images = int(sums["num_images"])
     expected = run.dataset.splits["validation"].num_images
     if num_images != expected:
         raise DataError(
-            f"evaluated {num_images} images, but dataset.json counts {expected}: "
+            f"{num_images} images were evaluated, but dataset.json counts {expected}: "
             "run `python -m alexnet_estimator verify` on the data",
             run.dataset.directory,
         )
@@ -161,12 +168,12 @@ def summarise(sums: Dict[str, Any], run: Run) -> Evaluation:
 
 
 def path_of_evaluation(model_dir: str, step: int) -> str:
-    """Return the path of the result of evaluating a step."""
+    """Return the path of the evaluation of a step."""
     return os.path.join(model_dir, "eval", f"{step}.json")
 
 
 def write_evaluation(model_dir: str, result: Evaluation) -> str:
-    """Write ``eval/<step>.json`` atomically; return its path."""
+    """Write ``eval/<step>.json`` atomically, and return its path."""
     path = path_of_evaluation(model_dir, result["global_step"])
     os.makedirs(os.path.dirname(path), exist_ok=True)
     write_bytes(path, encode_json(result))
@@ -174,16 +181,16 @@ def write_evaluation(model_dir: str, result: Evaluation) -> str:
 
 
 def read_evaluations(model_dir: str) -> List[Evaluation]:
-    """Return all evaluations of a run, by step."""
+    """Return all evaluations of a run, ordered by step."""
     files = pathlib.Path(model_dir, "eval").glob("*.json")
     return sorted(map(_read_evaluation, files), key=lambda r: r["global_step"])
 
 
 def _read_evaluation(file: pathlib.Path) -> Evaluation:
-    """Read what ``write_evaluation`` wrote.
+    """Read the file of an evaluation.
 
     Raises:
-        DataError: it is damaged.
+        DataError: The file is damaged.
     """
     try:
         result = json.loads(file.read_text(encoding="utf-8"))
@@ -195,6 +202,6 @@ def _read_evaluation(file: pathlib.Path) -> Evaluation:
 
 
 def majority_share(run: Run) -> float:
-    """Return the accuracy of always answering the most frequent class."""
+    """Return the accuracy of always predicting the most frequent class."""
     split = run.dataset.splits["validation"]
     return max(split.class_counts) / split.num_images

@@ -1,4 +1,4 @@
-"""What a run's weights start as: random numbers, or another network's weights."""
+"""The initial weights of a run: random numbers, or weights of another network."""
 
 from typing import Dict, Optional
 
@@ -14,26 +14,28 @@ from alexnet_estimator.warm_start import WarmStart
 
 
 def check_source(config: Config, model_dir: str) -> None:
-    """Refuse a wrong --warm_start_from before pictures are converted for it.
+    """Check --warm_start_from before pictures are converted.
 
     Raises:
-        UserError: see ``warm_start.locate``.
+        UserError: The source cannot be used, see ``warm_start.locate``.
     """
     if checkpoints.latest(model_dir) is None:
         warm_start.locate(config.warm_start.path)
 
 
 def choose_first_weights(run: Run, is_needed: bool = True) -> Optional[WarmStart]:
-    """Return what the run takes or took over from another network; None: nothing.
+    """Return the warm start of a run, or None if it starts with random weights.
 
-    A run that has a checkpoint does not need the source any more.
+    For a run with a checkpoint, the recorded warm start is returned, which does not
+    need the source any more.
 
     Args:
-        run: an opened run.
-        is_needed: False: None as well where the source is on another server.
+        run: Opened run.
+        is_needed: Whether the source must be on this machine.  Otherwise the result is
+            None if it is not.
 
     Raises:
-        UserError: the source cannot be used, or the run there is another one.
+        UserError: The source cannot be used, or it belongs to another network.
     """
     path = run.config.warm_start.path
     if not path:
@@ -55,10 +57,11 @@ def choose_first_weights(run: Run, is_needed: bool = True) -> Optional[WarmStart
 
 
 def read_first_weights(run: Run, chosen: WarmStart) -> Dict[str, np.ndarray]:
-    """Return the weights that are taken over, by the names of their variables.
+    """Return the restored weights by the names of their variables.
 
     Raises:
-        DataError: the source has changed or gone meanwhile.
+        DataError: The source is missing, or it has changed since the layers were
+            chosen.
     """
     try:
         is_same = warm_start.digest_of(chosen.source) == chosen.sha256
@@ -66,11 +69,11 @@ def read_first_weights(run: Run, chosen: WarmStart) -> Dict[str, np.ndarray]:
         raise DataError(f"{error.strerror}: restore it", chosen.source) from error
     if not is_same:
         raise DataError(
-            "changed or gone since the run began: restore it, or run the same command "
-            "again to start from what is there",
+            "has changed since the run was started: restore it, or run the same "
+            "command again to start from the changed weights",
             chosen.source,
         )
-    # Found valid when the layers were chosen, and the same since then.
+    # The source was valid when the layers were chosen, and it has not changed.
     source = warm_start.read_source(
         chosen.source, find_network(run.config.model.network)
     )

@@ -1,25 +1,25 @@
-"""How many training steps an accelerator makes in one call of ``session.run``."""
+"""The number of training steps in one call of ``session.run``."""
 
 from typing import List, NamedTuple
 
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import ConfigError
 
-# An Ascend 910 trains AlexNet at some 4,000 images/s (docs/ascend.md), so this many
-# steps take about a second: hooks, which act between calls, still follow closely.
+# An Ascend 910 trains AlexNet at about 4,000 images/s (docs/ascend.md), so that a loop
+# over these images takes about one second.  Hooks only act between loops.
 IMAGES_PER_LOOP = 4000
 EXACT = ("steps", "save_every_steps")
-MAX_ROUNDING = 0.05  # Of an interval that is a number of epochs.
+MAX_ROUNDING = 0.05  # Largest relative change of an interval that is given in epochs.
 
 
 class Loop(NamedTuple):
-    """A number of steps, and what people should know about it.
+    """A loop of training steps on a device.
 
     Attributes:
-        num_steps: Training steps in one call.
+        num_steps: Number of training steps in one call.
         reason: Reason for this number, for the start card.
-        calls_between_agreements: Calls after which ranks ask each other whether to
-            stop.
+        calls_between_agreements: Number of calls after which the ranks ask each other
+            whether to stop.
     """
 
     num_steps: int
@@ -28,18 +28,18 @@ class Loop(NamedTuple):
 
 
 def choose_loop(config: Config, steps_per_epoch: int) -> Loop:
-    """Return the loop of ``npu.iterations_per_loop``, which 0 leaves to this function.
+    """Return the loop of ``npu.iterations_per_loop``, or choose one if that is 0.
 
-    The largest loop of about a second is chosen of which all intervals are multiples.
-    Those that are given in epochs may move by a twentieth; progress may be shown after
-    every loop instead of more often.
+    The chosen loop is the longest one up to about a second such that all intervals are
+    multiples of it.  Intervals in epochs may be changed by 5 %, and progress may be
+    shown after every loop instead of more often.
 
     Args:
         config: Valid configuration.
-        steps_per_epoch: Global steps in an epoch.
+        steps_per_epoch: Number of global steps in an epoch.
 
     Raises:
-        ConfigError: An interval ends within a loop that the user has chosen.
+        ConfigError: An interval is not a multiple of the configured loop.
     """
     train, num_steps = config.train, config.npu.iterations_per_loop
     target = max(1, IMAGES_PER_LOOP // train.batch_size_per_rank)
@@ -55,18 +55,18 @@ def choose_loop(config: Config, steps_per_epoch: int) -> Loop:
         if not _misfits(config, loop)
         and all(_is_near(loop, steps) for steps in intervals)
     )
-    reason = "chosen: about a second on an Ascend 910"
+    reason = "chosen: about one second on an Ascend 910"
     if num_steps == 1:
         names = [
             f"train.{name} = {train[name]}" for name in (*EXACT, "log_every_steps")
         ]
         names += [f"{name} = {value:g}" for name, value in epochs.items() if value]
-        reason = f"chosen: no larger loop fits {', '.join(names)}"
+        reason = f"chosen: a longer loop does not fit {', '.join(names)}"
     return Loop(num_steps, reason, -(-target // num_steps))
 
 
 def _misfits(config: Config, loop: int) -> List[str]:
-    """Return the intervals that end within a loop."""
+    """Return the names of the intervals that are not a multiple of the loop."""
     train, log_every = config.train, config.train.log_every_steps
     names = [name for name in EXACT if train[name] % loop]
     if log_every % loop and loop % log_every:
@@ -75,19 +75,19 @@ def _misfits(config: Config, loop: int) -> List[str]:
 
 
 def _is_near(loop: int, steps: float) -> bool:
-    """Return whether whole loops come close to a number of steps."""
+    """Return whether a number of whole loops is close to a number of steps."""
     return abs(max(1, round(steps / loop)) * loop - steps) <= MAX_ROUNDING * steps
 
 
 def _check(config: Config, loop: int) -> None:
-    """Refuse intervals that end within a loop of the device, where no hook is called.
+    """Check that all intervals are multiples of the loop.
 
     Raises:
-        ConfigError: All of them.
+        ConfigError: Some are not; the message lists all of them.
     """
     problems = [
         f"train.{name} is {config.train[name]}: must be a multiple of "
-        f"npu.iterations_per_loop = {loop}, since hooks are called between loops only"
+        f"npu.iterations_per_loop = {loop}, because hooks only act between loops"
         for name in _misfits(config, loop)
     ]
     if problems:

@@ -1,4 +1,4 @@
-"""Pictures of a model and of its input, for people."""
+"""Drawings of kernels, confusion matrices and input samples."""
 
 import io
 import math
@@ -18,17 +18,17 @@ from alexnet_estimator.runtime.base import session_config
 
 
 def draw_kernels(network: Network, checkpoint: str, zoom: int = 4) -> Dict[str, bytes]:
-    """Draw the kernels of the layer that the network names, in a grid.
+    """Draw the kernels of the layer ``network.drawn_kernels`` as a grid.
 
     Args:
         network: Trained network.
         checkpoint: Path prefix of a checkpoint.
-        zoom: Pixels for each weight.
+        zoom: Side in pixels of the square that shows a weight.
 
     Returns:
-        A name, ``LAYER_kernels``, and the bytes of a PNG, in which every kernel is
-        stretched to the full range of colours.  Empty where the layer has no kernel of
-        the shape [height, width, 3, outputs].
+        A mapping from ``LAYER_kernels`` to the bytes of a PNG, in which every kernel
+        uses the full range of colours.  It is empty if the layer has no kernel of the
+        shape [height, width, 3, outputs].
     """
     if not network.drawn_kernels:
         return {}
@@ -40,7 +40,7 @@ def draw_kernels(network: Network, checkpoint: str, zoom: int = 4) -> Dict[str, 
             for name, shape in reader.get_variable_to_shape_map().items()
             if name.startswith(scope) and len(shape) == 4 and shape[2] == 3
         ),
-        key=len,  # The optimizer's slots have longer names than the kernel.
+        key=len,  # The slots of the optimizer have longer names than the kernel.
     )
     if not names:
         return {}
@@ -62,18 +62,19 @@ def draw_confusion(result: Evaluation) -> Optional[bytes]:
 
 
 def draw_input_samples(run: Run, step: int, num_images: int = 32) -> bytes:
-    """Draw the first images that this rank trains on, cropped and flipped as they are.
+    """Draw the first images of a training batch of this rank, after augmentation.
 
     Args:
-        run: an opened run.
-        step: the global step of the batch.
-        num_images: at most; no more than the batch has.
+        run: Opened run.
+        step: Global step of the batch.
+        num_images: Largest number of images; a batch may have fewer.
 
     Returns:
-        A PNG's bytes.
+        The bytes of a PNG.
     """
     data = Config(run.config.data.to_dict())
-    data.shuffle_images = min(data.shuffle_images, 64)  # Filling more takes time.
+    # Filling the whole shuffle buffer would take long.
+    data.shuffle_images = min(data.shuffle_images, 64)
     with tf.Graph().as_default(), tf.Session(config=session_config(1)) as session:
         batches = inputs.train_batches(run.dataset, data, run.reader, step)
         iterator = tf.data.make_initializable_iterator(batches)
@@ -84,7 +85,10 @@ def draw_input_samples(run: Run, step: int, num_images: int = 32) -> bytes:
 
 
 def _draw_grid(tiles: np.ndarray, gap: int) -> bytes:
-    """Draw uint8 [n, height, width, 3], about twice as wide as high; return a PNG."""
+    """Draw uint8 [n, height, width, 3] as a grid; return the bytes of a PNG.
+
+    The grid is about twice as wide as high.
+    """
     columns = math.ceil(math.sqrt(len(tiles) * 2))
     rows = math.ceil(len(tiles) / columns)
     height, width = tiles.shape[1:3]

@@ -1,4 +1,4 @@
-"""A session: what every job opens first, which is configuration, runtime and data."""
+"""The session of a job: its configuration, its runtime and its data."""
 
 import contextlib
 import dataclasses
@@ -25,14 +25,14 @@ from alexnet_estimator.runtime.base import Runtime
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One job on one rank.
+    """A job on one rank.
 
     Attributes:
-        config: resolved: nothing in it is left to be measured or chosen.
-        model_dir: absolute.
-        runtime: this rank.
-        dataset: what is read.
-        loop: Steps in one call of ``session.run``.
+        config: Resolved configuration.
+        model_dir: Absolute path of the folder of the run.
+        runtime: Runtime of this rank.
+        dataset: Data of the run.
+        loop: Number of training steps in one call of ``session.run``.
     """
 
     config: Config
@@ -43,25 +43,25 @@ class Run:
 
     @property
     def global_batch_size(self) -> int:
-        """Images in a step of all ranks."""
+        """Return the number of images in a step of all ranks."""
         return self.config.train.batch_size_per_rank * self.runtime.num_ranks
 
     @property
     def steps_per_epoch(self) -> int:
-        """Global steps in which about every image is seen once."""
+        """Return the number of global steps of an epoch, rounded."""
         num_images = self.dataset.splits["train"].num_images
         return max(1, round(num_images / self.global_batch_size))
 
     @property
     def total_steps(self) -> int:
-        """Global steps of the whole run, restarts included, whole loops of a device."""
+        """Return the number of global steps of the whole run, in whole loops."""
         train, loop = self.config.train, self.loop.num_steps
         by_epochs = round(train.epochs * self.steps_per_epoch / loop)
         return train.steps or max(1, by_epochs) * loop
 
     @property
     def eval_every_steps(self) -> int:
-        """Global steps between evaluations, whole loops of the device."""
+        """Return the number of global steps between evaluations, in whole loops."""
         every_epochs = self.config.train.eval_every_epochs
         if every_epochs == 0:
             return self.total_steps
@@ -70,7 +70,7 @@ class Run:
 
     @property
     def learning_rate_plan(self) -> schedules.LearningRatePlan:
-        """The learning rate of every global step."""
+        """Return the schedule of the learning rate."""
         return schedules.plan_learning_rate(
             self.config.optim,
             self.steps_per_epoch,
@@ -80,7 +80,7 @@ class Run:
 
     @property
     def reader(self) -> inputs.Reader:
-        """This rank's part of the data."""
+        """Return the reader of this rank's shard of the data."""
         return inputs.Reader(
             self.runtime.rank,
             self.runtime.num_ranks,
@@ -96,16 +96,17 @@ def open_run(
     dataset: Optional[Dataset] = None,
     verb: str = "train",
 ) -> Run:
-    """Choose the runtime, open the data and settle what depends on them.
+    """Create the runtime, open the data and resolve the configuration.
 
     Args:
-        config: Configuration, which stays as it is.
-        model_dir: Folder of the run; raw pictures are converted into one beside it.
-        runtime: Runtime of this process; None: the one that configuration and
-            environment ask for.
-        dataset: Data of the run; None: those of the configuration.
-        verb: Name of the subcommand: ``train`` and ``benchmark`` need more of the
-            engine, and only ``train`` may take up another state of the pictures.
+        config: Configuration, which stays unchanged.
+        model_dir: Folder of the run; pictures are converted to a folder beside it.
+        runtime: Runtime of this process; None for the runtime of the configuration and
+            the environment variables.
+        dataset: Data of the run; None for the data of the configuration.
+        verb: Name of the subcommand.  ``train`` and ``benchmark`` need more of
+            TensorFlow than the others, and only ``train`` converts changed pictures
+            again.
 
     Raises:
         ConfigError: The configuration is wrong, or the device or the precision is not
@@ -126,13 +127,16 @@ def open_run(
 
 
 def open_data(config: Config, model_dir: str, is_training: bool = True) -> Dataset:
-    """Open converted data, or convert raw pictures beside ``model_dir`` first.
+    """Open converted data, after converting pictures if necessary.
 
     Args:
         config: Configuration of the job.
-        model_dir: Folder of the run.
-        is_training: If not, the data that the run has recorded are opened as they were
-            converted, even if the pictures have changed since.
+        model_dir: Folder of the run; pictures are converted to a folder beside it.
+        is_training: Whether changed pictures are converted again.  Otherwise the
+            recorded data of the run are opened, even if the pictures have changed.
+
+    Raises:
+        DataError: The data cannot be used.
     """
     if config.data.synthetic:
         return inputs.synthetic_dataset(config.data)
@@ -141,7 +145,7 @@ def open_data(config: Config, model_dir: str, is_training: bool = True) -> Datas
     if not is_training and os.path.isfile(path):
         record = run_record.read(path, config.model.network)
         old = record.config
-        # A frozen section never equals one that is not.
+        # A frozen section does not compare equal to one that is not frozen.
         is_same = dict(old.convert) == dict(config.convert)
         if is_same and old.data.path == config.data.path:
             digest = record.data_digest
@@ -156,7 +160,7 @@ def open_data(config: Config, model_dir: str, is_training: bool = True) -> Datas
 
 
 def preview_data(config: Config, model_dir: str) -> Dataset:
-    """Return the data of a run as far as they are known without converting them."""
+    """Return the description of the data of a run without converting pictures."""
     if config.data.synthetic:
         return inputs.synthetic_dataset(config.data)
     data, cache = config.data, _cache_of(model_dir)
@@ -164,19 +168,19 @@ def preview_data(config: Config, model_dir: str) -> Dataset:
 
 
 def _cache_of(model_dir: str) -> str:
-    """Return the folder beside a run into which its pictures are converted."""
+    """Return the folder beside a run to which its pictures are converted."""
     return os.path.abspath(model_dir).rstrip(os.sep) + ".data"
 
 
 def check_fit(run: Run, is_training: bool) -> Optional[RunRecord]:
-    """Return the record of the run in the folder; see ``run_record.check_fit``."""
+    """Compare a run with the run in its folder; see ``run_record.check_fit``."""
     return run_record.check_fit(
         run.model_dir, run.config, run.dataset.class_names, is_training
     )
 
 
 def make_record(run: Run) -> RunRecord:
-    """Return what ``config.json`` says about a run."""
+    """Return the run record, which is written to ``config.json``."""
     splits = run.dataset.splits.items()
     return RunRecord(
         config=run.config,
@@ -192,7 +196,7 @@ def make_record(run: Run) -> RunRecord:
 
 
 def versions() -> Dict[str, str]:
-    """Return the versions that a result depends on."""
+    """Return the versions of the packages that a result depends on."""
     return {
         "alexnet_estimator": alexnet_estimator.__version__,
         "tensorflow": tf.__version__,
@@ -204,10 +208,10 @@ def versions() -> Dict[str, str]:
 
 @contextlib.contextmanager
 def explaining_data_errors(run: Run) -> Iterator[None]:
-    """Say which record is damaged, or that another rank has ended.
+    """Replace errors of TensorFlow by errors that name the cause.
 
     Raises:
-        DataError: In place of TensorFlow's error, if a record is damaged.
+        DataError: A record is damaged.
         RankError: Another rank has ended.
     """
     with contextlib.ExitStack() as stack:

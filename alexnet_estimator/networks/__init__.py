@@ -1,6 +1,6 @@
-"""The networks that can be trained: what the job has to know of each, and their graphs.
+"""The networks that can be trained: their descriptions and their graphs.
 
-No TensorFlow is imported here; ``graphs`` and ``alexnet_graph`` need it.
+This package does not import TensorFlow; ``graphs`` and ``alexnet_graph`` do.
 """
 
 from alexnet_estimator.networks.network import Network

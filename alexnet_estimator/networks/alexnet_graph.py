@@ -1,4 +1,4 @@
-"""The AlexNet graph and nothing else.
+"""The graph of AlexNet.
 
 Source: Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep
 Convolutional Neural Networks", NIPS 2012; the section numbers below are the paper's.
@@ -11,12 +11,12 @@ from ml_collections import ConfigDict
 
 from alexnet_estimator.engine.graph_mode import tf
 
-_FUSED_WIDTH = 16  # Channels of a block in MKL's layout.
+_FUSED_WIDTH = 16  # Number of channels in a block of MKL's layout.
 Dropout = Callable[[tf.Tensor, float, str], tf.Tensor]
 
 
 class Conv(NamedTuple):
-    """One convolution layer and what follows it."""
+    """A convolution layer, with the LRN and the pooling that follow it."""
 
     name: str
     kernel_size: int
@@ -44,7 +44,7 @@ def alexnet(
     dropout: Optional[Dropout] = None,
     compute_dtype: tf.DType = tf.float32,
 ) -> tf.Tensor:
-    """Build AlexNet for a graph of your own; see ``build``."""
+    """Build AlexNet in the variable scope ``alexnet``; see ``build``."""
     with tf.variable_scope("alexnet"):
         return build(images, num_classes, settings, dropout, compute_dtype)
 
@@ -56,16 +56,16 @@ def build(
     dropout: Optional[Dropout],
     compute_dtype: tf.DType,
 ) -> tf.Tensor:
-    """Build AlexNet in the variable scope that is open.
+    """Build AlexNet in the current variable scope.
 
     Args:
-        images: float32 [batch, height, width, 3], normalised, sides of 63 or more.
+        images: float32 [batch, size, size, 3], normalised; ``size`` is at least 63.
         num_classes: Number of outputs of the last layer.
         settings: Section ``model`` of the configuration.
         dropout: Function called as ``dropout(x, keep_prob, layer_name)`` after fc6 and
-            fc7 (section 4.2) in training; None elsewhere.
-        compute_dtype: Dtype of convolutions and matrix products.  Weights, local
-            response normalisation and logits are float32 in any case.
+            fc7 (section 4.2) in training; None in the other modes.
+        compute_dtype: Dtype of convolutions and matrix products.  Variables, local
+            response normalisation and logits are always float32.
 
     Returns:
         float32 [batch, num_classes], logits.
@@ -85,7 +85,7 @@ def build(
 
 
 def scaled_width(units: int, settings: ConfigDict) -> int:
-    """Return the number of units after the width multiplier, a multiple of 8."""
+    """Apply the width multiplier; unless it is 1, the result is a multiple of 8."""
     if settings.width_multiplier == 1.0:
         return units
     return max(8, 8 * round(units * settings.width_multiplier / 8))
@@ -94,13 +94,15 @@ def scaled_width(units: int, settings: ConfigDict) -> int:
 def _convolution(
     x: tf.Tensor, conv: Conv, channels: int, settings: ConfigDict
 ) -> tf.Tensor:
-    """Convolve, rectify, and normalise and pool where the layer says so."""
+    """Apply a convolution layer: [batch, height, width, in] to [..., channels]."""
     groups = settings.groups if conv.is_grouped else 1
     with tf.variable_scope(conv.name):
         shape = [conv.kernel_size, conv.kernel_size, int(x.shape[3]) // groups]
         kernel, bias = _weights(shape + [channels], conv.paper_bias, settings, x.dtype)
         strides = [1, conv.stride, conv.stride, 1]
-        # A group sees its own part of the input: the paper's two towers (3.5).
+        # Each group convolves its own input channels: the paper's two towers (3.5).
+        # x: [batch, height, width, in] -> groups of [batch, height, width, in / groups]
+        # kernel: [size, size, in / groups, channels] -> [..., channels / groups]
         parts = [
             tf.nn.conv2d(part, weights, strides, conv.padding)
             for part, weights in zip(
@@ -114,12 +116,19 @@ def _convolution(
 
 
 def _join(parts: List[tf.Tensor], bias: tf.Tensor) -> tf.Tensor:
-    """Add the bias to the groups' outputs, rectify and concatenate them.
+    """Add the bias to the outputs of the groups, rectify and concatenate them.
 
-    Behind a convolution, adding and rectifying is fused with it.  But where groups of
-    other widths are joined after that, Intel's build of TensorFlow 1.15 computes wrong
-    gradients of the pooling that follows.
+    Args:
+        parts: float [batch, height, width, channels / groups], one for each group.
+        bias: float [channels].
+
+    Returns:
+        float [batch, height, width, channels].
     """
+    # TensorFlow fuses bias and ReLU with the convolution if they follow it directly,
+    # which is faster.  For widths that are not a multiple of MKL's block, the groups
+    # must be concatenated before: otherwise Intel's build of TensorFlow 1.15 computes
+    # wrong gradients for the max pooling that follows.
     is_fused = int(parts[0].shape[3]) % _FUSED_WIDTH == 0
     if not is_fused:
         parts = [tf.concat(parts, axis=3)]
@@ -129,7 +138,7 @@ def _join(parts: List[tf.Tensor], bias: tf.Tensor) -> tf.Tensor:
 
 
 def local_response_normalization(x: tf.Tensor, settings: ConfigDict) -> tf.Tensor:
-    """Divide by a power of the neighbours' energy across channels (section 3.3).
+    """Apply local response normalisation across channels (section 3.3).
 
     ``y_i = x_i / (bias + alpha * sum(x_j ** 2, |j - i| <= radius)) ** beta``; the
     paper's n = 5 is radius 2.
@@ -152,10 +161,12 @@ def local_response_normalization(x: tf.Tensor, settings: ConfigDict) -> tf.Tenso
 
 
 def _overlapping_max_pool(x: tf.Tensor) -> tf.Tensor:
-    """Pool 3x3 windows with stride 2 (section 3.4).
+    """Apply max pooling over 3x3 windows with stride 2 (section 3.4).
 
-    The last window may hang over the edge, as in Caffe ("ceil mode"): for the odd
-    sizes of 227-pixel images it never does, and images of 63 pixels still work.
+    [batch, size, size, channels] -> [batch, size // 2, size // 2, channels]
+
+    For an even size the last window extends beyond the edge, as in Caffe ("ceil mode").
+    This never happens for images of 227 pixels, and it makes small images possible.
     """
     padding = ["VALID" if size % 2 else "SAME" for size in x.shape.as_list()[1:3]]
     if padding[0] != padding[1]:
@@ -166,6 +177,7 @@ def _overlapping_max_pool(x: tf.Tensor) -> tf.Tensor:
 def _dense(
     x: tf.Tensor, units: int, name: str, paper_bias: float, settings: ConfigDict
 ) -> tf.Tensor:
+    """Apply a dense layer: [batch, inputs] to [batch, units]."""
     with tf.variable_scope(name):
         shape = [int(x.shape[1]), units]
         kernel, bias = _weights(shape, paper_bias, settings, x.dtype)
@@ -175,9 +187,10 @@ def _dense(
 def _weights(
     shape: list, paper_bias: float, settings: ConfigDict, dtype: tf.DType
 ) -> Tuple[tf.Tensor, tf.Tensor]:
-    """Make the float32 kernel and bias of a layer; return them cast to ``dtype``."""
+    """Create the float32 kernel and bias of a layer; return them cast to ``dtype``."""
     is_paper = settings.initializer == "paper"  # Section 5.
-    # By the layer's name: else an op added anywhere would change all first weights.
+    # The seed depends on the name of the layer.  By default it would depend on the
+    # number of operations in the graph, and any new one would change all weights.
     seed = zlib.crc32(tf.get_variable_scope().name.encode()) % 2**31
     initializer = tf.variance_scaling_initializer(scale=2.0, mode="fan_in", seed=seed)
     if is_paper:

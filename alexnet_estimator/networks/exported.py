@@ -1,6 +1,6 @@
-"""What the record of an exported model names in place of a user's network.
+"""The network in the record of an exported model, in place of a user's network.
 
-The graph is in the SavedModel: whoever uses it does not need the file of the network.
+The SavedModel holds the graph, so that using it does not need the file of the network.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from alexnet_estimator.networks.network import Network
 
 def _build(*_: Any) -> Any:
     raise ConfigError(
-        "an exported model has no network to build: give the run's folder"
+        "an exported model has no network to build: give the folder of the run"
     )
 
 

@@ -1,4 +1,4 @@
-"""The graph of the chosen network, and its variables."""
+"""The graph and the variables of the network that a configuration chooses."""
 
 from typing import Callable, Dict, Iterable, List, Optional, Tuple
 
@@ -27,15 +27,15 @@ def build_logits(
         images: float32 [batch, size, size, 3], normalised.
         num_classes: Number of outputs.
         settings: Section ``model`` of the configuration.
-        dropout: See ``Network.build``; None outside of training.
+        dropout: Dropout function, see ``Network.build``; None outside of training.
         compute_dtype: Dtype of convolutions and matrix products.
 
     Returns:
         float32 [batch, num_classes], logits.
 
     Raises:
-        ConfigError: The network has variables outside of its layers, or returns
-            something else.
+        ConfigError: The network has variables outside of its layers, or does not return
+            logits.
     """
     network = find_network(settings.network)
     before = set(tf.global_variables())
@@ -60,7 +60,7 @@ def build_logits(
 
 
 def _misplaced(network: Network, scope: str, names: Iterable[str]) -> List[str]:
-    """Name the new variables that belong to none of the layers."""
+    """Return a message for each variable that belongs to none of the layers."""
     start = len(scope) + 1
     strange = [
         name
@@ -73,21 +73,21 @@ def _misplaced(network: Network, scope: str, names: Iterable[str]) -> List[str]:
         return []
     layers = ", ".join(network.layer_names)
     return [
-        f"the variable {name} is in none of the layers {layers}: make it in "
-        "tf.variable_scope(LAYER), of a LAYER in layer_names"
+        f"the variable {name} is in none of the layers {layers}: create it in "
+        "tf.variable_scope(LAYER), where LAYER is one of layer_names"
         for name in strange
     ]
 
 
 def layer_of(variable: tf.Variable) -> str:
-    """Return the layer that a variable of a network belongs to."""
+    """Return the layer of a variable, e.g. ``conv1`` of ``lenet/conv1/kernel``."""
     return variable.op.name.split("/")[1]
 
 
 def variable_shapes(
     num_classes: int, image_size: int, settings: ConfigDict
 ) -> Tuple[Shapes, Shapes]:
-    """Return the shapes of the variables of a network by name.
+    """Return the shapes of the variables of a network, by name.
 
     Args:
         num_classes: Number of outputs.
@@ -95,8 +95,8 @@ def variable_shapes(
         settings: Section ``model`` of the configuration.
 
     Returns:
-        The weights that are trained, e.g. ``lenet/conv1/kernel``; and the others, such
-        as the statistics of batch normalisation.
+        The shapes of the trained variables, e.g. of ``lenet/conv1/kernel``, and those
+        of the others, such as the statistics of batch normalisation.
     """
     with tf.Graph().as_default():
         images = tf.zeros([1, image_size, image_size, 3])
@@ -108,6 +108,6 @@ def variable_shapes(
 
 
 def count_parameters(num_classes: int, image_size: int, settings: ConfigDict) -> int:
-    """Return the number of trainable numbers, counted in the graph itself."""
+    """Return the number of trainable parameters, counted in the graph."""
     weights, _ = variable_shapes(num_classes, image_size, settings)
     return int(sum(np.prod(shape) for shape in weights.values()))

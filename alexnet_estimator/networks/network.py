@@ -1,4 +1,4 @@
-"""What the job has to know of a network."""
+"""The description of a network for the rest of the job."""
 
 import dataclasses
 import inspect
@@ -23,40 +23,40 @@ class Network:
     """A network: its graph, its layers and its settings.
 
     Attributes:
-        name: Variable scope of the network.  All of its variables are called
-            ``name/LAYER/...``, e.g. ``lenet/conv1/kernel``.
-        build: Function that builds the graph, called within that scope as
-            ``build(images, num_classes, settings, dropout, compute_dtype)``.
-            ``images`` is float32 [batch, size, size, 3], normalised; ``settings`` is
-            the section ``model`` of the configuration; ``dropout`` is None outside of
-            training, and otherwise called as ``dropout(x, keep_prob, layer_name)``, at
-            most once in a layer; ``compute_dtype`` is the dtype of convolutions and
-            matrix products (variables are float32 in any case).  Returns the logits,
-            [batch, num_classes].
-        layer_names: Names of the layers that have variables, from the pictures up.  The
-            last one is the head, which has an output for each class.  The position of
-            a layer seeds its dropout and is the order in which layers are frozen and
-            taken over from another run.
-        title: Name for people; by default ``name``.
-        settings: Settings of the network by name.  With ``network``, they are the
-            section ``model`` of the configuration.
-        check: Function that returns what is wrong with ``(settings, image_size)``, e.g.
-            pictures that are too small.  Each setting has passed its own rule before.
-        drawn_kernels: Layer whose kernels, [height, width, 3, outputs], are drawn for
-            people; empty: none is.
-        pixel_layer: Layer that takes over pixels of another mean, scale or order of
-            channels when a run starts with weights from elsewhere.  It is the first
-            layer, a convolution without padding, and its variables are ``kernel`` and
-            ``bias``; empty: there is no such layer.
-        caffe_settings: Fields of the sections ``data`` and ``model`` by which the
-            weights of this network in Caffe were trained; None: there are no such.
-        source: Name by which ``find_network`` finds it, which it fills in: a name, a
-            dotted name or an absolute path.
-        sha256: SHA-256 (hex) of its file, which ``find_network`` fills in; empty for a
-            network of this package.
+        name: Variable scope of the network.  The names of all its variables start with
+            ``name/LAYER/``, e.g. ``lenet/conv1/kernel``.
+        build: Function that builds the graph within this scope.  It is called as
+            ``build(images, num_classes, settings, dropout, compute_dtype)`` and returns
+            the logits, [batch, num_classes].  ``images`` is float32 [batch, size, size,
+            3], normalised; ``settings`` is the section ``model`` of the configuration.
+            ``dropout`` is None outside of training; in training it may be called as
+            ``dropout(x, keep_prob, layer_name)``, at most once for each layer.
+            ``compute_dtype`` is the dtype of convolutions and matrix products;
+            variables are always float32.
+        layer_names: Names of the layers with variables, from the input to the output.
+            The last one is the head, which has one output for each class.  Layers are
+            frozen and restored in this order, and the position of a layer seeds its
+            dropout.
+        title: Name in cards and reports; by default ``name``.
+        settings: Settings of the network by name.  Together with ``network``, they form
+            the section ``model`` of the configuration.
+        check: Function of ``(settings, image_size)`` that returns a list of problems,
+            e.g. that images are too small.  The rules of the settings are checked
+            before.
+        drawn_kernels: Layer whose kernels, [height, width, 3, outputs], are drawn in
+            TensorBoard and the report; empty for none.
+        pixel_layer: First layer, if it is a convolution without padding whose variables
+            are ``kernel`` and ``bias``.  A warm start folds another mean, scale or
+            channel order of the pixels into it.  Empty for none.
+        caffe_settings: Fields of the sections ``data`` and ``model`` with which Caffe's
+            weights of this network were trained; None if there are no such weights.
+        source: Name, dotted name or absolute path by which ``find_network`` finds this
+            network.  ``find_network`` fills it in.
+        sha256: SHA-256 (hex) of the file of the network; empty for a network of this
+            package.  ``find_network`` fills it in.
 
     Raises:
-        ConfigError: Some of these cannot be used, all of which are named.
+        ConfigError: Attributes cannot be used; the message names all of them.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Network:
     sha256: str = ""
 
     def __post_init__(self) -> None:
-        """Fill in the title, and refuse what the job could not work with."""
+        """Set the default title, and check the attributes."""
         problems = self._problems()
         if problems:
             raise ConfigError(problems, f"network {self.name!r}")
@@ -80,11 +80,11 @@ class Network:
 
     @property
     def head(self) -> str:
-        """The last layer, which has an output for each class."""
+        """Return the last layer, which has one output for each class."""
         return self.layer_names[-1]
 
     def describe(self) -> Dict[str, Any]:
-        """Return what a run records of its network, for readers without its file."""
+        """Return the entry in ``config.json``, for readers without the file."""
         settings = {
             name: {"default": field.default, "doc": field.doc}
             for name, field in self.settings.items()
@@ -97,7 +97,7 @@ class Network:
         }
 
     def layers_until(self, layer: str) -> Tuple[str, ...]:
-        """Return the layers up to and including one; none for an empty name."""
+        """Return the layers up to and including ``layer``; none for an empty name."""
         count = self.layer_names.index(layer) + 1 if layer else 0
         return self.layer_names[:count]
 
@@ -109,15 +109,15 @@ class Network:
         for name in (self.name, *names):
             if not isinstance(name, str) or not _SCOPE.fullmatch(name):
                 problems.append(
-                    f"{name!r} cannot be a scope: a letter, then letters, digits and "
-                    "any of . _ -"
+                    f"{name!r} cannot be a scope: must be a letter, followed by "
+                    "letters, digits and any of . _ -"
                 )
         if len(set(names)) < len(names):
-            problems.append(f"layer_names is {names}: a name is in it twice")
+            problems.append(f"layer_names is {names}: must not repeat a name")
         for attribute in ("drawn_kernels", "pixel_layer"):
             layer = getattr(self, attribute)
             if layer and layer not in names:
-                problems.append(f"{attribute} is {layer!r}: not one of {names}")
+                problems.append(f"{attribute} is {layer!r}: must be one of {names}")
         for setting, field in self.settings.items():
             problems += _setting_problems(setting, field)
         problems += _signature_problems(

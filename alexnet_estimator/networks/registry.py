@@ -1,4 +1,4 @@
-"""Networks by name: those of this package, of other packages, and of a user's files."""
+"""Lookup of networks: in this package, in other packages and in a user's files."""
 
 import dataclasses
 import functools
@@ -23,20 +23,20 @@ _OWN = {
 
 
 def find_network(name: str) -> Network:
-    """Return a network.
+    """Return a network by its name.
 
-    A file or module is Python code and runs with your rights.
+    The file or module of a network is Python code and runs with your rights.
 
     Args:
-        name: ``alexnet``; the path of a Python file that holds
+        name: Name of a network, ``alexnet``; or the path of a Python file that contains
             ``network = Network(...)``; or the dotted name of such a module,
             ``package.module`` or ``package.module:ATTRIBUTE``.
 
     Returns:
-        The network.  Its attribute ``source`` finds it again from any folder.
+        The network, with its attribute ``source``, which is valid in any folder.
 
     Raises:
-        ConfigError: There is no such network, or its file cannot be used.
+        ConfigError: The network does not exist, or its file cannot be used.
     """
     if is_file_name(name):
         return _from_file(os.path.abspath(os.path.expanduser(name)))
@@ -48,7 +48,7 @@ def is_file_name(name: str) -> bool:
     return name.endswith(".py") or os.sep in name
 
 
-# A file that changes while a job trains must not be used half old and half new.
+# The cache makes sure that one job uses one version of a file, even if it changes.
 @functools.lru_cache(maxsize=None)
 def _from_file(path: str) -> Network:
     try:
@@ -57,18 +57,18 @@ def _from_file(path: str) -> Network:
     except OSError as error:
         raise ConfigError(
             f"{error.strerror}: --config.model.network takes the path of a Python "
-            "file with a network; where the file of a run has moved, give its new path",
+            "file with a network; if the file of a run has moved, give its new path",
             path,
         ) from error
     digest = hashlib.sha256(code).hexdigest()
     stem = os.path.splitext(os.path.basename(path))[0]
     module = types.ModuleType(f"_network_{stem}_{digest[:8]}")
     module.__file__ = path
-    sys.modules[module.__name__] = module  # dataclasses look their module up there.
+    sys.modules[module.__name__] = module  # Needed by dataclasses in the file.
     try:
-        # Not through importlib, whose cached bytecode can be that of an older file.
+        # importlib is not used, because its cached bytecode may be of an older file.
         exec(compile(code, path, "exec"), module.__dict__)
-    except Exception as error:  # The file is the user's code: any error may come.
+    except Exception as error:  # The user's code can raise any error.
         raise _explain(error, path) from error
     return _take(module, _ATTRIBUTE, path, digest)
 
@@ -79,13 +79,13 @@ def _from_module(name: str) -> Network:
     module_name = _OWN.get(module_name, module_name)
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # The module is the user's code: any error may come.
+    except Exception as error:  # The user's code can raise any error.
         missing = getattr(error, "name", None) or ""
         is_missing = isinstance(error, ModuleNotFoundError)
         if not name or is_missing and f"{module_name}.".startswith(f"{missing}."):
             raise ConfigError(
-                f"no network {name!r}: there is {DEFAULT}; for another one, "
-                "give the path of its file, e.g. examples/lenet.py, or package.module"
+                f"there is no network {name!r}: use {DEFAULT}, the path of a Python "
+                "file, e.g. examples/lenet.py, or package.module"
             ) from error
         raise _explain(error, name) from error
     file = getattr(module, "__file__", None)
@@ -101,7 +101,7 @@ def _take(module: Any, attribute: str, source: str, digest: str) -> Network:
     if not isinstance(network, Network):
         what = "has no" if network is None else f"has {type(network).__name__} as"
         raise ConfigError(
-            f"{what} `{attribute}`: it must hold `{attribute} = Network(...)`", source
+            f"{what} `{attribute}`: must contain `{attribute} = Network(...)`", source
         )
     return dataclasses.replace(network, source=source, sha256=digest)
 

@@ -1,9 +1,9 @@
 """Loss scaling for CPUs and GPUs.
 
 Micikevicius et al., "Mixed Precision Training", ICLR 2018, section 3.2: the loss is
-multiplied by a scale so that small float16 gradients do not become zero; a step whose
-gradients overflow is skipped.  On an NPU the vendor's managers follow the same rule
-(``runtime/npu``).
+multiplied by a scale, so that small float16 gradients do not underflow to zero, and a
+step whose gradients overflow is skipped.  On an NPU the vendor's loss scale managers
+follow the same rule (``runtime/npu_loss_scale``).
 """
 
 from typing import Any, NamedTuple, Optional, Tuple
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Optional, Tuple
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 
-# All other modes compute in float16, in which small gradients become zero.
+# All other modes compute in float16, in which small gradients underflow.
 FLOAT32_MODES = ("must_keep_origin_dtype", "force_fp32")
 
 
@@ -19,11 +19,11 @@ class ScaledOptimizer(NamedTuple):
     """An optimizer that scales the loss.
 
     Attributes:
-        optimizer: Optimizer whose ``compute_gradients`` returns unscaled gradients and
-            whose ``apply_gradients`` skips a step (weights, slots, global step) that
-            overflowed, unless scaling is off.
-        scale: Factor of the loss, float32 scalar; 1 if scaling is off.
-        num_skipped: Number of steps skipped so far, restarts included, int64 scalar.
+        optimizer: Optimizer whose ``compute_gradients`` returns unscaled gradients.
+            After an overflow, ``apply_gradients`` changes neither weights nor slots nor
+            the global step.
+        scale: Loss scale, float32 scalar; 1 without loss scaling.
+        num_skipped: Number of skipped steps of the run so far, int64 scalar.
     """
 
     optimizer: tf.train.Optimizer
@@ -32,17 +32,17 @@ class ScaledOptimizer(NamedTuple):
 
 
 def resolve_loss_scale(precision: Config) -> str:
-    """Return ``dynamic``, ``none`` or a number as text; ``auto`` is replaced."""
+    """Return ``dynamic``, ``none`` or a number as text, in place of ``auto``."""
     if precision.loss_scale != "auto":
         return precision.loss_scale
     return "none" if precision.mode in FLOAT32_MODES else "dynamic"
 
 
 def scale_loss(optimizer: tf.train.Optimizer, precision: Config) -> ScaledOptimizer:
-    """Wrap ``optimizer`` (already distributed) with the configured loss scaling.
+    """Wrap an optimizer with the configured loss scaling.
 
-    The averaged gradients are tested for overflow, so every rank takes the same
-    decision.
+    Overflow is tested on the averaged gradients, so that every rank takes the same
+    decision.  Otherwise the weights of the ranks would differ.
 
     Args:
         optimizer: Optimizer that averages gradients over the ranks.
@@ -62,25 +62,26 @@ def scale_loss(optimizer: tf.train.Optimizer, precision: Config) -> ScaledOptimi
 
 
 class SkippingLossScale(tf.train.experimental.DynamicLossScale):
-    """A loss scale, dynamic or fixed, that skips overflowed steps and counts them.
+    """A dynamic or fixed loss scale that skips and counts overflowed steps.
 
-    The rule is that of ``ExponentialUpdateLossScaleManager`` on an NPU: after
-    ``growth_steps`` finite steps the scale is multiplied by ``growth_factor``; every
-    ``decrease_after_overflows`` overflows it is multiplied by ``decrease_factor``; both
-    reset both counters, and an overflow resets the counter of finite steps.  All state
-    is in variables and survives a restart.
+    The rule is that of ``ExponentialUpdateLossScaleManager`` on an NPU.  After
+    ``growth_steps`` finite steps in a row, the scale is multiplied by
+    ``growth_factor``.  After ``decrease_after_overflows`` overflows, it is multiplied
+    by ``decrease_factor``.  Each change resets both counters, and an overflow resets
+    the counter of finite steps.  The state is kept in variables, so that a resumed run
+    continues it.
     """
 
     def __init__(self, initial_scale: float, settings: Optional[Config] = None):
-        """Make the variables.
+        """Create the variables.
 
         Args:
-            initial_scale: First value of the scale.
-            settings: Section ``precision`` of the configuration; None: the scale is
-                fixed.
+            initial_scale: Initial scale.
+            settings: Section ``precision`` of the configuration; None for a fixed
+                scale.
         """
-        # MixedPrecisionLossScaleOptimizer knows by the type DynamicLossScale that steps
-        # may be skipped.  Its own constructor would make variables that nobody needs.
+        # MixedPrecisionLossScaleOptimizer skips steps only if the scale is an instance
+        # of DynamicLossScale, whose constructor would create other variables.
         super(tf.train.experimental.DynamicLossScale, self).__init__()
         self._settings = settings
         with tf.variable_scope("loss_scale"):
@@ -94,13 +95,14 @@ class SkippingLossScale(tf.train.experimental.DynamicLossScale):
         return tf.convert_to_tensor(self._scale)
 
     def update(self, grads: Any) -> Tuple[tf.Operation, tf.Tensor]:
-        """Return an op that counts this step, and whether to apply it (bool scalar)."""
+        """Return the update of the state and whether to apply the step, bool scalar."""
         is_finite = tf.reduce_all(
             [tf.reduce_all(tf.math.is_finite(g)) for g in grads if g is not None]
         )
         good, bad, scale = self._after_step(is_finite)
         skipped = self.num_skipped + tf.cast(tf.logical_not(is_finite), tf.int64)
-        # All new values are computed before any is assigned.
+        # All new values must be computed before the first one is assigned: reference
+        # variables would otherwise be read after their change.
         with tf.control_dependencies([good, bad, scale, skipped]):
             update = tf.group(
                 tf.assign(self._good_steps, good),
@@ -111,7 +113,7 @@ class SkippingLossScale(tf.train.experimental.DynamicLossScale):
         return update, is_finite
 
     def _after_step(self, is_finite: tf.Tensor) -> Tuple[tf.Tensor, ...]:
-        """Return the counters of good and bad steps and the scale after this step."""
+        """Return the counters of finite and overflowed steps and the scale, updated."""
         zero = tf.zeros([], tf.int64)
         good = tf.where(is_finite, self._good_steps + 1, zero)
         bad = tf.where(is_finite, tf.identity(self._bad_steps), self._bad_steps + 1)

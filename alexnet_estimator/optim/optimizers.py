@@ -1,4 +1,4 @@
-"""The optimizers, and what happens to gradients on the way to them."""
+"""Optimizers, weight decay and clipping of gradients."""
 
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
@@ -22,11 +22,11 @@ def make_optimizer(
     Args:
         optim: Section ``optim`` of the configuration.
         learning_rate: Learning rate, float32 scalar.
-        decays_slots: Whether the optimizer decays the weights, see
-            ``can_decay_slots``; ``decay_weights`` must not be called then.
-        is_warm: Function that tells whether a variable has a learning rate of its own;
-            None if none has.
-        warm_factor: Factor of that learning rate.
+        decays_slots: Whether the optimizer applies the weight decay, see
+            ``can_decay_slots``; the caller must then not call ``decay_weights``.
+        is_warm: Function that returns whether a variable is restored and has the
+            learning rate ``warm_factor * learning_rate``; None for no such variables.
+        warm_factor: Factor of the learning rate of restored variables.
     """
     optimizer = _bare_optimizer(optim, learning_rate, decays_slots)
     if is_warm is not None:
@@ -50,9 +50,10 @@ class _WrappingOptimizer(tf.train.Optimizer):
 
 
 class TwoRateOptimizer(_WrappingOptimizer):
-    """Trains some variables with one optimizer and the rest with another.
+    """Trains some variables with one optimizer and the others with another.
 
-    Scaling gradients instead would not change Adam and LARS, which divide by them.
+    Scaling the gradients instead would have no effect with Adam and LARS, which divide
+    by the size of the gradients.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class TwoRateOptimizer(_WrappingOptimizer):
         global_step: tf.Variable,
         name: Optional[str] = None,
     ) -> tf.Operation:
-        """Apply each part's gradients with its optimizer, then count the step."""
+        """Apply the gradients with both optimizers, then increment the global step."""
         pairs = list(grads_and_vars)
         warm = [pair for pair in pairs if self._is_warm(pair[1])]
         cold = [pair for pair in pairs if not self._is_warm(pair[1])]
@@ -81,10 +82,10 @@ class TwoRateOptimizer(_WrappingOptimizer):
 
 
 class AveragingOptimizer(_WrappingOptimizer):
-    """Keeps an exponential moving average of the weights beside another optimizer.
+    """Adds an exponential moving average of the weights to another optimizer.
 
-    A step that loss scaling skips does not reach this class, so it does not change the
-    averages.  Evaluation restores the averages in place of the weights.
+    Evaluation restores the averages in place of the weights.  Loss scaling wraps this
+    class, so that a skipped step does not change the averages.
     """
 
     def __init__(self, optimizer: tf.train.Optimizer, decay: float):
@@ -97,7 +98,7 @@ class AveragingOptimizer(_WrappingOptimizer):
         global_step: Optional[tf.Variable] = None,
         name: Optional[str] = None,
     ) -> tf.Operation:
-        """Apply gradients, then update the averages."""
+        """Apply the gradients, then update the averages."""
         pairs = list(grads_and_vars)
         update = self._optimizer.apply_gradients(pairs, global_step, name)
         averages = tf.train.ExponentialMovingAverage(self._decay, global_step)
@@ -106,15 +107,15 @@ class AveragingOptimizer(_WrappingOptimizer):
 
 
 class DecayingMomentumOptimizer(tf.train.MomentumOptimizer):
-    """Momentum that adds the weight decay to its slots in place.
+    """A momentum optimizer that adds the weight decay to its slots in place.
 
-    ``m = momentum * (m + decay / momentum * w) + gradient`` is
-    ``m = momentum * m + gradient + decay * w`` without temporary tensors as large as
-    the weights, which would take a tenth of the memory of a rank.
+    ``m = momentum * (m + decay / momentum * w) + gradient`` equals
+    ``m = momentum * m + gradient + decay * w``, but needs no temporary tensors of the
+    size of the weights, which take a tenth of the memory of a rank.
     """
 
     def __init__(self, learning_rate: tf.Tensor, momentum: float, decay: float):
-        """Make the optimizer; ``momentum`` must be above 0."""
+        """Create the optimizer; ``momentum`` must be above 0."""
         super().__init__(learning_rate, momentum, name="Momentum")
         self._adder = tf.train.GradientDescentOptimizer(-decay / momentum)
 
@@ -140,7 +141,7 @@ def _bare_optimizer(
         )
     if optim.optimizer == "adam":
         return tf.train.AdamOptimizer(learning_rate, beta1=optim.momentum)
-    # Only TensorFlow 1.15 has it, which config.validate has checked.
+    # Only TensorFlow 1.15 has LARS; config.validate refuses it with TensorFlow 2.15.
     from tensorflow.contrib.opt import LARSOptimizer
 
     # You et al., "Large Batch Training of Convolutional Networks", 2017.  The gradients
@@ -153,8 +154,8 @@ def _bare_optimizer(
 def decay_weights(gradients: GradientsAndVariables, weight_decay: float) -> List[tuple]:
     """Add the gradient of ``weight_decay / 2 * sum(w ** 2)`` to that of every kernel.
 
-    Biases do not decay.  On the averaged gradient this equals an L2 term in the loss,
-    and saves the passes of that term over all weights.
+    Biases do not decay.  Adding it to the averaged gradients equals an L2 term in the
+    loss, but saves computing that term.
     """
     if weight_decay == 0:
         return list(gradients)
@@ -169,15 +170,21 @@ def decay_weights(gradients: GradientsAndVariables, weight_decay: float) -> List
 def clip_gradients(
     gradients: GradientsAndVariables, max_norm: float
 ) -> Tuple[List[tuple], tf.Tensor]:
-    """Return the gradients, clipped if ``max_norm`` > 0, and their norm before that.
+    """Clip the gradients by their global norm.
 
-    The norm is a float32 scalar, Inf or NaN if any gradient is.
+    Args:
+        gradients: Pairs of a gradient and its variable.
+        max_norm: Largest global norm; 0 for no clipping.
+
+    Returns:
+        The pairs with the clipped gradients, and the global norm before clipping, a
+        float32 scalar, which is Inf or NaN if any gradient is.
     """
     values = [gradient for gradient, _ in gradients]
     norm = tf.global_norm(values)
     if max_norm > 0:
-        # As tf.clip_by_global_norm does it, without the operator IsFinite, which is
-        # said not to run on NPUs: neither Inf nor NaN is below Inf.
+        # This is tf.clip_by_global_norm without tf.is_finite, which the vendor lists as
+        # unsupported on NPUs.  The comparison works, as Inf and NaN are not below Inf.
         scale = max_norm * tf.minimum(1.0 / norm, 1.0 / max_norm)
         scale = tf.where(norm < np.inf, scale, tf.constant(np.nan))
         values = [value * scale for value in values]
@@ -185,11 +192,11 @@ def clip_gradients(
 
 
 def can_decay_slots(optim: Config) -> bool:
-    """Return whether the optimizer can decay the weights through its own slots."""
+    """Return whether ``DecayingMomentumOptimizer`` can apply the weight decay."""
     has_plain_momentum = optim.optimizer == "momentum" and not optim.use_nesterov
     return has_plain_momentum and optim.momentum > 0 and optim.weight_decay > 0
 
 
 def _is_kernel(variable: tf.Variable) -> bool:
-    """Tell weights of products from biases and scales, whatever they are called."""
+    """Return whether a variable is a kernel; biases and scales have one dimension."""
     return variable.shape.ndims > 1

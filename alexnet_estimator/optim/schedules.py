@@ -1,9 +1,9 @@
 """Learning-rate schedules as pure functions of the global step.
 
-The same formulas compute with plain numbers (``ops=numpy``, in tests, cards and
-reports) and in the graph (``ops=tensorflow``), since both modules have ``cos``,
-``minimum``, ``maximum`` and ``where``.  The rate depends on the step alone, so that a
-resumed run continues it.
+The same formulas work on numbers (``ops=numpy``, in tests, cards and reports) and in
+the graph (``ops=tensorflow``), because both modules have ``cos``, ``minimum``,
+``maximum`` and ``where``.  The learning rate depends only on the step, so that a
+resumed run continues the schedule.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from alexnet_estimator.config import Config
 
 @dataclasses.dataclass(frozen=True)
 class LearningRatePlan:
-    """A schedule with all durations in global steps."""
+    """A learning-rate schedule with all durations in global steps."""
 
     schedule: str
     peak: float
@@ -32,13 +32,13 @@ class LearningRatePlan:
 def plan_learning_rate(
     optim: Config, steps_per_epoch: int, total_steps: int, num_ranks: int = 1
 ) -> LearningRatePlan:
-    """Turn the configuration's epochs into steps and scale the peak with the ranks.
+    """Convert epochs to steps, and scale the peak with the number of ranks.
 
     Args:
         optim: Section ``optim`` of the configuration.
-        steps_per_epoch: Global steps of an epoch.
-        total_steps: Global steps of the whole run.
-        num_ranks: Number of ranks, by which ``learning_rate_scaling`` scales.
+        steps_per_epoch: Number of global steps in an epoch.
+        total_steps: Number of global steps of the whole run.
+        num_ranks: Number of ranks, see ``optim.learning_rate_scaling``.
     """
     scale = {"none": 1.0, "linear": num_ranks, "sqrt": math.sqrt(num_ranks)}
     return LearningRatePlan(
@@ -54,21 +54,21 @@ def plan_learning_rate(
 
 
 def learning_rate(step: Any, plan: LearningRatePlan, ops: Any = np) -> Any:
-    """Return the learning rate of a global step (from 0).
+    """Return the learning rate of a global step.
 
-    With ``p`` the part of the steps after warm-up that is done, from 0 to 1:
+    ``p``, from 0 to 1, is the fraction of the steps after warm-up that are done.
 
-    * constant, plateau: ``peak`` (the plateau's factor multiplies it from outside)
-    * step: ``peak * decay_factor ** (boundaries passed)``
+    * constant, plateau: ``peak`` (the caller multiplies by ``plateau_factor``)
+    * step: ``peak * decay_factor ** (number of boundaries passed)``
     * cosine: ``end + (peak - end) * (1 + cos(pi * p)) / 2``
     * polynomial: ``end + (peak - end) * (1 - p) ** power``
 
-    During warm-up it is at most ``peak * (step + 1) / warmup_steps``.
+    During warm-up, the rate is at most ``peak * (step + 1) / warmup_steps``.
 
     Args:
-        step: Global step: a float, or with ``ops=tensorflow`` a float32 scalar tensor.
-        plan: Schedule with durations in steps.
-        ops: Module that computes.
+        step: Global step from 0: a float, or a float32 scalar with ``ops=tensorflow``.
+        plan: Schedule.
+        ops: Module of the mathematical functions.
     """
     after_warmup = max(plan.total_steps - plan.warmup_steps, 1)
     done = ops.minimum(ops.maximum((step - plan.warmup_steps) / after_warmup, 0.0), 1.0)
@@ -87,11 +87,10 @@ def learning_rate(step: Any, plan: LearningRatePlan, ops: Any = np) -> Any:
 
 
 def plateau_factor(history: Sequence[Tuple[float, float]], optim: Config) -> float:
-    """Return the factor by which a plateau schedule multiplies the learning rate.
+    """Return the factor of the learning rate; 1 for other schedules than plateau.
 
-    Whenever the best accuracy has not risen by ``plateau_min_gain`` within
-    ``plateau_patience_epochs``, the rate is multiplied by ``decay_factor`` and the wait
-    starts again.
+    The factor is multiplied by ``decay_factor`` whenever the best accuracy has not
+    risen by ``plateau_min_gain`` for ``plateau_patience_epochs``.
 
     Args:
         history: Epoch and accuracy of every evaluation so far, in order.

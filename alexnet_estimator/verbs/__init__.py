@@ -1,7 +1,7 @@
 """The subcommands: one module for each, with its flags, its help and its policy.
 
-A module here decides which configuration a command uses and whether ranks are started,
-and then calls the function of ``jobs``, ``records``, ``rank_table`` or ``report`` that
-does the work.  That function is imported when it is needed, because TensorFlow takes
-seconds to load: the help and mistakes are answered without it.
+A module of this package decides which configuration a subcommand uses and whether it
+starts ranks.  It then calls a function of ``jobs``, ``records``, ``rank_table`` or
+``report``, which does the work.  It imports that function when it is called, because
+the help and wrong flags must not wait seconds for TensorFlow.
 """

@@ -52,13 +52,13 @@ def benchmark(command: Command) -> int:
         stack.callback(shutil.rmtree, folder)
         code = launch_ranks(command, config, model_dir, topology, folder)
         if code not in (EXIT_DONE, EXIT_STOPPED):
-            stack.pop_all()  # The message names the logs, so they have to stay.
+            stack.pop_all()  # The error message names the logs, so they are kept.
     return code
 
 
 VERB = Verb(
     benchmark,
-    "Measure images/s of training, evaluation and input alone.",
+    "Measure images/s of training, evaluation and the input pipeline.",
     "model_dir data_path config output train_steps batch_size precision_mode "
     "loss_scale device warmup_steps profile " + FLAGS,
     examples=(
@@ -66,17 +66,17 @@ VERB = Verb(
         "benchmark train --config=configs/cats_vs_dogs.py --train_steps=100",
     ),
     texts={
-        "model_dir": "Folder of a run whose configuration is measured; it is not "
-        "changed. Default: none, e.g. runs/cats_vs_dogs.",
-        "data_path": "Converted data, a folder or a zip of pictures, or ImageNet "
-        "TFRecords. Default: made-up pictures only, e.g. /data/cats_vs_dogs.",
-        "config": "Configuration: a file such as those in configs/, which is Python "
-        "code, or the config.json of a run. Default: that of the run in --model_dir, "
-        "or configs/default.py; e.g. configs/cats_vs_dogs.py.",
-        "output": "File to which a line of JSON is appended for each measurement; - "
+        "model_dir": "Folder of a run whose configuration is measured; the run is not "
+        "changed. Default: no run, e.g. runs/cats_vs_dogs.",
+        "data_path": "Data: the output of convert, a folder or zip of pictures, or "
+        "ImageNet TFRecords. Default: synthetic images only, e.g. /data/cats_vs_dogs.",
+        "config": "Configuration: a Python file such as those in configs/, or the "
+        "config.json of a run. Default: that of the run in --model_dir, or "
+        "configs/default.py; e.g. configs/cats_vs_dogs.py.",
+        "output": "File to which one JSON line is appended for each measurement; - "
         "prints these lines instead of a table. Default: a table only, e.g. "
         "speed.jsonl.",
-        "train_steps": "Steps that are measured. Default: 20, e.g. 100.",
+        "train_steps": "Number of measured steps. Default: 20, e.g. 100.",
     },
     usage="[train] [evaluate] [input]",
     max_arguments=3,

@@ -7,7 +7,7 @@ from alexnet_estimator.verbs.settings import configure
 
 
 def convert(command: Command) -> int:
-    """Convert a folder or a zip of pictures."""
+    """Convert a folder or zip of pictures."""
     command.require("data_path", "output")
     from alexnet_estimator.records.convert import convert as convert_pictures
 
@@ -26,7 +26,7 @@ def convert(command: Command) -> int:
 
 VERB = Verb(
     convert,
-    "Turn pictures into sharded TFRecords and dataset.json.",
+    "Convert pictures to sharded TFRecords and dataset.json.",
     "data_path config output",
     examples=(
         "convert --data_path=photos/ --output=photos.data",
@@ -34,7 +34,7 @@ VERB = Verb(
     ),
     texts={
         "data_path": "Folder or zip of pictures. Required, e.g. /data/cats_vs_dogs.",
-        "output": "Folder for the converted data. Required, e.g. photos.data.",
+        "output": "Folder of the converted data. Required, e.g. photos.data.",
     },
     sections=("convert",),
 )

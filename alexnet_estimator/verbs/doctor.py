@@ -13,7 +13,7 @@ from alexnet_estimator.verbs.settings import announce_loading, configure
 
 
 def doctor(command: Command) -> int:
-    """Check this machine, and then the device with a short training."""
+    """Check this machine, and train on its device for a moment."""
     config = configure(command, None)
     config.data.synthetic = True
     topology = read_topology(command)
@@ -28,7 +28,7 @@ def doctor(command: Command) -> int:
         folder = tempfile.mkdtemp(prefix="alexnet-doctor-")
         code = launch_ranks(command, config, folder, topology)
         if code == EXIT_DONE:
-            shutil.rmtree(folder)  # Else the message names the logs in it.
+            shutil.rmtree(folder)  # The message of a failure names the logs in it.
         return code
     findings += job.try_out(device, findings)
     if is_first_rank(os.environ):
@@ -48,8 +48,8 @@ VERB = Verb(
         "doctor --device=npu --rank_table=8p.json --output=doctor.json",
     ),
     texts={
-        "output": "JSON file for what was found, to be attached to a bug report. "
-        "Default: none, e.g. doctor.json.",
+        "output": "JSON file of the findings, for bug reports. Default: no file, e.g. "
+        "doctor.json.",
     },
     sections=("runtime",),
 )

@@ -42,14 +42,14 @@ def evaluate(command: Command) -> int:
 
 VERB = Verb(
     evaluate,
-    "Evaluate a checkpoint of a run on the pictures held out.",
+    "Evaluate a checkpoint of a run on the held-out pictures.",
     "model_dir data_path batch_size device checkpoint " + FLAGS,
     examples=(
         "evaluate --model_dir=runs/photos",
         "evaluate --model_dir=runs/photos --checkpoint=runs/photos/model.ckpt-2000",
     ),
     texts={
-        "batch_size": "Images that one rank evaluates at a time. Default: as in "
-        "training, e.g. 64.",
+        "batch_size": "Images of one rank in a step. Default: that of the training, "
+        "e.g. 64.",
     },
 )

@@ -22,8 +22,8 @@ def export(command: Command) -> int:
     )
     pictures = console.count(done.num_pictures, "picture")
     console.say(
-        f"step {done.global_step} is in {done.folder}: on {pictures} the exports "
-        f"differ from it by {done.max_difference:.2g} at most",
+        f"exported step {done.global_step} to {done.folder}: the probabilities of "
+        f"{pictures} differ from the run's by at most {done.max_difference:.2g}",
         is_result=True,
     )
     if "frozen" in formats:
@@ -34,17 +34,17 @@ def export(command: Command) -> int:
 
 VERB = Verb(
     export,
-    "Write a model as SavedModel, frozen graph or ONNX.",
+    "Export a model as SavedModel, frozen graph or ONNX.",
     "model_dir data_path output batch_size checkpoint format",
     examples=(
         "export --model_dir=runs/photos --output=exported",
         "export --model_dir=runs/photos --output=exported --format=saved_model,onnx",
     ),
     texts={
-        "output": "Folder for the model, which must be new or empty. Required, e.g. "
-        "exported.",
-        "batch_size": "Fixed number of images that the frozen graph and ONNX take at a "
-        "time. Default: any number, e.g. 1.",
+        "output": "Folder of the exported model, which must be new or empty. Required, "
+        "e.g. exported.",
+        "batch_size": "Fixed batch size of the frozen graph and of ONNX. Default: any "
+        "batch size, e.g. 1.",
         "format": "Formats, separated by commas: saved_model, frozen, onnx. Default: "
         "saved_model,frozen, e.g. saved_model,onnx.",
     },

@@ -7,7 +7,7 @@ from alexnet_estimator.verbs.settings import announce_loading, configure
 
 
 def predict(command: Command) -> int:
-    """Classify pictures and write a row for each."""
+    """Classify pictures and write one row for each."""
     command.require("model_dir")
     announce_loading()
     from alexnet_estimator.jobs.predict.classifier import find_record, open_classifier
@@ -22,7 +22,7 @@ def predict(command: Command) -> int:
         command.number("top_k", 1),
         given.format or "",
     )
-    # Not said on standard output, which may be the data.
+    # This message goes to stderr, because standard output may hold the rows.
     console.note(
         f"{console.count(summary.num_images, 'picture')}, "
         f"{len(summary.rejects)} unreadable, "
@@ -33,21 +33,20 @@ def predict(command: Command) -> int:
 
 VERB = Verb(
     predict,
-    "Classify pictures: files, folders, zips or a .txt list of them.",
+    "Classify pictures: files, folders, zips, or .txt lists of these.",
     "model_dir output batch_size device checkpoint top_k format",
     examples=(
         "predict --model_dir=runs/photos new_photos/ --output=rows.csv",
         "predict --model_dir=exported a.jpg b.zip list.txt --top_k=5 --format=jsonl",
     ),
     texts={
-        "model_dir": "Folder of a run, or of a model that export wrote. Required, e.g. "
+        "model_dir": "Folder of a run or of an exported model. Required, e.g. "
         "runs/cats_vs_dogs.",
-        "output": "File for the rows, which appears when it is complete; - writes them "
-        "to standard output. Default: -, e.g. rows.csv.",
-        "batch_size": "Pictures that are classified at a time. Default: as in "
-        "training, e.g. 64.",
-        "format": "Format of the rows: csv or jsonl. Default: jsonl where the name of "
-        "--output ends so, or else csv; e.g. jsonl.",
+        "output": "File of the rows, which appears when it is complete; - writes the "
+        "rows to standard output. Default: -, e.g. rows.csv.",
+        "batch_size": "Pictures in a batch. Default: that of the training, e.g. 64.",
+        "format": "Format of the rows: csv or jsonl. Default: jsonl if --output ends "
+        "with .jsonl, otherwise csv; e.g. jsonl.",
     },
     usage="PICTURES...",
     max_arguments=1 << 20,

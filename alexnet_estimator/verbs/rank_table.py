@@ -7,7 +7,7 @@ from alexnet_estimator.errors import EXIT_DONE, ConfigError
 
 
 def rank_table(command: Command) -> int:
-    """Check a rank table or make one."""
+    """Check or create a rank table."""
     action, *files = command.arguments or [""]
     if action == "check" and len(files) == 1:
         console.show(tables.describe_check(tables.read(files[0])))
@@ -26,13 +26,13 @@ def rank_table(command: Command) -> int:
 
 VERB = Verb(
     rank_table,
-    "Check a rank table, or make one.",
+    "Check or create a rank table.",
     "output servers devices",
     examples=(
         "rank_table check 8p.json",
         "rank_table make --servers=10.0.0.1,10.0.0.2 --output=2x8p.json",
     ),
-    texts={"output": "File for the new table. Required, e.g. 8p.json."},
+    texts={"output": "File of the new rank table. Required, e.g. 8p.json."},
     usage="check FILE | make",
     max_arguments=2,
     first_path=1,

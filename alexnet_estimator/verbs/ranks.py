@@ -1,4 +1,4 @@
-"""Whether a subcommand starts the ranks of a rank table, and how."""
+"""Starting the ranks of a rank table for a subcommand."""
 
 import contextlib
 import os
@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from alexnet_estimator.runtime.base import Runtime
 
 FLAGS = "rank_table server_id rendezvous_port hang_timeout_secs start_timeout_secs"
-# HCCL itself waits this long for a table that the cluster's controller still fills.
+# HCCL waits this long, too, until the controller of a cluster has filled in the table.
 TABLE_WAIT_SECS = 1800
 
 
 def read_topology(command: Command) -> Optional[Topology]:
-    """Return the ranks that this process has to start; None: it does the work itself.
+    """Return the ranks that this process has to start.
+
+    The result is None without a rank table, and in a process that is itself a rank.
 
     Raises:
         ConfigError: The rank table is wrong.
@@ -41,17 +43,17 @@ def launch_ranks(
 ) -> int:
     """Start the ranks of this server and return the exit code of the job.
 
-    Raw pictures are converted before, once.
+    Pictures are converted once before the ranks start.
 
     Args:
-        command: The command line, which every rank gets as well.
-        config: Its configuration.
+        command: Command line, which every rank executes.
+        config: Configuration of the command line.
         model_dir: Folder of the run.
-        topology: The ranks of all servers.
-        logs_dir: Folder of the ranks' logs; empty: ``model_dir``.
+        topology: Ranks of all servers.
+        logs_dir: Folder of the logs of the ranks; empty for ``model_dir``.
 
     Raises:
-        UserError: Something is wrong before a rank has started.
+        UserError: A problem was found before the ranks were started.
     """
     from alexnet_estimator.jobs.session import open_data
     from alexnet_estimator.runtime import settle_device
@@ -66,7 +68,7 @@ def launch_ranks(
 
 @contextlib.contextmanager
 def watching_alone(command: Command, runtime: "Runtime") -> Iterator[None]:
-    """End this process where it hangs and no launcher watches it."""
+    """End this process if it hangs, unless a launcher watches it."""
     options = _options(command)
     with launch.watching_alone(runtime.heartbeat, options) as runtime.heartbeat:
         yield

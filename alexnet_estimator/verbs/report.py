@@ -6,7 +6,7 @@ from alexnet_estimator.errors import EXIT_DONE
 
 
 def report(command: Command) -> int:
-    """Write a page about runs."""
+    """Write the report of one or more runs."""
     from alexnet_estimator.report import write_report
 
     console.say(write_report(command.arguments, command.flags.output), is_result=True)
@@ -15,15 +15,15 @@ def report(command: Command) -> int:
 
 VERB = Verb(
     report,
-    "Write a page about a run, or about several side by side.",
+    "Write the HTML report of a run, or a comparison of several runs.",
     "output",
     examples=(
         "report runs/photos",
         "report runs/photos runs/photos_2 --output=compared.html",
     ),
     texts={
-        "output": "File for the page. Default: report.html in the run, or the current "
-        "folder's for several; e.g. compared.html.",
+        "output": "File of the report. Default: report.html in the folder of the run, "
+        "or in the current folder for several runs; e.g. compared.html.",
     },
     usage="RUN [RUN...]",
     max_arguments=100,

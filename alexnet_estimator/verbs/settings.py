@@ -1,4 +1,4 @@
-"""Which configuration a subcommand uses: a file's or a run's, and then the flags."""
+"""The configuration of a subcommand: a file or a stored run, changed by flags."""
 
 import os
 from typing import Optional
@@ -13,11 +13,11 @@ from alexnet_estimator.rank_environment import is_rank
 
 
 def configure(command: Command, file: Optional[str]) -> Config:
-    """Return the fields of a configuration file with the flags applied, validated.
+    """Return the configuration of a file, with the flags applied, and validate it.
 
     Args:
-        command: The command line.
-        file: A configuration file; None: the default configuration.
+        command: Command line.
+        file: Path of a configuration file; None for the default configuration.
 
     Raises:
         ConfigError: The file or a value is wrong.
@@ -29,7 +29,8 @@ def configure(command: Command, file: Optional[str]) -> Config:
     config_lib.apply_overrides(config, command.fields())
     paths = {name: text for name, text in config_lib.path_fields(config) if text}
     config_lib.apply_overrides(config, expand_paths(paths).items())
-    # Ranks and later commands may be started from another folder.
+    # The paths are made absolute, because ranks and later subcommands may be started in
+    # another folder.
     if config.data.path and not config.data.path.startswith("sample:"):
         config.data.path = os.path.abspath(config.data.path)
     if config.warm_start.path:
@@ -39,8 +40,8 @@ def configure(command: Command, file: Optional[str]) -> Config:
 
 
 def announce_loading() -> None:
-    """Say at once that the command works: importing TensorFlow takes seconds."""
-    if not is_rank(os.environ):  # The launcher has said it.
+    """Print a message, because importing TensorFlow takes seconds."""
+    if not is_rank(os.environ):  # The launcher has printed it for its ranks.
         console.note("loading TensorFlow ...")
 
 
@@ -48,11 +49,11 @@ def find_stored_config(model_dir: str) -> str:
     """Return the path of the ``config.json`` of a run.
 
     Raises:
-        ConfigError: The folder holds no run.
+        ConfigError: The folder has no run.
     """
     file = run_record.path_of(model_dir)
     if not os.path.isfile(file):
         raise ConfigError(
-            f"{model_dir} holds no run (no config.json); give the --model_dir of train"
+            f"{model_dir} has no run (no config.json): give the --model_dir of train"
         )
     return file

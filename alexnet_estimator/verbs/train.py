@@ -20,7 +20,7 @@ from alexnet_estimator.verbs.settings import announce_loading, configure
 
 
 def train(command: Command) -> int:
-    """Train, or with --dry_run say what training would do."""
+    """Train, or describe the training with --dry_run."""
     config, name = _configure(command)
     model_dir = command.flags.model_dir or os.path.join("runs", name)
     topology = read_topology(command)
@@ -48,8 +48,9 @@ def train(command: Command) -> int:
 def _configure(command: Command) -> Tuple[Config, str]:
     """Return the configuration and its name.
 
-    Without --config it is that of the run in --model_dir; in a new folder it is the
-    quick start with the sample data, or the default for data of one's own.
+    The default of --config is the configuration of the run in --model_dir.  In a new
+    folder, it is the default configuration if --data_path is given, and otherwise the
+    quick start with the sample data.
     """
     given = command.flags
     file = given.config
@@ -58,7 +59,7 @@ def _configure(command: Command) -> Tuple[Config, str]:
         file = stored if os.path.exists(stored) else None
     is_synthetic = any(name == "data.synthetic" for name, _ in command.overrides)
     if not file and not given.data_path and not is_synthetic:
-        # Eight full networks on the cores of one laptop help nobody.
+        # A laptop cannot train the network of the quick start on eight ranks.
         name = "quickstart_8p.py" if given.rank_table else "quickstart.py"
         file = str(config_file.ready_made_folder() / name)
     name = pathlib.Path(file).stem if file else "default"
@@ -76,9 +77,10 @@ def _configure(command: Command) -> Tuple[Config, str]:
 def _check_warm_start(
     config: Config, model_dir: str, topology: Optional[Topology]
 ) -> None:
-    """Look at the source of the weights before pictures are converted.
+    """Check the source of the weights before pictures are converted.
 
-    Only one of several servers has the source, and ranks are started after the check.
+    The check is skipped with several servers, of which only one has the source, and in
+    a rank, because the launcher has checked it.
 
     Raises:
         UserError: The source cannot be used.
@@ -93,7 +95,7 @@ def _check_warm_start(
 
 VERB = Verb(
     train,
-    "Train and evaluate; a run that was interrupted is resumed.",
+    "Train and evaluate a network, or resume a run.",
     "model_dir data_path config train_steps epoch batch_size learning_rate "
     "precision_mode loss_scale seed warm_start_from dry_run device max_restarts "
     + FLAGS,
@@ -102,13 +104,13 @@ VERB = Verb(
         "train --config=configs/cats_vs_dogs.py --data_path=cats/ --rank_table=8p.json",
     ),
     texts={
-        "model_dir": "Folder of the run. It is made where it is missing, and a run "
-        "there is resumed. Default: runs/CONFIG, e.g. runs/cats_vs_dogs.",
-        "data_path": "Converted data, a folder or a zip of pictures, or ImageNet "
-        "TFRecords. Default: sample:mono_poly, e.g. /data/cats_vs_dogs.",
-        "config": "Configuration: a file such as those in configs/, which is Python "
-        "code, or the config.json of a run. Default: that of the run in --model_dir; "
-        "for a new run configs/default.py, or without --data_path "
-        "configs/quickstart.py; e.g. configs/cats_vs_dogs.py.",
+        "model_dir": "Folder of the run. A missing folder is created, and an existing "
+        "run is resumed. Default: runs/CONFIG, e.g. runs/cats_vs_dogs.",
+        "data_path": "Data: the output of convert, a folder or zip of pictures, or "
+        "ImageNet TFRecords. Default: sample:mono_poly, e.g. /data/cats_vs_dogs.",
+        "config": "Configuration: a Python file such as those in configs/, or the "
+        "config.json of a run. Default: that of the run in --model_dir; for a new run, "
+        "configs/default.py, or configs/quickstart.py without --data_path; e.g. "
+        "configs/cats_vs_dogs.py.",
     },
 )

@@ -7,21 +7,21 @@ from alexnet_estimator.verbs.settings import configure
 
 
 def verify(command: Command) -> int:
-    """Read converted data and name the damaged records."""
+    """Check converted data and name the damaged records."""
     from alexnet_estimator.records.verify import verify as verify_records
 
     config = configure(command, command.flags.config)
     if not config.data.path:
-        raise ConfigError("--data_path is missing: name the folder of converted data")
+        raise ConfigError("--data_path is missing: give the folder of converted data")
     damages = verify_records(config.data.path, config.data.label_offset)
-    summary = console.count(len(damages), "damage") if damages else "no damage"
+    summary = console.count(len(damages), "problem") if damages else "no damage"
     console.show("\n".join([*map(str, damages), summary]))
     return EXIT_DATA if damages else EXIT_DONE
 
 
 VERB = Verb(
     verify,
-    "Read converted data whole and name every damaged record.",
+    "Check converted data and name every damaged record.",
     "data_path config",
     examples=(
         "verify --data_path=photos.data",

@@ -168,7 +168,10 @@ def test_records_that_do_not_fit_are_lost_and_the_run_goes_on(
     assert steps == sorted(steps) and len(steps) < num_steps - 20
     assert {2, 3, 4, 5, num_steps - 1, num_steps} < set(steps)
     shown = capsys.readouterr()
-    assert shown.err.count("warning: records are lost, training goes on: ") == 1
+    assert (
+        shown.err.count("warning: lines of the log are lost, but training continues: ")
+        == 1
+    )
     assert "No space left on device" in shown.err
     assert f"step {num_steps // 2}/{num_steps} " in shown.out  # People still see it.
     assert evaluation(disk.model_dir, num_steps)["num_images"] == 11

@@ -263,7 +263,9 @@ def test_damaged_records_are_left_out_and_counted(
     (start,) = metrics(tmp_path / "run", "start")
     assert start["num_bad_records"] == 3
     card = capsys.readouterr().out
-    assert "47 images to train, 10 to evaluate, 3 damaged ones left out" in card
+    assert (
+        "47 images for training, 10 for evaluation, without 3 damaged records" in card
+    )
     # What is left is whole, and it is all that was well.
     for split, expected in (("train", NUM_TRAINED - 2), ("validation", 10)):
         kept = {record.data for record in read(job.dataset, split)}

@@ -1,1 +1,1 @@
-"""The benchmark subcommand: the speed of the job itself is measured."""
+"""The benchmark job: the speed of training, evaluation and input."""

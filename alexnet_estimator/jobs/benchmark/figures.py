@@ -1,14 +1,14 @@
-"""What a benchmark has measured: figures, a table for people, a line of JSON.
+"""The figures of a benchmark, as a table and as lines of JSON.
 
-* ``images_per_sec``, ``step_ms_p50`` ...: see ``speed_figures``.  Images that only fill
-  up the last batch of an evaluation do not count.
-* ``images_per_cpu_sec``: the window's images over the CPU seconds of all ranks, hence
-  what one core makes in a second, whatever else the machine is doing.
-* ``input_wait_share``: in the traced steps of rank 0, the time within the operator
-  ``IteratorGetNext``, which returns when a batch is there, over the steps' wall time.
-  It is null on an NPU, which runs whole loops out of sight, and for the input alone.
-* ``peak_rss_mib``: the most memory that the process of rank 0 has had so far, earlier
-  measurements of the same command included.
+* ``images_per_sec``, ``step_ms_p50`` and others: see ``speed_figures``.  The padding of
+  the last batch of an evaluation does not count.
+* ``images_per_cpu_sec``: the images of the window over the CPU seconds of all ranks.
+  It is the rate of one core, whatever else the machine does.
+* ``input_wait_share``: the time of the operator ``IteratorGetNext``, which waits for
+  a batch, over the wall time of the traced steps of rank 0.  It is null on an NPU,
+  which runs whole loops that cannot be traced, and for the input alone.
+* ``peak_rss_mib``: the peak memory of the process of rank 0 so far, including earlier
+  measurements of the same command.
 """
 
 import json
@@ -22,7 +22,7 @@ from alexnet_estimator.hooks.timing import Tick
 from alexnet_estimator.jobs.session import versions
 from alexnet_estimator.runtime.base import session_config
 
-# The window is cut into this many parts, which show how steady the speed was.
+# The window is divided into this many parts, which show how steady the speed was.
 NUM_PARTS = 4
 Record = Dict[str, Any]
 
@@ -30,16 +30,17 @@ Record = Dict[str, Any]
 def speed_figures(
     ticks: Sequence[Tick], num_images: Sequence[int], steps_per_call: int = 1
 ) -> Record:
-    """Return images/s and durations of steps.
+    """Return images/s and percentiles of the durations of steps.
 
-    ``images_per_sec`` is all images of all ranks over the wall seconds of the whole
-    window, never a mean of rates; ``images_per_sec_lowest`` and ``..._highest`` are the
-    same of the slowest and the fastest of ``NUM_PARTS`` parts of the window.
-    ``step_ms_p50`` and so on are percentiles of rank 0's steps, interpolated linearly;
-    the steps of a device's loop share its duration evenly.
+    ``images_per_sec`` is the number of images of all ranks over the wall time of the
+    whole window; it is not a mean of rates.  ``images_per_sec_lowest`` and
+    ``images_per_sec_highest`` are the rates of the slowest and of the fastest of
+    ``NUM_PARTS`` parts of the window.  ``step_ms_p50``, ``step_ms_p90`` and
+    ``step_ms_p99`` are percentiles over the steps of rank 0, interpolated linearly.
+    The steps of one call count with equal durations.
 
     Args:
-        ticks: Beginning of the window, and the end of each call of ``session.run``.
+        ticks: Beginning of the window, then the end of each call of ``session.run``.
         num_images: Number of images of all ranks in each call.
         steps_per_call: Number of training steps in a call.
     """
@@ -65,11 +66,11 @@ def speed_figures(
 
 
 def images_in_eval_step(step: int, num_images: int, reader: inputs.Reader) -> int:
-    """Return the images of all ranks in a step of a repeated evaluation.
+    """Return the number of images of all ranks in a step of a repeated evaluation.
 
     Args:
-        step: Number of the step from 0, over all repetitions.
-        num_images: Size of the split; a rank's last batch is filled up with others.
+        step: Number of the step from 0, counted over all repetitions.
+        num_images: Number of images of the split, without padding.
         reader: Reader of any rank.
     """
     batch = reader.batch_size
@@ -80,10 +81,10 @@ def images_in_eval_step(step: int, num_images: int, reader: inputs.Reader) -> in
 
 
 def describe_machine(num_threads: int) -> Record:
-    """Return what a speed depends on besides the configuration.
+    """Return the machine, the threads and the versions of a measurement.
 
     Args:
-        num_threads: Number of CPU threads in the configuration.
+        num_threads: Field ``runtime.num_threads`` of the configuration.
     """
     num_cores = machine.num_cores()
     chosen = session_config(num_threads).intra_op_parallelism_threads
@@ -91,7 +92,7 @@ def describe_machine(num_threads: int) -> Record:
         "cpu_model": machine.cpu_model(),
         "num_cores": num_cores,
         "num_threads": chosen or num_cores,
-        # Tells builds of the same version apart.
+        # This distinguishes builds of the same version.
         "tensorflow_build": f"{tf.version.GIT_VERSION}, {tf.version.COMPILER_VERSION}",
         "versions": versions(),
     }
@@ -103,14 +104,14 @@ def to_line(record: Record) -> str:
 
 
 def to_table(records: List[Record]) -> str:
-    """Lay the measurements of one benchmark out for people."""
+    """Return the measurements of one benchmark as a table."""
     first = records[0]
     heading = (
-        f"{first['device']} ({first['cpu_model']}, {first['num_threads']} threads a "
+        f"{first['device']} ({first['cpu_model']}, {first['num_threads']} threads per "
         f"rank), TensorFlow {first['versions']['tensorflow']}\n"
-        f"ranks: {first['num_ranks']}, batch of a rank: "
-        f"{first['batch_size_per_rank']}, pixels: {first['image_size']}, steps: "
-        f"{first['num_steps']} after {first['num_warmup_steps']}"
+        f"ranks: {first['num_ranks']}, batch size per rank: "
+        f"{first['batch_size_per_rank']}, image size: {first['image_size']}, steps: "
+        f"{first['num_steps']} after {first['num_warmup_steps']} of warm-up"
     )
     header = (
         *("", "images/s", "lowest - highest", "per CPU s"),

@@ -1,10 +1,10 @@
-"""How fast the job is: its own steps, evaluation and input, timed; nothing is kept.
+"""The benchmark job, which times training, evaluation and input.
 
-Each measurement is a session of its own with the model function, the input, the hooks
-and the runtime of the job, but without saving and reports.  Weights are random: only
-``frozen_until`` of the section ``warm_start`` counts.  The first steps are left out,
-the next ones make the window that is measured, and a few behind it are traced.
-``figures`` says what each number means.
+Each measurement runs one session with the model function, the input, the hooks and the
+runtime of the training job, but without saving and reports.  Weights are random; only
+``frozen_until`` of the section ``warm_start`` has an effect.  The first steps are a
+warm-up, the next ones are measured, and a few more are traced.  ``figures`` defines the
+numbers.
 """
 
 import contextlib
@@ -47,20 +47,20 @@ NUM_TRACED_STEPS = 5
 def benchmark(
     config: Config, model_dir: str, request: BenchmarkRequest = BenchmarkRequest()
 ) -> List[Record]:
-    """Measure training, evaluation and input with made-up and with the real data.
+    """Measure training, evaluation and input with synthetic and with real data.
 
     Args:
-        config: Configuration; without ``data.path`` there is only made-up data, else
-            both, with the same number of classes.
-        model_dir: Folder of a run, which is neither read nor written; raw pictures are
-            converted beside it, as for training.
-        request: What to measure.
+        config: Configuration.  Without ``data.path`` there is synthetic data only;
+            otherwise both have the same number of classes.
+        model_dir: Folder of a run, which is neither read nor written.  Pictures are
+            converted beside it, as in training.
+        request: Measurements to make.
 
     Returns:
-        The measurements, on rank 0; on the other ranks the same for themselves.
+        The measurements of this rank.
 
     Raises:
-        UserError: Request, configuration, device or data are wrong.
+        UserError: The request, the configuration, the device or the data are wrong.
     """
     check_request(request)
     records = []
@@ -89,36 +89,37 @@ def benchmark(
 def _open_runs(
     config: Config, model_dir: str, scratch: str, request: BenchmarkRequest
 ) -> List[Run]:
-    """Open the made-up data and the real, if any, for one runtime."""
+    """Return a run with synthetic data, and one with real data if there is any."""
     if request.has_profile:
         _prepare_profile(config, request.profile_dir)
     runtime = make_runtime(config)
-    made_up = Config(config.to_dict())
-    made_up.data.synthetic, made_up.data.path = True, ""
+    synthetic = Config(config.to_dict())
+    synthetic.data.synthetic, synthetic.data.path = True, ""
     runs = []
     if config.data.path:
         real = open_run(config, model_dir, runtime, verb="benchmark")
-        # Else the last layer would differ, and some millions of weights with it.
-        made_up.data.synthetic_classes = real.dataset.num_classes
+        # With another number of classes, the last layer would have another size, and
+        # the two speeds could not be compared.
+        synthetic.data.synthetic_classes = real.dataset.num_classes
         runs.append(dataclasses.replace(real, model_dir=scratch))
-    return [open_run(made_up, scratch, runtime, verb="benchmark"), *runs]
+    return [open_run(synthetic, scratch, runtime, verb="benchmark"), *runs]
 
 
 def _prepare_profile(config: Config, folder: str) -> None:
-    """Make the folder; ask for the profile that the accelerator's vendor offers."""
+    """Create the folder, and enable the profiling of the accelerator's vendor."""
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"cannot be made: {error.strerror}", folder) from error
+        raise ConfigError(f"cannot be created: {error.strerror}", folder) from error
     device = settle_device(config.runtime.device)
     find_accelerator(device).prepare_profile(config, folder)
 
 
 class _Measurement:
-    """One session: a mode with one input.
+    """One session, which measures one mode with one kind of data.
 
     Attributes:
-        source: ``synthetic`` or ``real`` data.
+        source: Kind of the data, ``synthetic`` or ``real``.
         mode: One of ``MODES``.
         timing: Hook that times the session.
     """
@@ -134,7 +135,7 @@ class _Measurement:
         self._run, self.mode = run, mode
         self._stop, self._heartbeat = stop, heartbeat
         self.source = "synthetic" if run.config.data.synthetic else "real"
-        # Only training loops on the device.
+        # Only training runs loops of several steps on the device.
         loop = run.loop.num_steps if mode == "train" else 1
         level = run.runtime.trace_level
         is_traced = level != tf.RunOptions.NO_TRACE and mode != "input"
@@ -147,7 +148,7 @@ class _Measurement:
         self.timing = TimingHook(self._counts, level)
 
     def run(self) -> Record:
-        """Run the session; return what was seen."""
+        """Run the session and return its figures."""
         run, phase = self._run, "train"
         if self.mode == "train":
             training = Training(run.learning_rate_plan, 1.0, self._make_training_hooks)
@@ -158,7 +159,7 @@ class _Measurement:
         else:
             self._read(self._make_hooks(phase))
         if self._stop.is_agreed:
-            raise StopRequested(f"stopped while measuring {self.mode}, as requested")
+            raise StopRequested(f"stopped on request while measuring {self.mode}")
         return self._describe()
 
     def _make_training_hooks(
@@ -174,14 +175,14 @@ class _Measurement:
         return [*together, self.timing]
 
     def _read(self, hooks: List[tf.train.SessionRunHook]) -> None:
-        """Take batches for training, and do nothing with them."""
+        """Read batches of training and discard them."""
         run = self._run
         options = session_config(run.config.runtime.num_threads, run.runtime.device)
         with tf.Graph().as_default(), explaining_data_errors(run):
             batches = inputs.train_batches(run.dataset, run.config.data, run.reader, 0)
             iterator = tf.data.make_initializable_iterator(batches)
             tf.add_to_collection(tf.GraphKeys.TABLE_INITIALIZERS, iterator.initializer)
-            # Nothing is fetched, since the job does not take batches to Python either.
+            # Nothing is fetched, because training does not copy batches to Python.
             take = tf.group(*tf.nest.flatten(iterator.get_next()))
             creator = tf.train.ChiefSessionCreator(config=options)
             with tf.train.MonitoredSession(creator, hooks) as session:
@@ -189,7 +190,7 @@ class _Measurement:
                     session.run(take)
 
     def _describe(self) -> Record:
-        """Return all that a reader needs to compare this with another measurement."""
+        """Return the figures, with everything that is needed to compare them."""
         run, timing, config = self._run, self.timing, self._run.config
         ticks = timing.ticks
         speed = figures.speed_figures(ticks, self._num_images(), self._steps_per_call)
@@ -215,7 +216,7 @@ class _Measurement:
         }
 
     def _num_images(self) -> List[int]:
-        """Return the images of all ranks in each measured call."""
+        """Return the number of images of all ranks in each measured call."""
         first, count = self._counts.num_warmup, self._counts.num_measured
         if self.mode != "evaluate":
             return [self._run.global_batch_size * self._steps_per_call] * count
@@ -228,7 +229,7 @@ class _Measurement:
 def _write(
     measurement: _Measurement, request: BenchmarkRequest, record: Record
 ) -> None:
-    """Write a line of JSON, and the timeline of the last traced step."""
+    """Write the line of JSON, and the timeline of the last traced step."""
     line, traces = figures.to_line(record), measurement.timing.traces
     if request.output == STDOUT:
         show(line.rstrip())

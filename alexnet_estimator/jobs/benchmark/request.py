@@ -1,4 +1,4 @@
-"""What a benchmark is asked to measure, and whether that is possible."""
+"""The request for a benchmark, and its checks."""
 
 import contextlib
 import os
@@ -14,14 +14,15 @@ NUM_STEPS = 20
 
 
 class BenchmarkRequest(NamedTuple):
-    """What is to be measured.
+    """The measurements to make.
 
     Attributes:
-        modes: Some of ``MODES``; none: all.
-        num_steps: Number of measured steps; rounded up to whole loops of a device.
-        num_warmup_steps: Number of steps before them; rounded up as well.
-        output: File to append lines of JSON to; ``-``: print these alone; or empty.
-        has_profile: Whether timelines go into ``profile/`` beside the output.
+        modes: Modes to measure, of ``MODES``; empty for all.
+        num_steps: Number of measured steps, which is rounded up to whole loops.
+        num_warmup_steps: Number of steps of the warm-up, also rounded up.
+        output: File to which lines of JSON are appended; ``-`` to print these lines
+            instead of a table; empty for a table only.
+        has_profile: Whether timelines are written to ``profile/`` beside the output.
     """
 
     modes: Sequence[str] = MODES
@@ -32,23 +33,24 @@ class BenchmarkRequest(NamedTuple):
 
     @property
     def profile_dir(self) -> str:
-        """Folder of the timelines."""
+        """Return the folder of the timelines."""
         folder = "" if self.output == STDOUT else os.path.dirname(self.output)
         return os.path.join(os.path.abspath(folder), "profile")
 
 
 def check_request(request: BenchmarkRequest) -> None:
-    """Refuse what cannot be measured or written.
+    """Check a request.
 
     Raises:
-        ConfigError: All problems.
+        ConfigError: The request is wrong; the message lists all problems.
     """
     problems = [
-        f"{mode!r} cannot be measured: choose of {', '.join(MODES)}"
+        f"{mode!r} cannot be measured: must be one of {', '.join(MODES)}"
         for mode in request.modes
         if mode not in MODES
     ]
-    # The first step compiles, and the window begins at the end of a step.
+    # The warm-up needs a step, because the first one compiles the graph, and the window
+    # begins at the end of a step.
     counts = {
         "train_steps": request.num_steps,
         "warmup_steps": request.num_warmup_steps,
@@ -65,16 +67,17 @@ def check_request(request: BenchmarkRequest) -> None:
 
 
 def _check_output(path: str) -> List[str]:
-    """Append nothing to the file: its permissions alone do not tell that one can."""
+    """Return a problem if lines cannot be appended to the output."""
     is_new = not os.path.exists(path)
+    # The permissions do not tell whether appending works, so nothing is appended.
     try:
         locks.append_bytes(path, b"")
     except OSError as error:
         return [
-            f"--output is {path}: {error.strerror}: must be a file that lines can be "
-            f"appended to, or {STDOUT} for {STDOUT_NAME}"
+            f"--output is {path}: {error.strerror}: must be a file to which lines can "
+            f"be appended, or {STDOUT} for {STDOUT_NAME}"
         ]
     if is_new:
-        with contextlib.suppress(FileNotFoundError):  # Another rank was faster.
+        with contextlib.suppress(FileNotFoundError):  # Another rank has removed it.
             os.remove(os.path.realpath(path))
     return []

@@ -1,4 +1,4 @@
-"""A traced step as a timeline for chrome://tracing and Perfetto."""
+"""The timeline of a traced step for chrome://tracing and Perfetto."""
 
 import json
 import re
@@ -6,13 +6,13 @@ from typing import Any, Dict, List
 
 
 def to_chrome_trace(step_stats: Any) -> str:
-    """Return a step in Chrome's trace event format, as JSON text.
+    """Return a traced step as JSON text in Chrome's trace event format.
 
-    Every device is a process there.  Operators that ran at the same time are in
-    different rows, which are no threads of the machine.
+    Every device becomes a process.  Operators that ran at the same time are in
+    different rows, which do not correspond to threads.
 
     Args:
-        step_stats: ``step_stats`` of a RunMetadata; its times are microseconds.
+        step_stats: Field ``step_stats`` of a RunMetadata, with times in microseconds.
     """
     events: List[Dict[str, Any]] = []
     for pid, device in enumerate(step_stats.dev_stats):

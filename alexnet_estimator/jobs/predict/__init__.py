@@ -1,1 +1,1 @@
-"""The predict subcommand: a trained model answers pictures."""
+"""The prediction job: a trained model classifies pictures."""

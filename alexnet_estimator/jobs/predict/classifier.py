@@ -1,4 +1,4 @@
-"""A trained model, ready to classify pictures: from a run's folder, or exported."""
+"""Loading of a trained model, from a run or from an export, to classify pictures."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ from alexnet_estimator.runtime import make_runtime, settle_device, settle_precis
 from alexnet_estimator.runtime.base import Runtime, session_config
 
 SAVED_MODEL = "saved_model"
-# Files that travel with a SavedModel and that its graph does not read.
+# Folder of files that belong to a SavedModel but are not read by its graph.
 ASSETS = "assets.extra"
 IMAGES = "images"
 PROBABILITIES = "probabilities"
@@ -28,14 +28,15 @@ PredictBatches = Callable[[InputFn], Iterator[np.ndarray]]
 
 
 class Classifier(NamedTuple):
-    """What turns pictures into probabilities.
+    """A trained model that computes the probabilities of the classes.
 
     Attributes:
         config: Configuration of the run that trained it.
         class_names: Names of the classes, in the order of the probabilities.
-        conversion: Options by which its pictures were converted, see ``Dataset``.
-        predict_batches: Function that yields float32 [batch, num_classes] for each
-            batch of an input function, such as ``inputs.picture_batches`` makes.
+        conversion: Options of the conversion of its pictures, see ``Dataset``.
+        predict_batches: Function that takes an input function, such as that of
+            ``inputs.picture_batches``, and yields the probabilities of each batch,
+            float32 [batch, num_classes].
     """
 
     config: Config
@@ -47,16 +48,19 @@ class Classifier(NamedTuple):
 def open_classifier(
     model_dir: str, config: Optional[Config] = None, checkpoint: Optional[str] = None
 ) -> Classifier:
-    """Open the model of a run, with its averaged weights if it has them, or an export.
+    """Open the model of a run or an exported model.
+
+    If the run has averaged weights, the model uses them.
 
     Args:
-        model_dir: Folder of a run, or one that ``export`` wrote.
-        config: Configuration of ``find_record``, perhaps with fields changed; None: as
-            it was recorded.
-        checkpoint: Path prefix of a checkpoint of the run; None: the newest valid one.
+        model_dir: Folder of a run, or the output of ``export``.
+        config: Configuration, such as the recorded one with some fields changed; None
+            for the recorded one.
+        checkpoint: Path prefix of a checkpoint of the run; None for the newest valid
+            one.
 
     Raises:
-        ConfigError: The folder holds neither.
+        ConfigError: The folder has neither a run nor an exported model.
         DataError: The model is damaged, or there is no valid checkpoint.
     """
     file = find_record(model_dir)
@@ -80,8 +84,8 @@ def find_record(model_dir: str) -> str:
     """Return the path of the ``config.json`` of a run or of an exported model.
 
     Raises:
-        ConfigError: The folder holds neither.
-        DataError: The file of an exported model is missing.
+        ConfigError: The folder has neither a run nor an exported model.
+        DataError: The exported model has no ``config.json``.
     """
     for folder in (model_dir, os.path.join(model_dir, SAVED_MODEL)):
         if os.path.isfile(os.path.join(folder, "saved_model.pb")):
@@ -96,7 +100,7 @@ def find_record(model_dir: str) -> str:
     file = os.path.join(model_dir, FILE_NAME)
     if not os.path.isfile(file):
         raise ConfigError(
-            f"{model_dir} holds neither a run ({FILE_NAME}) nor an exported model: "
+            f"{model_dir} has neither a run ({FILE_NAME}) nor an exported model: "
             "give the --model_dir of train or the --output of export"
         )
     return file
@@ -141,9 +145,11 @@ def _exported(folder: str, config: Config) -> PredictBatches:
                     batch = session.run(features)["image"]
                 except tf.errors.OutOfRangeError:
                     return
-                # One image of each picture, or several views.
+                # [batch, size, size, 3] stays; with ten-crop,
+                # [batch, 10, size, size, 3] -> [batch * 10, size, size, 3]
                 views = batch.reshape([-1, *batch.shape[-3:]])
                 values = session.run(probabilities, {images: views})
+                # [batch * views, num_classes] -> [batch, num_classes]
                 yield values.reshape([len(batch), -1, values.shape[1]]).mean(axis=1)
 
     return predict_batches
@@ -153,10 +159,10 @@ def _exported(folder: str, config: Config) -> PredictBatches:
 def loaded(
     folder: str, num_threads: int = 0, device: str = "cpu"
 ) -> Iterator[Tuple[tf.Session, Any]]:
-    """Load a SavedModel; yield its session and its signatures by name.
+    """Load a SavedModel, and yield its session and its signatures by name.
 
     Raises:
-        DataError: The model is damaged or was not made by ``export``.
+        DataError: The model is damaged or is not the output of ``export``.
     """
     with tf.Graph().as_default(), tf.Session(
         config=session_config(num_threads, device)
@@ -166,8 +172,8 @@ def loaded(
             model = tf.saved_model.loader.load(session, tags, folder)
         except (OSError, RuntimeError, ValueError, tf.errors.OpError) as error:
             raise DataError(
-                f"cannot be loaded, export it again: {error}", folder
+                f"cannot be loaded: {error}; export it again", folder
             ) from error
         if IMAGES not in model.signature_def:
-            raise DataError(f"has no signature {IMAGES}: export it again", folder)
+            raise DataError(f"has no signature {IMAGES}; export it again", folder)
         yield session, model.signature_def

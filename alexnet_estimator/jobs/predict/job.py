@@ -1,4 +1,4 @@
-"""The prediction job: pictures in, one row for each of them out, in order."""
+"""The prediction job, which writes one row for each picture, in order."""
 
 import collections
 import concurrent.futures
@@ -27,13 +27,13 @@ from alexnet_estimator.records.pictures import describe_error, transcode
 
 
 class Summary(NamedTuple):
-    """What a batch job did.
+    """The result of a prediction job.
 
     Attributes:
         num_images: Number of rows that were written.
-        rejects: Pictures without a row.
-        images_per_sec: Rate, reading and decoding included.  The first batch waits for
-            the model and is left out if there are more.
+        rejects: Pictures that could not be read and have no row.
+        images_per_sec: Rate in images/s, including reading and decoding.  The first
+            batch, which waits for the model, does not count if there are others.
     """
 
     num_images: int
@@ -50,14 +50,16 @@ def predict(
 ) -> Summary:
     """Classify pictures and write a row for each one that can be read, in order.
 
-    The others are named on stderr, with the reason.
+    A warning on stderr names each picture that cannot be read, with the reason.
 
     Args:
         classifier: Model, see ``open_classifier``.
         sources: Pictures, see ``find_sources``.
-        output: File, which appears when it is complete; ``-``: standard output.
-        top_k: Number of classes in a row, the most probable first; at most all.
-        row_format: One of ``ROW_FORMATS``; empty: by the name of the output, or CSV.
+        output: Path of the file, which appears when it is complete; ``-`` for standard
+            output.
+        top_k: Number of classes in a row, the most probable one first.
+        row_format: One of ``ROW_FORMATS``; empty for JSON lines if the name of the
+            output ends with ``.jsonl``, and otherwise CSV.
 
     Raises:
         ConfigError: The output cannot be written, or an argument is wrong.
@@ -80,7 +82,6 @@ def predict(
 def _write_rows(
     classifier: Classifier, found: Sequence[Found], write: Callable[[Prediction], None]
 ) -> Summary:
-    """Classify pictures and pass the answers on."""
     rejects: List[Reject] = []
     num_images, start_secs, first_secs = 0, time.monotonic(), 0.0
     bar = console.open_bar("predicting", len(found), "images")
@@ -91,14 +92,16 @@ def _write_rows(
         console.warn(f"{picture.path}: {picture.reason}")
 
     with bar, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="PIL")  # Remarks on odd pictures.
+        # Pillow warns about pictures that are unusual, although it can read them.
+        warnings.filterwarnings("ignore", module="PIL")
         for prediction in classify(classifier, found, reject):
             write(prediction)
             bar.update()
             num_images += 1
             first_secs = first_secs or time.monotonic()
     if not num_images:
-        raise DataError(f"none of {console.count(len(rejects), 'picture')} can be read")
+        pictures = console.count(len(rejects), "picture")
+        raise DataError(f"none of {pictures} can be read: see the warnings above")
     now_secs, num_first = time.monotonic(), _batch_size(classifier, found)
     rate = measure_rate(
         num_images, num_first, now_secs - start_secs, now_secs - first_secs
@@ -109,13 +112,13 @@ def _write_rows(
 def measure_rate(
     num_images: int, batch_size: int, secs: float, secs_after_first: float
 ) -> float:
-    """Return images/s; of several batches, the first one waits for the model.
+    """Return images/s, without the first batch if there are several.
 
     Args:
         num_images: Number of all pictures.
         batch_size: Number of pictures in the first batch.
-        secs: Wall time of all of them.
-        secs_after_first: Wall time since the first batch ended.
+        secs: Wall time of all pictures in seconds.
+        secs_after_first: Wall time after the first batch in seconds.
     """
     if num_images <= batch_size:
         return num_images / secs
@@ -125,16 +128,16 @@ def measure_rate(
 def classify(
     classifier: Classifier, found: Sequence[Found], reject: Callable[[Reject], None]
 ) -> Iterator[Prediction]:
-    """Classify pictures, converted and decoded as those of an evaluation.
+    """Classify pictures, which are converted and decoded as in an evaluation.
 
     Args:
         classifier: Model, see ``open_classifier``.
         found: Pictures, see ``find_sources``.
-        reject: Function that is called, in another thread, with each picture that
-            cannot be read.
+        reject: Function that is called in another thread with each picture that cannot
+            be read.
 
     Yields:
-        A prediction for every other picture, in order.
+        A prediction for each of the other pictures, in order.
     """
     batch_size = _batch_size(classifier, found)
     paths: List[str] = []
@@ -154,7 +157,7 @@ def classify(
         )
     )
     for index, probabilities in enumerate(itertools.chain.from_iterable(batches)):
-        if index < len(paths):  # What fills the last batch up gets no row.
+        if index < len(paths):  # The padding of the last batch gets no row.
             yield Prediction(paths[index], probabilities)
 
 
@@ -167,7 +170,7 @@ def _batch_size(classifier: Classifier, found: Sequence[Found]) -> int:
 def _read_ahead(
     classifier: Classifier, found: Sequence[Found]
 ) -> Iterator[Union[Tuple[str, bytes], Reject]]:
-    """Read and convert pictures in several threads; yield paths and JPEGs in order."""
+    """Yield paths and JPEGs in order, which several threads read and convert."""
     num_threads = classifier.config.data.decode_threads or machine.num_cores()
     pending: Deque[Any] = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
@@ -182,11 +185,11 @@ def _read_ahead(
 def _read(picture: Found, conversion: dict) -> Union[Tuple[str, bytes], Reject]:
     if isinstance(picture, Reject):
         return picture
-    # TFRecords from elsewhere hold pictures as they were.
+    # TFRecords of other programs hold the original pictures, so nothing is resized.
     short_side = conversion.get("short_side", 0)
     quality = conversion.get("jpeg_quality", 95)
     try:
         data = picture.reader.read(picture.path_in_reader)
         return picture.path, transcode(data, short_side, quality).data
-    except Exception as error:  # Broken pictures raise errors of any type.
+    except Exception as error:  # A damaged picture can raise any error.
         return Reject(picture.path, describe_error(error))

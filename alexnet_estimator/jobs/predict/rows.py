@@ -1,4 +1,4 @@
-"""Predictions as rows of CSV or JSON lines, and the file or pipe that takes them."""
+"""Writing of predictions as CSV or JSON lines, to a file or to standard output."""
 
 import contextlib
 import json
@@ -15,10 +15,10 @@ ROW_FORMATS = ("csv", "jsonl")
 
 
 class Prediction(NamedTuple):
-    """What a model says about one picture.
+    """The prediction for one picture.
 
     Attributes:
-        path: Path of the picture as it was given; in a folder or a zip below that.
+        path: Path of the picture, which starts with the path that the user gave.
         probabilities: float32 [num_classes].
     """
 
@@ -29,11 +29,10 @@ class Prediction(NamedTuple):
 def write_csv(
     file: BinaryIO, class_names: Sequence[str], top_k: int
 ) -> Callable[[Prediction], Any]:
-    """Write the header of a CSV file; return a function that writes a row.
+    """Write the header of a CSV file, and return a function that writes a row.
 
-    The paths must not be formulas to a spreadsheet: ``=1.jpg`` is written as
-    ``./=1.jpg``, which is the same file to every program.  Names of classes stay as
-    they are, in quotes.
+    A spreadsheet must not evaluate a path as a formula: ``=1.jpg`` is written as
+    ``./=1.jpg``, which is the same file.  Names of classes are not changed, but quoted.
     """
     header = ["path", "class", "probability"]
     for place in range(2, top_k + 1):
@@ -53,7 +52,7 @@ def write_csv(
 def write_json_lines(
     file: BinaryIO, class_names: Sequence[str], top_k: int
 ) -> Callable[[Prediction], Any]:
-    """Return a function that writes a prediction as a line of JSON."""
+    """Return a function that writes a prediction as one line of JSON."""
 
     def write(prediction: Prediction) -> None:
         ranking = [
@@ -63,7 +62,7 @@ def write_json_lines(
         row = {"path": prediction.path, **ranking[0]}
         if len(ranking) > 1:
             row["top_k"] = ranking
-        # Bytes that are not UTF-8 become escapes that JSON has as well.
+        # Bytes that are not UTF-8 become escapes, which are valid JSON.
         text = json.dumps(row, ensure_ascii=False)
         file.write(text.encode("utf-8", "backslashreplace") + b"\n")
 
@@ -71,7 +70,7 @@ def write_json_lines(
 
 
 def _rank_classes(prediction: Prediction, top_k: int) -> np.ndarray:
-    """Return class indices, int [top_k]; of equal ones the first, as argmax does."""
+    """Return the most probable classes, int [top_k]; ties are ordered as by argmax."""
     return np.argsort(-prediction.probabilities, kind="stable")[:top_k]
 
 
@@ -80,13 +79,13 @@ def _round(prediction: Prediction, index: int) -> Any:
 
 
 class _EscapingFile:
-    """Takes rows as bytes and shows them as text."""
+    """A binary file that writes its rows as escaped text to a stream."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream
 
     def write(self, row: bytes) -> None:
-        """Show one row."""
+        """Write one row."""
         self._stream.write(escape(row.decode("utf-8", "surrogateescape")))
 
 
@@ -96,13 +95,14 @@ def open_output(path: str) -> Iterator[Any]:
 
     Raises:
         ConfigError: The file cannot be opened.
-        DataError: The file cannot be written to its end.
-        OSError: Standard output takes no more.
+        DataError: The file was opened but cannot be written, e.g. on a full disk.
+        OSError: Standard output cannot be written.
     """
     if path == STDOUT:
         with writing_results():
             stdout = require_stdout()
-            # A notebook takes text only, and a terminal must not get raw names.
+            # The output of a notebook takes text only.  On a terminal, names of files
+            # must be escaped.
             has_bytes = hasattr(stdout, "buffer") and not stdout.isatty()
             yield stdout.buffer if has_bytes else _EscapingFile(stdout)
             stdout.flush()

@@ -1,4 +1,4 @@
-"""The pictures that people name: files, folders, zips, and lists of these."""
+"""The pictures of a prediction: files, folders, zips, and lists of these."""
 
 import os
 from typing import List, NamedTuple, Sequence, Union
@@ -11,19 +11,19 @@ _LIST_SUFFIX = ".txt"
 
 
 class Reject(NamedTuple):
-    """A picture that cannot be read, and why."""
+    """A picture that cannot be read, and the reason."""
 
     path: str
     reason: str
 
 
 class PictureSource(NamedTuple):
-    """A picture that may be readable.
+    """A picture that has not been read yet.
 
     Attributes:
-        path: Path in the results: as it was given, in a folder or a zip below that.
+        path: Path in the results, which starts with the path that the user gave.
         reader: Reader of the folder or zip.
-        path_in_reader: Path of the picture there.
+        path_in_reader: Path of the picture in the folder or zip.
     """
 
     path: str
@@ -35,21 +35,23 @@ Found = Union[PictureSource, Reject]
 
 
 def find_sources(sources: Sequence[str]) -> List[Found]:
-    """Find pictures, in order; those of a folder or a zip sorted by path.
+    """Find pictures in the order of the sources.
+
+    The pictures of a folder or zip are sorted by path.
 
     Args:
-        sources: Files, folders, zips, and ``.txt`` files that name one of these in each
-            line; or one of these alone.
+        sources: Paths of files, folders, zips, and of ``.txt`` files with such a path
+            in each line; or a single path.
 
     Returns:
-        All pictures.  What a list names and does not exist, and what is a picture that
-        cannot be decoded, are rejects.
+        All pictures.  Paths in a list that do not exist, and pictures whose format is
+        not supported, are rejects.
 
     Raises:
         DataError: A source does not exist, or there are no pictures.
     """
     found: List[Found] = []
-    lacks: List[str] = []  # Why sources have no pictures.
+    lacks: List[str] = []  # Messages for the sources without pictures.
     for source in [sources] if isinstance(sources, str) else sources:
         if not source.lower().endswith(_LIST_SUFFIX) or os.path.isdir(source):
             found += _find(source, lacks)
@@ -60,7 +62,7 @@ def find_sources(sources: Sequence[str]) -> List[Found]:
             except DataError as error:
                 found.append(Reject(line, error.problems[0]))
     if not found:
-        raise DataError(lacks or "no pictures: name files, folders, zips or a list")
+        raise DataError(lacks or "no pictures: give files, folders, zips or a list")
     return found
 
 
@@ -73,7 +75,7 @@ def _read_list(path: str) -> List[str]:
 
 
 def _find(source: str, lacks: List[str]) -> List[Found]:
-    """Return the pictures of one source; say in ``lacks`` why there are none."""
+    """Return the pictures of one source; without any, append a message to ``lacks``."""
     tree = open_tree(source)
     if not tree.pictures:
         lacks.append(f"{source}: {tree.describe_lack()}")

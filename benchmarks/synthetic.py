@@ -1,4 +1,4 @@
-"""Made-up pictures in any number, and their conversion for configs/tiny.py."""
+"""Synthetic pictures in any number, and their conversion for configs/tiny.py."""
 
 import io
 import os
@@ -10,7 +10,8 @@ from PIL import Image
 from benchmarks import harness
 from benchmarks.harness import Engine
 
-# Many files of few pictures are made in a moment, and are read and converted as others.
+# The pictures repeat after this number, so that many files are quickly written.  They
+# take as long to read and convert as different ones.
 NUM_DIFFERENT = 100
 SIZE = (120, 90)
 
@@ -27,7 +28,7 @@ def make_pictures(folder: str, num_pictures: int) -> str:
 
 
 def convert(engine: Engine, folder: str, num_pictures: int, *flags: str) -> str:
-    """Make pictures and convert them; return the folder of the data."""
+    """Create pictures and convert them; return the folder of the data."""
     pictures = make_pictures(os.path.join(folder, "pictures"), num_pictures)
     output = os.path.join(folder, "data")
     harness.run_job(engine, *convert_command(pictures, output), *flags)
@@ -35,7 +36,7 @@ def convert(engine: Engine, folder: str, num_pictures: int, *flags: str) -> str:
 
 
 def convert_command(pictures: str, output: str) -> List[str]:
-    """Return the words of the verb ``convert``."""
+    """Return the command line of the subcommand ``convert``."""
     return [
         "convert",
         "--config=configs/tiny.py",
