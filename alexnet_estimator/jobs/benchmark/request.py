@@ -69,7 +69,7 @@ def check_request(request: BenchmarkRequest) -> None:
 def _check_output(path: str) -> List[str]:
     """Return a problem if lines cannot be appended to the output."""
     is_new = not os.path.exists(path)
-    # The permissions do not tell whether appending works, so nothing is appended.
+    # Permissions alone do not tell whether appending works, so 0 bytes are appended.
     try:
         locks.append_bytes(path, b"")
     except OSError as error:
