@@ -225,7 +225,7 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
     "convert": {
         "short_side": Field(256, at_least(0), "Short side in pixels; 0: unchanged"),
         "jpeg_quality": Field(90, between(50, 100), "Quality of re-encoded JPEGs"),
-        "images_per_shard": Field(0, at_least(0), "Maximum per file; 0: automatic"),
+        "images_per_shard": Field(0, at_least(0), "Images per file; 0: automatic"),
         "eval_fraction": Field(
             0.2, from_to_below(0, 1), "Fraction of each class held out for evaluation"
         ),
@@ -233,7 +233,7 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
             0, at_least(0), "Pictures held out in total; 0: eval_fraction"
         ),
         "split_seed": Field(0, at_least(0), "Seed of the choice of held-out pictures"),
-        "num_workers": Field(0, at_least(0), "Processes; 0: one per core"),
+        "num_workers": Field(0, at_least(0), "Converting processes; 0: one per core"),
         "train_folder": Field(
             "", anything(), "Folder of the training classes in data.path; empty: found"
         ),
@@ -326,7 +326,7 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
             0, at_least(0), "Steps between checkpoints; 0: at evaluations"
         ),
         "save_every_secs": Field(
-            600, at_least(0), "Seconds between checkpoints; 0: no time limit"
+            600, at_least(0), "Seconds between checkpoints; 0: not by time"
         ),
         "keep_checkpoints": Field(
             3, at_least(1), "Newest checkpoints that are kept, besides the best one"
@@ -356,20 +356,30 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
             (), _percentages(), "Parts of the gradients in percent, e.g. (60, 19, 21)"
         ),
         "hccl_timeout_secs": Field(0, between(0, 17340), "Timeout of HCCL in seconds"),
-        "op_execute_timeout_secs": Field(0, at_least(0), "Timeout of one operator"),
+        "op_execute_timeout_secs": Field(
+            0, at_least(0), "Timeout of one operator in seconds"
+        ),
         "modify_mixlist": Field("", PATH, "JSON file of operators for mixed precision"),
-        "high_precision_ops": Field((), anything(), "Operator types, e.g. ('LRN',)"),
+        "high_precision_ops": Field(
+            (), anything(), "Operator types that compute in float32, e.g. ('LRN',)"
+        ),
         "seed_dropout": Field(
             False, anything(), "Dropout masks that depend on train.seed"
         ),
         "deterministic": Field("auto", _SWITCH, "Same order of sums in every run"),
-        "enable_data_pre_proc": Field("auto", _SWITCH, "GetNext on the device"),
+        "enable_data_pre_proc": Field(
+            "auto", _SWITCH, "Operator GetNext on the device instead of the host"
+        ),
         "variable_format_optimize": Field("auto", _SWITCH, "Weights in device format"),
-        "aoe_mode": Field("auto", one_of("auto", "1", "2", "4"), "Tuning since 2022"),
-        "auto_tune_mode": Field("", anything(), "Tuning until 2022, e.g. RL,GA"),
+        "aoe_mode": Field(
+            "auto", one_of("auto", "1", "2", "4"), "Mode of AOE, the tuner since 2022"
+        ),
+        "auto_tune_mode": Field(
+            "", anything(), "Modes of Auto Tune, the tuner until 2022, e.g. RL,GA"
+        ),
         "profiling_options": Field("", anything(), "JSON text that enables profiling"),
         "dump_path": Field("", PATH, "Existing folder for dumps of tensors"),
-        "dump_steps": Field("", anything(), "Steps, e.g. 0|5|10-20; empty: all"),
+        "dump_steps": Field("", anything(), "Dumped steps, e.g. 0|5|10-20; empty: all"),
         "dump_mode": Field(
             "output", one_of("input", "output", "all", "overflow"), "Tensors to dump"
         ),

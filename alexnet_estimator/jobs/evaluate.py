@@ -181,24 +181,21 @@ def write_evaluation(model_dir: str, result: Evaluation) -> str:
 
 
 def read_evaluations(model_dir: str) -> List[Evaluation]:
-    """Return all evaluations of a run, ordered by step."""
-    files = pathlib.Path(model_dir, "eval").glob("*.json")
-    return sorted(map(_read_evaluation, files), key=lambda r: r["global_step"])
-
-
-def _read_evaluation(file: pathlib.Path) -> Evaluation:
-    """Read the file of an evaluation.
+    """Return all evaluations of a run, ordered by step.
 
     Raises:
-        DataError: The file is damaged.
+        DataError: The file of an evaluation is damaged.
     """
-    try:
-        result = json.loads(file.read_text(encoding="utf-8"))
-        result["global_step"] = int(result["global_step"])
-        result["top_1_accuracy"] = float(result["top_1_accuracy"])
-        return result
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(f"damaged ({error!r}): delete it", str(file)) from error
+    results = []
+    for file in pathlib.Path(model_dir, "eval").glob("*.json"):
+        try:
+            result = json.loads(file.read_text(encoding="utf-8"))
+            result["global_step"] = int(result["global_step"])
+            result["top_1_accuracy"] = float(result["top_1_accuracy"])
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise DataError(f"damaged ({error!r}): delete it", str(file)) from error
+        results.append(result)
+    return sorted(results, key=lambda result: result["global_step"])
 
 
 def majority_share(run: Run) -> float:

@@ -44,7 +44,14 @@ def choose_loop(config: Config, steps_per_epoch: int) -> Loop:
     train, num_steps = config.train, config.npu.iterations_per_loop
     target = max(1, IMAGES_PER_LOOP // train.batch_size_per_rank)
     if num_steps > 0:
-        _check(config, num_steps)
+        problems = [
+            f"train.{name} is {train[name]}: must be a multiple of "
+            f"npu.iterations_per_loop = {num_steps}, because hooks only act between "
+            "loops"
+            for name in _misfits(config, num_steps)
+        ]
+        if problems:
+            raise ConfigError(problems, "configuration")
         return Loop(num_steps, "as configured", -(-target // num_steps))
     epochs = {"train.epochs": train.epochs * (train.steps == 0)}
     epochs["train.eval_every_epochs"] = train.eval_every_epochs
@@ -77,18 +84,3 @@ def _misfits(config: Config, loop: int) -> List[str]:
 def _is_near(loop: int, steps: float) -> bool:
     """Return whether a number of whole loops is close to a number of steps."""
     return abs(max(1, round(steps / loop)) * loop - steps) <= MAX_ROUNDING * steps
-
-
-def _check(config: Config, loop: int) -> None:
-    """Check that all intervals are multiples of the loop.
-
-    Raises:
-        ConfigError: Some are not; the message lists all of them.
-    """
-    problems = [
-        f"train.{name} is {config.train[name]}: must be a multiple of "
-        f"npu.iterations_per_loop = {loop}, because hooks only act between loops"
-        for name in _misfits(config, loop)
-    ]
-    if problems:
-        raise ConfigError(problems, "configuration")

@@ -2,14 +2,13 @@
 
 import os
 import pathlib
-from typing import Optional, Tuple
+from typing import Tuple
 
 from alexnet_estimator import config_file, console, run_record
 from alexnet_estimator.command_line import Command, Verb
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import EXIT_DONE, ConfigError
 from alexnet_estimator.rank_environment import is_rank
-from alexnet_estimator.rank_table import Topology
 from alexnet_estimator.verbs.ranks import (
     FLAGS,
     launch_ranks,
@@ -25,7 +24,13 @@ def train(command: Command) -> int:
     model_dir = command.flags.model_dir or os.path.join("runs", name)
     topology = read_topology(command)
     announce_loading()
-    _check_warm_start(config, model_dir, topology)
+    # The source of the weights is checked before pictures are converted, unless it is
+    # on another server, or the launcher of this rank has checked it.
+    is_elsewhere = topology is not None and len(topology.servers) > 1
+    if config.warm_start.path and not is_elsewhere and not is_rank(os.environ):
+        from alexnet_estimator.jobs.first_weights import check_source
+
+        check_source(config, model_dir)
     if command.flags.dry_run:
         from alexnet_estimator.jobs.dry_run import dry_run
 
@@ -72,25 +77,6 @@ def _configure(command: Command) -> Tuple[Config, str]:
     if not config.data.path and not config.data.synthetic:
         config.data.path = "sample:mono_poly"
     return config, name
-
-
-def _check_warm_start(
-    config: Config, model_dir: str, topology: Optional[Topology]
-) -> None:
-    """Check the source of the weights before pictures are converted.
-
-    The check is skipped with several servers, of which only one has the source, and in
-    a rank, because the launcher has checked it.
-
-    Raises:
-        UserError: The source cannot be used.
-    """
-    is_elsewhere = topology is not None and len(topology.servers) > 1
-    is_checked = is_rank(os.environ)
-    if config.warm_start.path and not is_elsewhere and not is_checked:
-        from alexnet_estimator.jobs.first_weights import check_source
-
-        check_source(config, model_dir)
 
 
 VERB = Verb(
