@@ -19,7 +19,7 @@ HEADLESS = re.compile(
 START = re.compile(r"[A-Z\d`\"({]|(u?int|float)\d*\b|bool\b|string\b")
 # Packages whose entries still have to be rewritten.
 LATER = {
-    *("checkpoints", "jobs", "launch", "rank_table"),
+    *("checkpoints", "jobs", "rank_table"),
     *("records", "report", "runtime", "warm_start"),
 }
 

@@ -384,7 +384,7 @@ def test_ranks_that_do_not_stop_are_named(tmp_path: pathlib.Path) -> None:
         popen.terminate()
         assert popen.wait(5) == 5
         _, errors = popen.communicate()
-        assert b"ranks 0-1 did not stop when asked to" in errors
+        assert b"ranks 0-1 did not stop on request" in errors
 
 
 def test_a_rank_that_stops_gives_the_others_time_to_save(
@@ -419,7 +419,7 @@ def test_a_loading_rank_that_is_asked_alone_ends_all(
     assert time.monotonic() - started < 5
     assert "asked" in log_of(tmp_path, 0)
     assert capfd.readouterr().err == (
-        "stopped before the ranks could save; run again to resume\n"
+        "stopped before the ranks could save; run the same command again to resume\n"
     )
 
 

@@ -42,7 +42,9 @@ def test_requests_to_stop_are_alike(number: int) -> None:
         _, error = popen.communicate(timeout=20)
         assert popen.returncode == expected, action
         # What has begun may take a while to end.
-        assert (b"stopping; once more ends this at once" in error) == (action == "wait")
+        assert (b"stopping; a second signal ends this process at once" in error) == (
+            action == "wait"
+        )
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

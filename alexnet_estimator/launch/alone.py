@@ -1,4 +1,4 @@
-"""A rank without a launcher watches itself."""
+"""The watchdog of a rank without a launcher."""
 
 import contextlib
 import faulthandler
@@ -18,17 +18,17 @@ STDERR = 2
 def watching_alone(
     descriptor: Optional[int], options: Options
 ) -> Iterator[Optional[int]]:
-    """End this process where it stands still, as the launcher would do.
+    """End this process with exit code 5 if it hangs, as the launcher would do.
 
-    The stacks of all threads are written before, and the exit code is 5.
+    The stacks of all threads are printed before.
 
     Args:
-        descriptor: Descriptor into which this rank beats for a launcher; None where
-            there is no launcher, so that the rank has to watch itself.
-        options: The limits.
+        descriptor: Descriptor for the heartbeats to a launcher; None without a
+            launcher, so that the rank has to watch itself.
+        options: Time limits.
 
     Yields:
-        The descriptor into which to beat; None: nobody listens.
+        The descriptor to which this rank has to write heartbeats, or None.
     """
     watchdog = heartbeats.Watchdog([] if descriptor is not None else [0], options)
     is_over = threading.Event()
@@ -38,7 +38,7 @@ def watching_alone(
             for pulse in watchdog.find_hang([0]):
                 tell(f"this process {watchdog.describe(pulse)}; its stacks:")
                 faulthandler.dump_traceback(STDERR, all_threads=True)
-                os._exit(EXIT_RANK_FAILED)  # What hangs cannot be asked to leave.
+                os._exit(EXIT_RANK_FAILED)  # The main thread hangs and cannot exit.
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""What has to be set before TensorFlow is imported, since it reads it then."""
+"""Settings that TensorFlow reads when it is imported."""
 
 import logging
 import os
@@ -8,15 +8,15 @@ from alexnet_estimator import machine
 
 
 def prepare_tensorflow(has_launcher: bool = False) -> None:
-    """Set what TensorFlow reads when it is imported; the user's settings stay.
+    """Set environment variables and filters that TensorFlow reads when it is imported.
 
-    Its start-up chatter would bury our own messages.  The threads of its Intel build
-    must not spin, waiting for work, on cores that the input needs.  Its matrix products
-    take AVX2 on processors that are not Intel's only where they are told to, by
-    MKL_DEBUG_CPU_TYPE: docs/performance.md has the difference that this variable makes.
+    Variables that the user has set are kept.  The log level hides start-up messages,
+    which would bury ours.  KMP_BLOCKTIME=0 stops the threads of Intel's build from
+    spinning on cores that the input pipeline needs.  MKL_DEBUG_CPU_TYPE=5 makes MKL use
+    AVX2 on AMD processors, which docs/performance.md measures.
 
     Args:
-        has_launcher: a launcher gives each rank its share of the cores.
+        has_launcher: Whether a launcher gives each rank its share of the cores.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("KMP_BLOCKTIME", "0")

@@ -1,8 +1,8 @@
-"""Become a rank: die with the launcher, keep to some cores, run the command.
+"""The program that becomes a rank: it binds itself to cores and runs the command.
 
 ``python -I -S child.py LAUNCHER_PID CORES COMMAND...``, where CORES is ``0,1`` or
-empty.  A program of its own, since what Python runs between fork and exec may lock up
-when the launcher has threads.
+empty.  The kernel kills the rank when the launcher dies.  This is a separate program,
+because Python code between fork and exec can deadlock if the launcher has threads.
 """
 
 import ctypes
@@ -15,7 +15,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Replace this process by the command."""
+    """Replace this process with the command."""
     launcher_pid, cores, *command = arguments
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != int(launcher_pid):

@@ -1,4 +1,4 @@
-"""What the ranks' heart-beats say: who goes on, and who stands still."""
+"""The heartbeats of the ranks, and the detection of hangs."""
 
 import dataclasses
 import json
@@ -11,20 +11,20 @@ from alexnet_estimator.launch.options import Options
 
 POLL_SECS = 1.0
 START = "start"
-MAX_BYTES = 1000  # A beat has a tenth of it.
+MAX_BYTES = 1000  # A heartbeat has 100 bytes.
 
 
 @dataclasses.dataclass
 class Pulse:
-    """The last that was seen of a rank.
+    """The last heartbeat of a rank.
 
     Attributes:
         rank: Number of the rank.
-        file: File without a name, into which the rank writes its beats.
-        count: Number of beats; 0 before the first.
-        phase: ``start``, or what the rank takes steps of.
-        time_secs: Time of the last beat, by the clock of the rank.
-        idle_secs: Time since the count has changed, by our clock.
+        file: File without a name to which the rank writes its heartbeats.
+        count: Number of heartbeats; 0 before the first.
+        phase: ``start``, ``train`` or ``evaluate``.
+        time_secs: Time of the last heartbeat, by the clock of the rank.
+        idle_secs: Seconds since the count has changed, by the clock of the launcher.
     """
 
     rank: int
@@ -40,7 +40,7 @@ class Watchdog:
 
     Args:
         ranks: Numbers of the ranks to watch.
-        options: The limits; where both are 0, nobody beats.
+        options: Time limits; if both are 0, there are no heartbeats.
     """
 
     def __init__(self, ranks: Iterable[int], options: Options):
@@ -51,22 +51,23 @@ class Watchdog:
         self._last_poll = time.monotonic()
 
     def descriptors_of(self, rank: int) -> Tuple[int, ...]:
-        """Return the descriptor into which a rank has to beat, () where none has to."""
+        """Return the descriptor for the heartbeats of a rank; () for no heartbeats."""
         pulse = self._pulses.get(rank)
         return (pulse.file.fileno(),) if pulse else ()
 
     def find_hang(self, running: Iterable[int]) -> List[Pulse]:
-        """Return the ranks that all others wait for, if they have to for too long.
+        """Return the ranks that hang, ordered by the time of their last heartbeats.
 
-        Ranks advance in step, so all wait for those with the fewest beats; their limit
-        counts, as they may still compile what others have compiled.  Time in which
-        this process did not run either, as in a paused container, does not count.
+        Ranks advance in lockstep, so that all wait for those with the fewest
+        heartbeats.  The limit is that of their phase, because they may still compile
+        when others have finished.  Time during which this process did not run either,
+        as in a paused container, does not count.
 
         Args:
-            running: Numbers of the ranks to look at.
+            running: Numbers of the running ranks.
 
         Returns:
-            The first to stop first; empty while the ranks advance.
+            The ranks that hang; empty while the ranks advance.
         """
         now = time.monotonic()
         secs = min(now - self._last_poll, 2 * POLL_SECS)
@@ -81,31 +82,31 @@ class Watchdog:
         return last if is_hang else []
 
     def limit_of(self, pulse: Pulse) -> float:
-        """Return the seconds for which a rank may stand still; 0: for ever."""
+        """Return the seconds that a rank may be idle; 0 for no limit."""
         return self._limits[pulse.phase == START]
 
     def describe(self, pulse: Pulse) -> str:
-        """Return what a hang is, in words."""
+        """Return the description of a hang."""
         return (
             f"hangs: no progress for {pulse.idle_secs:.0f} s in phase {pulse.phase}, "
             f"where {self.limit_of(pulse):g} s are allowed"
         )
 
     def close(self) -> None:
-        """Forget the heart-beats."""
+        """Close the files of the heartbeats."""
         for pulse in self._pulses.values():
             pulse.file.close()
 
 
 def _update(pulse: Pulse, secs: float) -> None:
-    """Read a rank's heart-beat, ``secs`` after the last time."""
+    """Read the heartbeat of a rank, ``secs`` after the last time."""
     pulse.idle_secs += secs
     try:
         record = json.loads(os.pread(pulse.file.fileno(), MAX_BYTES, 0).decode())
         count, phase = int(record["count"]), str(record["phase"])
         time_secs = float(record["time_secs"])
     except (ValueError, KeyError, TypeError):
-        return  # Not there yet, or just being written.
+        return  # The rank has not written it yet, or is writing it.
     if count != pulse.count:
         pulse.count, pulse.phase, pulse.time_secs = count, phase, time_secs
         pulse.idle_secs = 0.0

@@ -1,23 +1,24 @@
-"""What can be chosen about a group of ranks."""
+"""The options of the launcher."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How patient the launcher is.
+    """Options of the launcher; all times are in seconds.
 
     Attributes:
-        max_restarts: Restarts in a row that bring no new checkpoint; see ``Restarts``.
-        hang_timeout_secs: Time without a step; 0: for ever.
-        start_timeout_secs: The same while a rank loads, compiles and takes the first
-            step of training or of an evaluation.
-        rendezvous_port: Port at which Horovod's ranks meet; 0 chooses one.
-        settle_secs: Time after a failure for others to fail with a better reason.
+        max_restarts: Largest number of restarts in a row without a new checkpoint, see
+            ``Restarts``.
+        hang_timeout_secs: Largest time without a step; 0 for no limit.
+        start_timeout_secs: Largest time until the first step of training or of an
+            evaluation, while a rank loads and compiles; 0 for no limit.
+        rendezvous_port: Port of Horovod's rendezvous; 0 for any free port.
+        settle_secs: Time after a failure during which other ranks may report a cause.
         dump_secs: Time for ranks that hang to write their stacks.
-        end_secs: Time from SIGTERM to SIGKILL where ranks are ended.
-        stop_secs: Time for ranks to save and stop after a request.
-        tail_lines: Lines of a failed rank's log that are shown.
+        end_secs: Time between SIGTERM and SIGKILL.
+        stop_secs: Time for ranks to save and stop on request.
+        tail_lines: Number of lines of a failed rank's log that are shown.
     """
 
     max_restarts: int = 0

@@ -1,4 +1,4 @@
-"""One rank as a process, with its log."""
+"""The process of one rank, with its log."""
 
 import fcntl
 import os
@@ -23,14 +23,16 @@ STDOUT = 1
 
 
 class Process:
-    """Starts a rank; it leads a session of its own, so that all of it can be ended.
+    """The process of a rank, which is started by the constructor.
+
+    It leads a new session, so that all of its descendants can be ended with it.
 
     Args:
         rank: Rank to start.
         command: Program and its arguments.
-        log_path: File that gets what the rank writes, after what is there.
-        is_shown: Whether the terminal gets it, too.
-        heartbeat: Descriptor into which the rank beats; () for none.
+        log_path: File to which the output of the rank is appended.
+        is_shown: Whether the output is also shown on the terminal.
+        heartbeat: Descriptor for the heartbeats of the rank; () for no heartbeats.
     """
 
     def __init__(
@@ -45,7 +47,7 @@ class Process:
         self.log_path = log_path
         self.is_shown = is_shown
         self._mirror: Optional[threading.Thread] = None
-        # -I and -S: the user's environment is for the command, not for child.py.
+        # With -I and -S, the user's environment affects the command only, not child.py.
         cores = ",".join(map(str, rank.cores))
         prefix = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), cores]
         environment = {**rank.environment, **{HEARTBEAT: str(fd) for fd in heartbeat}}
@@ -77,25 +79,25 @@ class Process:
                 self._mirror.start()
 
     def call_at_end(self, callback: Callable[["Process"], None]) -> None:
-        """Call back, in another thread, as soon as the process has ended."""
+        """Call a function in another thread as soon as the process has ended."""
 
         def wait() -> None:
-            # The dead process stays until reaped, which keeps its id from others.
+            # WNOWAIT does not reap the process, so that its ID is not reused yet.
             os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
             callback(self)
 
         threading.Thread(target=wait, daemon=True).start()
 
     def ask(self, signal_number: int) -> None:
-        """Signal the process alone; not to be used after reap()."""
+        """Send a signal to the process only; must not be called after ``reap``."""
         os.kill(self._popen.pid, signal_number)
 
     def send(self, signal_number: int) -> None:
-        """Signal the process and its descendants; not to be used after reap()."""
+        """Send a signal to the process group; must not be called after ``reap``."""
         os.killpg(self._popen.pid, signal_number)
 
     def is_paused(self) -> bool:
-        """Return whether SIGSTOP or a debugger holds the process."""
+        """Return whether SIGSTOP or a debugger pauses the process."""
         status = pathlib.Path(f"/proc/{self._popen.pid}/stat").read_text()
         return status.rpartition(")")[2].split()[0] in ("T", "t")
 
@@ -112,46 +114,47 @@ class Process:
         return code
 
     def tail(self, num_lines: int) -> List[str]:
-        """Return the last lines that this process wrote into its log."""
+        """Return the last lines that this process has written to its log."""
         with open(self.log_path, "rb") as log:
             size = log.seek(0, os.SEEK_END)
             log.seek(max(self._log_start, size - TAIL_BYTES))
             text = log.read().decode("utf-8", "replace")
-        # Of a progress bar, the last state is enough.
+        # Only the last state of a progress bar is kept.
         lines = [line.rstrip().rpartition("\r")[2] for line in text.split("\n")]
         return [line for line in lines if line.strip()][-num_lines:]
 
 
 def _open_channel() -> Tuple[int, int]:
-    """Return where to read, and where a rank writes: it sees a terminal if we do.
+    """Return descriptors to read and to write the output of a rank.
 
-    A pipe would do for the text, but the progress bar needs the terminal's width.
+    On a terminal they are a pseudo-terminal: with a pipe, the progress bar would not
+    know the width of the terminal.
     """
     if not os.isatty(STDOUT):
         return os.pipe()
     source, sink = pty.openpty()
-    tty.setraw(sink)  # The real terminal translates line ends, once.
+    tty.setraw(sink)  # The real terminal already translates line ends.
     size = fcntl.ioctl(STDOUT, termios.TIOCGWINSZ, b"\0" * 8)
     fcntl.ioctl(sink, termios.TIOCSWINSZ, size)
     return source, sink
 
 
 def _copy(source: int, log: int) -> None:
-    """Copy what a rank writes to its log and to the terminal, until it has ended."""
+    """Copy the output of a rank to its log and to the terminal until the rank ends."""
     is_terminal_open, end = True, b"\n"
     while True:
         try:
             chunk = os.read(source, 65536)
-        except OSError:  # How a pseudo-terminal reports its end.
+        except OSError:  # A pseudo-terminal reports its end in this way.
             chunk = b""
         if not chunk:
             break
         end = chunk[-1:]
         _write(log, chunk)
-        # A closed terminal or pipe must not end a training job.
+        # A closed terminal or pipe must not end the training.
         is_terminal_open = is_terminal_open and _write(STDOUT, chunk)
     if end != b"\n" and is_terminal_open and os.isatty(STDOUT):
-        _write(STDOUT, b"\n")  # What follows a progress bar gets its own line.
+        _write(STDOUT, b"\n")  # The next message must not continue a progress bar.
     os.close(source)
     os.close(log)
 

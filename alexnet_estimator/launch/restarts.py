@@ -1,4 +1,4 @@
-"""Whether, and when, a group that has crashed or hung is started again."""
+"""The decision whether a crashed or hung group of ranks is restarted."""
 
 import json
 import os
@@ -13,16 +13,16 @@ LONGEST_PAUSE_SECS = 60.0
 
 
 class Restarts:
-    """Counts restarts of one job.
+    """Counts the restarts of one job.
 
-    A restart is in vain if, until the next crash, no checkpoint of a higher step than
-    all before has been saved.  At most ``max_restarts`` in a row may be in vain; as
-    soon as one is not, the count begins anew, so a job that advances is restarted as
-    often as needed.  Pauses double while restarts are in vain.
+    A restart is in vain if the job crashes again before it saves a checkpoint of a
+    higher step.  At most ``max_restarts`` in a row may be in vain.  The next useful
+    restart resets the count, so that a job that advances is restarted as often as
+    necessary.  The pause before a restart doubles while restarts are in vain.
 
     Args:
-        model_dir: has the checkpoints and ``metrics.jsonl``.
-        max_restarts: 0 for none at all.
+        model_dir: Folder of the run with the checkpoints and ``metrics.jsonl``.
+        max_restarts: Largest number of restarts in a row without a new checkpoint.
     """
 
     def __init__(self, model_dir: str, max_restarts: int):
@@ -31,17 +31,20 @@ class Restarts:
         self._num_restarts = self._num_in_vain = 0
 
     def grant(self, crash: str) -> bool:
-        """Wait and return True if the group is to be started again.
+        """Return whether to restart the group, after the pause.
 
         Args:
-            crash: what has happened, in words.
+            crash: Description of the crash or hang.
         """
         step = newest_step(self._model_dir)
         if step > self._step:
             self._step, self._num_in_vain = step, 0
         if self._num_in_vain >= self._max_restarts:
             if self._num_restarts:
-                tell(f"not restarted: {self._num_in_vain} in a row were in vain")
+                tell(
+                    f"not restarted: {self._num_in_vain} restarts in a row brought no "
+                    "new checkpoint"
+                )
             return False
         pause_secs = min(FIRST_PAUSE_SECS * 2**self._num_in_vain, LONGEST_PAUSE_SECS)
         self._num_restarts += 1
@@ -66,11 +69,11 @@ class Restarts:
         path = os.path.join(self._model_dir, "metrics.jsonl")
         try:
             append_bytes(path, json.dumps(record).encode() + b"\n")
-        except OSError as error:  # No reason to lose the training as well.
+        except OSError as error:  # Training can continue without this line.
             tell(f"{path} cannot be written: {error.strerror}")
 
 
 def newest_step(model_dir: str) -> int:
-    """Return the highest step of a checkpoint, by its name; 0 where there is none."""
+    """Return the highest step in the names of checkpoints; 0 without checkpoints."""
     newest = checkpoints.latest(model_dir)
     return (newest and checkpoints.step_of(newest)) or 0

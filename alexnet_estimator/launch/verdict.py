@@ -1,4 +1,4 @@
-"""What has happened to a group, told to the user, and what follows from it."""
+"""The verdict on a group of ranks that has ended: messages and the exit code."""
 
 import dataclasses
 import signal
@@ -19,7 +19,7 @@ from alexnet_estimator.launch.signals import STOP_SIGNAL
 from alexnet_estimator.rank_table.topology import format_ranks
 
 USER_ERRORS = (EXIT_USAGE, EXIT_DATA, EXIT_DIVERGED)
-# How a rank ends that is asked to stop while it loads, or twice.
+# The exit codes of a rank that is asked to stop twice, or while it loads.
 CUT_SHORT = tuple(
     -n for n in (STOP_SIGNAL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 )
@@ -27,7 +27,7 @@ CUT_SHORT = tuple(
 
 @dataclasses.dataclass(frozen=True)
 class End:
-    """How a rank ended by itself: exit code, or minus the signal's number."""
+    """The end of a rank: its exit code, or minus the number of a signal."""
 
     process: Process
     code: int
@@ -35,13 +35,12 @@ class End:
 
 @dataclasses.dataclass(frozen=True)
 class Hang:
-    """Why a group was ended although no rank had failed.
+    """A hang, for which a group was ended although no rank had failed.
 
     Attributes:
-        pulses: Heart-beats of the ranks that all others wait for, the first to stop
-            first.
-        text: What the first one does, in words.
-        paused: Processes that a signal or a debugger held.
+        pulses: Last heartbeats of the ranks for which all others wait, ordered by time.
+        text: Description of the hang.
+        paused: Processes that are held by SIGSTOP or a debugger.
         asked: Processes that were asked to write their stacks.
     """
 
@@ -53,15 +52,15 @@ class Hang:
 
 @dataclasses.dataclass
 class Story:
-    """What has happened to a group.
+    """The events of a group.
 
     Attributes:
-        ends: Ends of ranks before the group was ended, in this order.
-        unstopped: Ranks that did not stop in time when asked to.
+        ends: Ends of ranks before the group was ended, in the order of time.
+        unstopped: Ranks that did not stop in time on request.
         immortal: Ranks that survived SIGKILL.
-        hang: What the heart-beats said.
-        has_stop_request: Whether a signal has come to the launcher.
-        is_ended: Whether we ended the group before all ranks had ended by themselves.
+        hang: Hang that the heartbeats showed; None without one.
+        has_stop_request: Whether the launcher has received a signal to stop.
+        is_ended: Whether the launcher has ended the group.
     """
 
     ends: List[End] = dataclasses.field(default_factory=list)
@@ -74,11 +73,11 @@ class Story:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a group has ended.
+    """The result of a group.
 
     Attributes:
         exit_code: Exit code of ``alexnet_estimator.errors``.
-        crash: What has crashed or hung, if another try may do better; else empty.
+        crash: Description of a crash or hang after which a restart may help, or empty.
     """
 
     exit_code: int
@@ -86,14 +85,16 @@ class Outcome:
 
 
 def judge(story: Story, tail_lines: int) -> Outcome:
-    """Say what went wrong and return what follows.
+    """Print what went wrong, and return the result of the group.
 
     Args:
-        story: What has happened to the group.
-        tail_lines: Lines of a failed rank's log that are shown.
+        story: Events of the group.
+        tail_lines: Number of lines of a failed rank's log that are shown.
     """
     if story.unstopped:
-        tell(f"{_name(story.unstopped)} did not stop when asked to: ended")
+        tell(
+            f"{_name(story.unstopped)} did not stop on request, so the group was ended"
+        )
     if story.immortal:
         tell(
             f"{_name(story.immortal)} cannot be killed: a driver may hang; see `ps -A`"
@@ -109,9 +110,12 @@ def judge(story: Story, tail_lines: int) -> Outcome:
         if not story.is_ended and codes <= {EXIT_DONE}:
             return Outcome(EXIT_DONE)
         if EXIT_STOPPED not in codes:
-            tell("stopped before the ranks could save; run again to resume")
+            tell(
+                "stopped before the ranks could save; run the same command again to "
+                "resume"
+            )
         return Outcome(EXIT_STOPPED)
-    # What a rank reports has a reason that another try would not mend.
+    # A restart does not help if a rank has reported an error itself.
     if cause and cause.code in (*USER_ERRORS, EXIT_RANK_FAILED):
         return Outcome(cause.code)
     is_over = story.has_stop_request or story.immortal or EXIT_STOPPED in codes
@@ -119,11 +123,11 @@ def judge(story: Story, tail_lines: int) -> Outcome:
 
 
 def _find_cause(ends: Sequence[End]) -> Optional[End]:
-    """Return the failure that explains the others, if there is one.
+    """Return the failure that has caused the others, if there is one.
 
-    A rank's own report of a user's mistake does; the ranks that waited for it may
-    have ended before it.  Else it is the first that does not just miss another rank,
-    as those do that wait for a rank that was cut short.
+    An error that a rank has reported is the cause, even if ranks that waited for it
+    have ended before.  Otherwise the cause is the first failure of a rank that did not
+    only lose the connection to another rank.
     """
     reports = [end for end in ends if end.code in USER_ERRORS]
     if reports:
@@ -137,15 +141,15 @@ def _find_cause(ends: Sequence[End]) -> Optional[End]:
 
 
 def _tell_of_log(text: str, process: Process, tail_lines: int) -> None:
-    """Say what a rank did, and the last lines of its log."""
+    """Print a text and the last lines of the log of a rank."""
     tell(f"{text}; its log is {process.log_path}")
-    if not process.is_shown:  # Else the terminal has these lines already.
+    if not process.is_shown:  # The output of a shown rank is on the terminal already.
         for line in process.tail(tail_lines):
             tell(f"  rank {process.rank} | {line}")
 
 
 def _tell_of_hang(hang: Hang, tail_lines: int) -> str:
-    """Say which ranks hang, and return it; a paused one explains the others."""
+    """Print which ranks hang, and return it; paused ranks are the cause of others."""
     ranks = [pulse.rank for pulse in hang.pulses]
     paused = {process.rank for process in hang.paused}
     ranks = [rank for rank in ranks if rank in paused] or ranks
@@ -156,10 +160,10 @@ def _tell_of_hang(hang: Hang, tail_lines: int) -> str:
     _tell_of_log(text, process, tail_lines)
     if paused:
         names = format_ranks(paused)
-        tell(f"{names} could not write any stack: held by SIGSTOP or a debugger")
+        tell(f"{names} could not write stacks: paused by SIGSTOP or a debugger")
     writers = [process for process in hang.asked if process.rank not in paused]
     if writers:
-        tell(f"{_name(writers)} had to write their Python stacks into their logs")
+        tell(f"the logs of {_name(writers)} have their Python stacks")
     return text
 
 

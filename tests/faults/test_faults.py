@@ -102,7 +102,7 @@ def test_f2_a_paused_rank_is_named_and_restarted(
     result = run_ranks(2, flags, [Fault("pause", 1, "train", 3)])
     assert result.exit_code == 0, result.output
     assert "rank 1 hangs" in result.output
-    assert "rank 1 could not write any stack: held by SIGSTOP" in result.output
+    assert "rank 1 could not write stacks: paused by SIGSTOP" in result.output
     (restart,) = result.events("restart")
     assert restart["reason"].startswith("rank 1 hangs: no progress for 4 s")
     assert_same_weights(flags["model_dir"], uninterrupted)
