@@ -584,7 +584,7 @@ def test_npu_environment_keeps_what_the_user_set() -> None:
 def test_npus_get_no_made_up_addresses(capsys: pytest.CaptureFixture[str]) -> None:
     made = rank_table.make(SERVERS, 1)
     message = (
-        "addresses of 127.0.0.1, 127.0.0.2 are made up, .* `hccn_tool -i N -ip -g`"
+        "addresses of 127.0.0.1, 127.0.0.2 are placeholders .* `hccn_tool -i N -ip -g`"
     )
     with pytest.raises(ConfigError, match=message):
         plan(made, SERVERS[0], "npu")
@@ -616,7 +616,7 @@ def test_containers_number_devices_from_0(visible: str, expected: List[int]) -> 
 
 
 def test_devices_must_be_visible() -> None:
-    with pytest.raises(ConfigError, match="device 4, 5, 6, 7 is not visible here: ASC"):
+    with pytest.raises(ConfigError, match="device 4, 5, 6, 7 is not visible in this"):
         variables(topology_of(), SERVERS[0], "npu", ASCEND_VISIBLE_DEVICES="0-3")
 
 

@@ -136,7 +136,7 @@ def test_a_missing_server_is_named(
     _, errors = popen.communicate(timeout=20)
     assert popen.returncode == 5
     ranks = f"{2 * missing}-{2 * missing + 1}"
-    assert f"server {SERVERS[missing]} (ranks {ranks}) did not come within" in errors
+    assert f"server {SERVERS[missing]} (ranks {ranks}) did not join within" in errors
 
 
 def test_a_taken_port_is_an_error(port: int) -> None:

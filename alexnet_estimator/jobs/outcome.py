@@ -1,4 +1,4 @@
-"""What a trained run leaves for people: kernels, answered pictures, the report."""
+"""The files that a finished training writes: sample predictions and the report."""
 
 import base64
 import io
@@ -19,15 +19,15 @@ from alexnet_estimator.jobs.session import Run
 from alexnet_estimator.networks import find_network
 from alexnet_estimator.records import examples, pictures, tfrecord
 
-# Looked at for the most confident mistakes, in equal parts from all files.
+# Images in which the most confident mistakes are searched, equally many of all files.
 MAX_IMAGES = 1000
-NUM_SHOWN = 12  # Of the mistakes, and of the right answers.
+NUM_SHOWN = 12  # Number of mistakes, and number of correct predictions.
 NUM_ANSWERS = 3
 THUMBNAIL_PIXELS = 160
 
 
 class _Picture(NamedTuple):
-    """A record of the validation split: label from 0, encoded picture, its origin."""
+    """A record of the validation split: label from 0, picture file, its path."""
 
     label: int
     encoded: bytes
@@ -35,14 +35,14 @@ class _Picture(NamedTuple):
 
 
 def write_outcome(run: Run, step: int) -> Optional[str]:
-    """Write drawn kernels, ``samples.json`` and ``report.html`` into the run.
+    """Write drawings of kernels, ``samples.json`` and ``report.html`` to the run.
 
     Args:
-        run: a trained run; of several ranks, only rank 0 calls this.
-        step: the global step of the checkpoint to show.
+        run: Trained run; only rank 0 calls this function.
+        step: Global step of the checkpoint.
 
     Returns:
-        The path of the report; None where something failed, which is then a warning.
+        The path of the report, or None after a failure, which is printed as a warning.
     """
     try:
         checkpoint = checkpoints.path_of(run.model_dir, step)
@@ -63,16 +63,17 @@ def write_outcome(run: Run, step: int) -> Optional[str]:
 
 
 def find_samples(run: Run, checkpoint: str) -> Dict[str, Any]:
-    """Find the most confident mistakes and some right answers.
+    """Find the most confident mistakes and some correct predictions.
 
     Args:
-        run: an opened run with real data.
-        checkpoint: path prefix.
+        run: Opened run with real data.
+        checkpoint: Path prefix of the checkpoint.
 
     Returns:
-        ``num_images`` that were looked at, ``num_mistakes`` among them, and
-        ``pictures``, of which each has ``label``, ``answers`` (label and probability,
-        the likeliest first), ``file`` and ``jpeg`` (base64, small).
+        A mapping with ``num_images`` that were searched, ``num_mistakes`` among them,
+        and ``pictures``.  Each picture has ``label``, ``answers`` (pairs of label and
+        probability, the most probable first), ``file`` and ``jpeg`` (a thumbnail in
+        base64).
     """
     listed = list(_read_pictures(run))
     probabilities = _predict(run, checkpoint, [picture.encoded for picture in listed])
@@ -88,7 +89,7 @@ def find_samples(run: Run, checkpoint: str) -> Dict[str, Any]:
 
 
 def _read_pictures(run: Run) -> Iterator[_Picture]:
-    """Read the first records of every file of the validation split."""
+    """Yield the first records of every file of the validation split."""
     paths = run.dataset.shard_paths("validation")
     num_per_file = -(-MAX_IMAGES // len(paths))
     for path in paths:
@@ -99,7 +100,7 @@ def _read_pictures(run: Run) -> Iterator[_Picture]:
 
 
 def _predict(run: Run, checkpoint: str, encoded: List[bytes]) -> np.ndarray:
-    """Return probabilities, float32 ``[len(encoded), num_classes]``."""
+    """Return the probabilities, float32 [len(encoded), num_classes]."""
     config, num_classes = run.config, run.dataset.num_classes
     batch_size = inputs.eval_batch_size(config.data, config.train.batch_size_per_rank)
 

@@ -1,4 +1,4 @@
-"""Training: steps until the next evaluation, evaluation, and on until the end."""
+"""The training job, which alternates between training and evaluation."""
 
 import contextlib
 import functools
@@ -44,7 +44,7 @@ from alexnet_estimator.optim import schedules
 from alexnet_estimator.optim.loss_scale import resolve_loss_scale
 from alexnet_estimator.warm_start import WarmStart
 
-# Of an evaluation, what metrics.jsonl and TensorBoard show.
+# The figures of an evaluation in metrics.jsonl and TensorBoard.
 LOGGED = (
     "loss",
     "top_1_accuracy",
@@ -55,10 +55,10 @@ LOGGED = (
 
 
 def train(run: Run) -> Evaluation:
-    """Train up to ``run.total_steps``, evaluating on the way and at the end.
+    """Train up to ``run.total_steps``, with evaluations in between and at the end.
 
-    Resumes from the newest valid checkpoint of ``run.model_dir``; a run that is already
-    finished is only evaluated.
+    Training resumes from the newest valid checkpoint of ``run.model_dir``.  A finished
+    run is only evaluated.
 
     Returns:
         The last evaluation, see ``evaluate``.
@@ -95,10 +95,11 @@ def agree_on_run(run: Run) -> None:
     """Check that all ranks run the same code on the same data and configuration.
 
     Raises:
-        RankError: they do not.
+        RankError: The code, the data or the configuration differ.
     """
     config = Config(run.config.to_dict())
-    # Servers may keep the same data in different places; a source, only the first has.
+    # Servers may have the data in different folders, and only the first one has the
+    # source of a warm start.
     config.data.path = config.warm_start.path = ""
     network = find_network(config.model.network)
     config.model.network = network.name
@@ -109,13 +110,13 @@ def agree_on_run(run: Run) -> None:
         **({"the file of the network": network.sha256} if network.sha256 else {}),
     }
     for what, digest in digests.items():
-        # Pieces of 48 bits, which a float64 holds exactly.
+        # A float64 can hold these parts of 48 bits exactly.
         parts = [int(digest[start : start + 12], 16) for start in range(0, 60, 12)]
         run.runtime.agree_on(parts, what)
 
 
 def _code_digest() -> str:
-    """Return SHA-256 (hex) over the package's source files."""
+    """Return the SHA-256 (hex) of the source files of this package."""
     folder = pathlib.Path(alexnet_estimator.__file__).parent
     digest = hashlib.sha256()
     for file in sorted(folder.rglob("*.py")):
@@ -124,7 +125,7 @@ def _code_digest() -> str:
 
 
 class _Trainer:
-    """Alternates training and evaluation until the last step."""
+    """Alternates between training and evaluation until the last step."""
 
     def __init__(
         self,
@@ -134,7 +135,7 @@ class _Trainer:
         plan: Optional[WarmStart],
     ):
         self._run, self._log, self._request, self._plan = run, log, request, plan
-        # Rank 0's: its plan is the only one.
+        # Only rank 0 has a plan, but all ranks must build the same graph.
         num_layers = len(plan.restored) if plan else 0
         self._num_warm_layers = int(run.runtime.of_chief(num_layers))
         self._start_secs = time.monotonic()
@@ -143,10 +144,10 @@ class _Trainer:
         self._damages: Dict[str, str] = {}
 
     def train(self, changes: Sequence[str]) -> Evaluation:
-        """Train from the agreed step to the end; return the last evaluation.
+        """Train from the agreed step to the end, and return the last evaluation.
 
         Args:
-            changes: of the configuration since the last start, to be shown.
+            changes: Changes of the configuration since the last start.
         """
         run = self._run
         restored = self._agree_on_step(is_checked=False)
@@ -177,7 +178,7 @@ class _Trainer:
         return result
 
     def _note_start(self, restored: Optional[int], changes: Sequence[str]) -> None:
-        """Show and record what is about to be trained."""
+        """Show the start card, and write the start to the log."""
         run, step = self._run, restored or 0
         card = cards.start_card(run, restored, changes, self._plan)
         self._say(card)
@@ -197,10 +198,10 @@ class _Trainer:
             self._log.write_image("input_samples", step, samples)
 
     def _agree_on_step(self, is_checked: bool) -> Optional[int]:
-        """Return the step of rank 0's newest checkpoint, on all ranks; None: new.
+        """Return the step of rank 0's newest checkpoint on all ranks; None without one.
 
         Args:
-            is_checked: this process has just saved it, which reads it back.
+            is_checked: Whether this process has just saved and verified the checkpoint.
         """
         step, model_dir = 0, self._run.model_dir
         if self._run.runtime.is_chief:
@@ -218,13 +219,13 @@ class _Trainer:
         self._damages[checkpoint] = problem
 
     def _log_damages(self, step: int) -> None:
-        """Record the checkpoints that were passed over in favour of this step's."""
+        """Write the damaged checkpoints, which were passed over, to the log."""
         for checkpoint, problem in self._damages.items():
             self._log.write("quarantine", step, checkpoint=checkpoint, problem=problem)
         self._damages.clear()
 
     def _lacks_evaluation(self, restored: Optional[int]) -> bool:
-        """Return whether a job was killed between a checkpoint and its evaluation."""
+        """Return whether the job was killed between a checkpoint and its evaluation."""
         is_due = restored and _next_evaluation(self._run, restored - 1) == restored
         return bool(is_due) and not self._run.runtime.of_chief(
             os.path.exists(
@@ -251,14 +252,16 @@ class _Trainer:
             if plan
             else None,
         )
-        # A skipped step draws a batch, too, but is none in the count of global steps.
+        # A skipped step uses a batch, too, but does not count as a global step.
         num_skipped = restore.count_skipped(training.checkpoint)
         first_batch = step + int(run.runtime.of_chief(num_skipped))
         run_steps(run, training, first_batch, target)
 
     def _make_hooks(self, tensors: StepTensors) -> List[tf.train.SessionRunHook]:
-        """Return the hooks of a training session; the guard stands before the saver."""
+        """Return the hooks of a training session."""
         run, clock, is_chief = self._run, StepClock(), self._run.runtime.is_chief
+        # The guard must come before the saver.  In the other order, the weights of a
+        # diverged run would be saved before the guard ends it.
         self._log.write_graph(tensors.step.graph)
         return [
             *watching_hooks(run, tensors, self._log, clock, is_chief),
@@ -273,12 +276,12 @@ class _Trainer:
         if self._request.is_agreed:
             self._log.write("stop", step)
             raise StopRequested(
-                f"stopped at step {step} of {self._run.total_steps} as requested; run "
-                "the same command again to go on from there"
+                f"stopped on request at step {step} of {self._run.total_steps}; run "
+                "the same command again to resume"
             )
 
     def _evaluate(self, step: int) -> Evaluation:
-        """Evaluate the checkpoint of ``step``; log, show and remember the result."""
+        """Evaluate the checkpoint of ``step``; log, show and store the result."""
         run, start_secs = self._run, time.monotonic()
         checkpoint = checkpoints.path_of(run.model_dir, step)
         num_images = run.dataset.splits["validation"].num_images
@@ -315,13 +318,13 @@ class _Trainer:
 def run_steps(
     run: Run, training: Training, first_batch: int, last_step: Optional[int]
 ) -> None:
-    """Make training steps in one session.
+    """Take training steps in one session.
 
     Args:
-        run: an opened run.
-        training: see ``build_model_fn``.
-        first_batch: Number of batches of this rank that have been drawn before.
-        last_step: Global step to end at; None: until a hook ends the session.
+        run: Opened run.
+        training: Arguments of mode TRAIN, see ``build_model_fn``.
+        first_batch: Number of batches that this rank has read before.
+        last_step: Last global step; None to train until a hook ends the session.
     """
     model_fn = build_model_fn(
         run.config, run.dataset.num_classes, run.runtime, training
@@ -340,14 +343,14 @@ def run_steps(
 def watching_hooks(
     run: Run, tensors: StepTensors, log: MetricsLog, clock: StepClock, is_shown: bool
 ) -> List[tf.train.SessionRunHook]:
-    """Return the hooks that look at the scalars of every training step.
+    """Return the hooks that check and show the scalars of every training step.
 
     Args:
-        run: an opened run.
-        tensors: of its training graph.
-        log: where records go.
-        clock: shared with the hooks that pause training.
-        is_shown: whether people see the progress.
+        run: Opened run.
+        tensors: Scalars of the training step.
+        log: Log of the run.
+        clock: Clock that is shared with the hooks that pause training.
+        is_shown: Whether the progress is shown.
     """
     precision = run.config.precision
     amounts = TrainingAmounts(
@@ -367,7 +370,7 @@ def watching_hooks(
 def group_hooks(
     run: Run, heartbeat: Heartbeat, request: StopRequest, phase: str
 ) -> List[tf.train.SessionRunHook]:
-    """Return the hooks that keep the ranks together, in training and evaluation."""
+    """Return the hooks of training and evaluation for heartbeats and for stopping."""
     return [
         HeartbeatHook(heartbeat, phase),
         AgreedStop(request, run.runtime.gather, run.loop.calls_between_agreements),
@@ -381,7 +384,7 @@ def _next_evaluation(run: Run, step: int) -> int:
 
 
 def _read_history(run: Run, last_step: int) -> List[Tuple[float, float]]:
-    """Return (epoch, accuracy) of the evaluations up to a step."""
+    """Return the epoch and accuracy of each evaluation up to a step."""
     return [
         (result["global_step"] / run.steps_per_epoch, result["top_1_accuracy"])
         for result in evaluation_job.read_evaluations(run.model_dir)

@@ -1,6 +1,6 @@
-"""Start one process for each rank of this server and see all of them to their end.
+"""The launcher, which starts and watches one process for each rank of this server.
 
-No TensorFlow is imported here.
+This package does not import TensorFlow.
 """
 
 from alexnet_estimator.launch.alone import watching_alone

@@ -1,4 +1,4 @@
-"""The ranks of this server: which processes they are, and what their environment is."""
+"""The ranks of this server, with their environment variables and cores."""
 
 import dataclasses
 import os
@@ -7,18 +7,18 @@ from typing import Dict, List, Mapping, Sequence, Tuple
 from alexnet_estimator import rank_environment as names
 from alexnet_estimator.rank_table.topology import Topology
 
-# They describe a group in other ways than a rank table does, and would be believed.
+# Ranks must not inherit these variables, which describe a group without a rank table.
 RIVALS = (*names.CM_VARIABLES, names.POD_NAME, names.TF_CONFIG)
 
 
 @dataclasses.dataclass(frozen=True)
 class Rank:
-    """One process to start.
+    """A process to start.
 
     Attributes:
-        rank: Number over all servers.
-        environment: All of its variables.
-        cores: CPU cores it is bound to; () for no binding.
+        rank: Number of the rank, counted over all servers.
+        environment: All environment variables of the process.
+        cores: CPU cores to which it is bound; () for no binding.
     """
 
     rank: int
@@ -28,14 +28,14 @@ class Rank:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """The ranks of one server, as a launch backend sees them.
+    """The ranks of one server, which a launch backend describes.
 
     Attributes:
-        topology: Whole job.
-        server_id: This server.
-        environ: Variables of the user, which reach the ranks.
-        log_dir: Folder for the logs.
-        port: Port at which ranks may meet; 0 chooses one.
+        topology: Ranks of all servers.
+        server_id: ID of this server.
+        environ: Environment variables of the user, which the ranks inherit.
+        log_dir: Folder of the logs.
+        port: Port of the rendezvous; 0 for any free port.
     """
 
     topology: Topology
@@ -50,7 +50,7 @@ def make_ranks(group: Group, specific: Sequence[Mapping[str, str]]) -> List[Rank
 
     Args:
         group: Ranks of the server.
-        specific: Variables of the backend for each rank.
+        specific: Environment variables of the backend for each rank.
     """
     numbers = group.topology.ranks_of(group.server_id)
     base = {k: v for k, v in group.environ.items() if k not in RIVALS}
@@ -58,7 +58,7 @@ def make_ranks(group: Group, specific: Sequence[Mapping[str, str]]) -> List[Rank
     ranks = []
     for number, cores, variables in zip(numbers, shares, specific):
         num_threads = str(max(1, len(cores)))
-        defaults = {  # They give way to the user's.
+        defaults = {  # Variables of the user override these.
             "OMP_NUM_THREADS": num_threads,
             names.NUM_THREADS: num_threads,
             "PYTHONUNBUFFERED": "1",
@@ -69,7 +69,7 @@ def make_ranks(group: Group, specific: Sequence[Mapping[str, str]]) -> List[Rank
 
 
 def _share_cores(cores: Sequence[int], num_ranks: int) -> List[Tuple[int, ...]]:
-    """Divide the cores; nobody is bound where they are fewer than the ranks."""
+    """Divide the cores among the ranks; with fewer cores than ranks, bind no rank."""
     if len(cores) < num_ranks:
         return [()] * num_ranks
     ends = [len(cores) * i // num_ranks for i in range(num_ranks + 1)]

@@ -1,7 +1,7 @@
-"""Ranks on CPUs and GPUs: Horovod's processes meet at a store that we serve.
+"""The launch backend of Horovod, which serves the store for Gloo's rendezvous.
 
-The launchers of several servers meet there first, so that no rank starts before all
-servers are there and have the same table.
+Before the ranks start, the launchers of several servers use the store to wait for each
+other and to compare their rank tables.
 """
 
 import contextlib
@@ -24,27 +24,27 @@ DEFAULT_PORT = 29400
 POLL_SECS = 0.25
 REQUEST_SECS = 5
 LINGER_SECS = 2.0
-LAUNCHERS = "launchers"  # Where in the store the launchers meet.
+LAUNCHERS = "launchers"  # Scope of the launchers in the store.
 
 
 def find_missing() -> List[str]:
-    """Return what this machine lacks for ranks of Horovod, with the remedy."""
+    """Return a problem with its remedy if Horovod is not installed."""
     if importlib.util.find_spec("horovod") is not None:
         return []
     return [
-        "several ranks without Ascend hardware need Horovod, built with Gloo and "
-        "TensorFlow, and it is not installed: see launch/setup_env.sh"
+        "several ranks on CPUs or GPUs need Horovod with Gloo and TensorFlow, which is "
+        "not installed: run `bash launch/setup_env.sh --with-horovod`"
     ]
 
 
 @contextlib.contextmanager
 def describe_ranks(group: Group) -> Iterator[List[Dict[str, str]]]:
-    """Yield what Horovod's own launcher would tell each rank of a server.
+    """Yield the environment variables of each rank of a server.
 
     Raises:
-        ConfigError: Horovod is missing, the port is taken, or servers have different
-            tables.
-        RankError: A server did not come.
+        ConfigError: Horovod is missing, the port is in use, or servers have different
+            rank tables.
+        RankError: The command was not started on all servers in time.
     """
     problems = find_missing()
     if problems:
@@ -67,25 +67,25 @@ def describe_ranks(group: Group) -> Iterator[List[Dict[str, str]]]:
 
 @contextlib.contextmanager
 def serve(address: str, port: int, is_secret: bool) -> Iterator[Store]:
-    """Serve a store for the time of a ``with`` block.
+    """Serve a store during a ``with`` block.
 
     Raises:
-        ConfigError: The port is taken.
+        ConfigError: The port is in use.
     """
     bind_to = address if is_own_address(address) else ""
     try:
         store = Store(bind_to, port, is_secret)
     except OSError as error:
         raise ConfigError(
-            f"port {port} of {address} cannot be used ({error.strerror}): is another "
-            "run going on? --rendezvous_port takes another one, the same everywhere"
+            f"port {port} of {address} cannot be used ({error.strerror}): end the job "
+            "that uses it, or give another --rendezvous_port on all servers"
         ) from error
     with store.serving():
         yield store
 
 
 def _variables(group: Group, address: str, port: int) -> List[Dict[str, str]]:
-    """Return what Horovod's own launcher would set, for each rank of a server."""
+    """Return the variables that Horovod's own launcher would set for each rank."""
     servers, environ = group.topology.servers, group.environ
     devices = group.topology.devices_of(group.server_id)
     shared = {
@@ -98,7 +98,7 @@ def _variables(group: Group, address: str, port: int) -> List[Dict[str, str]]:
         names.HOROVOD_CPU_OPERATIONS: "gloo",
         names.HOROVOD_ADDRESS: address,
         names.HOROVOD_PORT: str(port),
-        # Its 30 s are short where eight ranks load TensorFlow on few cores.
+        # The default of 30 s is too short if eight ranks load TensorFlow on few cores.
         names.HOROVOD_TIMEOUT: environ.get(names.HOROVOD_TIMEOUT, "120"),
     }
     own_address = group.server_id if len(servers) > 1 else LOOPBACK
@@ -117,19 +117,22 @@ def _variables(group: Group, address: str, port: int) -> List[Dict[str, str]]:
 
 
 def _tell_who_is_missing(store: Store, num_ranks: int) -> None:
-    """Name the ranks that others have waited for; a complete group clears its names."""
+    """Print which ranks are missing, if others have waited for them.
+
+    Gloo deletes the names when the group is complete.
+    """
     joined = store.keys_of("global")
     missing = [rank for rank in range(num_ranks) if f"rank_{rank}" not in joined]
     if joined and missing:
-        tell(f"{format_ranks(missing)} had not joined the group")
+        tell(f"{format_ranks(missing)} did not join the group")
 
 
 class _Meeting:
-    """The launchers of all servers, who compare their tables.
+    """The rendezvous of the launchers of all servers, which compare their rank tables.
 
     Args:
-        topology: Whole job.
-        server_id: This server.
+        topology: Ranks of all servers.
+        server_id: ID of this server.
         port: Port of the store on the first server.
     """
 
@@ -138,33 +141,33 @@ class _Meeting:
         self._digest = hashlib.sha256(repr(topology.devices).encode()).hexdigest()
 
     def wait(self, timeout_secs: float) -> None:
-        """Wait until all have come, with the same table.
+        """Wait until all launchers are there and have the same rank table.
 
         Raises:
-            RankError: Some did not come in time; names their ranks.
-            ConfigError: The tables differ.
+            RankError: Launchers are missing; the message names their ranks.
+            ConfigError: The rank tables differ.
         """
         note(
-            f"server {self._server_id} waits up to {timeout_secs:g} s for the others "
-            f"of {', '.join(self._topology.servers)}"
+            f"server {self._server_id} waits up to {timeout_secs:g} s until all of "
+            f"{', '.join(self._topology.servers)} have started"
         )
         deadline = time.monotonic() + timeout_secs
         digests: Dict[str, Optional[str]] = {}
         while time.monotonic() < deadline:
-            # Until the first server has come, nobody answers.
+            # Requests fail until the launcher of the first server has started.
             with contextlib.suppress(OSError, http.client.HTTPException):
                 digests = self._exchange()
             seen = set(digests.values())
             if seen == {self._digest}:
                 return
             if seen - {self._digest, None}:
-                time.sleep(LINGER_SECS)  # Let the others see it, too.
+                time.sleep(LINGER_SECS)  # The other launchers have to see it, too.
                 break
             time.sleep(POLL_SECS)
         self._refuse(digests, timeout_secs)
 
     def _exchange(self) -> Dict[str, Optional[str]]:
-        """Leave the digest of our table; return all servers', None where missing."""
+        """Store the digest of this table, and return those of all servers, or None."""
         servers = self._topology.servers
         self._request("PUT", servers.index(self._server_id), self._digest)
         return {server: self._request("GET", i) for i, server in enumerate(servers)}
@@ -185,16 +188,16 @@ class _Meeting:
         if different:
             raise ConfigError(
                 f"server {', '.join(different)} was started with another rank table: "
-                "use the same file everywhere",
+                "use the same file on all servers",
                 topology.path,
             )
-        # Who cannot reach the first server knows nothing of the others.
+        # Without a connection to the first server, nothing is known of the others.
         missing = [s for s in topology.servers if digests and digests[s] is None]
         servers = [
             f"{server} ({format_ranks(topology.ranks_of(server))})"
             for server in missing or topology.servers[:1]
         ]
         raise RankError(
-            f"server {', '.join(servers)} did not come within {timeout_secs:g} s: "
-            "start the same command there"
+            f"server {', '.join(servers)} did not join within {timeout_secs:g} s: "
+            "start the same command on it"
         )

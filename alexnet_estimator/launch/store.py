@@ -1,4 +1,4 @@
-"""A small key-value store over HTTP, at which the ranks of Gloo find each other."""
+"""A small key-value store over HTTP for the rendezvous of Gloo."""
 
 import contextlib
 import http.server
@@ -7,20 +7,21 @@ import socketserver
 import threading
 from typing import Any, Dict, Iterator, Set, Tuple
 
-MAX_VALUE_BYTES = 1 << 20  # A rank's addresses: some hundred bytes for each other.
+# A value has the addresses of a rank, some hundred bytes for each other rank.
+MAX_VALUE_BYTES = 1 << 20
 MAX_KEYS = 1 << 16
 REQUEST_SECS = 10
 
 
 class Store(socketserver.ThreadingTCPServer):
-    """Answers ``GET``, ``PUT`` and ``DELETE`` of ``/SCOPE/KEY``, as Gloo sends them.
+    """Answers Gloo's requests ``GET``, ``PUT`` and ``DELETE`` of ``/SCOPE/KEY``.
 
     Args:
-        host: Address to listen at; empty: all of this machine.
-        port: Port to listen at; 0: a free one.
+        host: Address to listen on; empty for all addresses of this machine.
+        port: Port to listen on; 0 for any free port.
         is_secret: Whether requests need a random path before ``/SCOPE/KEY``.  Gloo
-            sends neither passwords nor headers, but puts ``:PORT/SCOPE/KEY`` after
-            whatever it was given as the address.
+            sends neither passwords nor headers, but it appends ``:PORT/SCOPE/KEY`` to
+            the address, which can therefore contain a secret.
 
     Raises:
         OSError: The port cannot be used.
@@ -39,7 +40,7 @@ class Store(socketserver.ThreadingTCPServer):
         self._deleted: Set[Tuple[str, str]] = set()
 
     def address_for_gloo(self, address: str) -> str:
-        """Return what Gloo takes for the address of this store."""
+        """Return the address of this store for Gloo, with the secret if there is one."""
         return f"{address}:{self.port}/{self._secret}" if self._secret else address
 
     def keys_of(self, scope: str) -> Set[str]:
@@ -48,7 +49,7 @@ class Store(socketserver.ThreadingTCPServer):
             return {key for name, key in self._values if name == scope}
 
     def act(self, method: str, name: Tuple[str, str], body: bytes) -> Tuple[int, bytes]:
-        """Do what a request wants; return the status and the content of the answer."""
+        """Execute a request, and return the HTTP status and the content."""
         with self._lock:
             if method == "GET":
                 value = self._values.get(name)
@@ -58,8 +59,9 @@ class Store(socketserver.ThreadingTCPServer):
                     return 413, b""
                 self._values[name] = body
                 return 200, b""
-            # A rank that deletes has what it needs from the others, who may not have
-            # it yet: a scope is forgotten when all of its ranks have deleted.
+            # A rank deletes its key when it has read those of the others, which may
+            # still have to read this one.  The scope is removed when all ranks have
+            # deleted their keys.
             self._deleted.add(name)
             scope = {other for other in self._values if other[0] == name[0]}
             if scope <= self._deleted:
@@ -70,7 +72,7 @@ class Store(socketserver.ThreadingTCPServer):
 
     @contextlib.contextmanager
     def serving(self) -> Iterator[None]:
-        """Answer requests for the time of a ``with`` block."""
+        """Answer requests during a ``with`` block."""
         thread = threading.Thread(target=self.serve_forever, args=(0.1,), daemon=True)
         thread.start()
         try:
@@ -81,7 +83,7 @@ class Store(socketserver.ThreadingTCPServer):
             self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Print nothing about clients that break off: they are no ranks."""
+        """Ignore clients that close the connection early, which are not ranks."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -89,7 +91,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     timeout = REQUEST_SECS
 
     def do_GET(self) -> None:
-        """Answer a request, or refuse what no rank would send."""
+        """Answer a request; refuse requests that a rank would not send."""
         prefix, *name = self.path.rsplit("/", 2)
         length = self.headers.get("Content-Length") or "0"
         code, content = 400, b""
@@ -106,4 +108,4 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     do_PUT = do_DELETE = do_GET
 
     def log_message(self, *arguments: Any) -> None:
-        """Print nothing about requests."""
+        """Do not log requests."""

@@ -1,4 +1,4 @@
-"""What is known of an accelerator before a runtime is made for it."""
+"""The interface of accelerators, which create the runtimes."""
 
 import abc
 import importlib
@@ -15,16 +15,16 @@ from alexnet_estimator.schema import ACCELERATORS, PRECISION_ALIASES
 
 
 class Accelerator(abc.ABC):
-    """A kind of hardware that trains: NPUs, GPUs or the CPU itself.
+    """A kind of hardware for training: NPUs, GPUs or the CPU.
 
-    A new one is a class like this in a module of ``runtime/``, a launch environment in
-    ``launch.BACKENDS`` (unless it uses one that is there) and a line of
-    ``schema.ACCELERATORS``.
+    A new accelerator needs a subclass in a module of ``runtime/``, a line in
+    ``schema.ACCELERATORS`` and, unless it uses an existing one, a launch backend in
+    ``launch.BACKENDS``.
 
     Attributes:
-        can_loop: See ``Runtime``.
-        precision_modes: Values of ``precision.mode`` that it can do; the first one is
-            what ``auto`` stands for.
+        can_loop: Whether one call can take several steps, see ``Runtime``.
+        precision_modes: Supported values of ``precision.mode``; ``auto`` stands for the
+            first one.
     """
 
     can_loop = False
@@ -35,20 +35,20 @@ class Accelerator(abc.ABC):
 
     @abc.abstractmethod
     def is_present(self) -> bool:
-        """Return whether this machine has it, so that ``--device=auto`` takes it."""
+        """Return whether ``--device=auto`` finds this accelerator on the machine."""
 
     def find_problems(self) -> List[str]:
-        """Return what keeps this machine from using it, and the remedies."""
+        """Return the problems that prevent its use on this machine, with remedies."""
         return []
 
     def examine(
         self, environ: Mapping[str, str], topology: Optional[Topology]
     ) -> List[Finding]:
-        """Return what ``doctor`` finds of its software, devices and network.
+        """Return the findings of ``doctor`` on its software, devices and network.
 
         Args:
-            environ: Variables of this process.
-            topology: Ranks of the job; None: one rank without a table.
+            environ: Environment variables of this process.
+            topology: Ranks of the job; None for one rank without a rank table.
         """
         return []
 
@@ -59,18 +59,18 @@ class Accelerator(abc.ABC):
         """Return the runtime of this process.
 
         Args:
-            config: Configuration, with the precision mode settled.
-            environ: Variables by which a launcher tells this process its rank.
+            config: Configuration whose precision mode is resolved.
+            environ: Environment variables, which tell this process its rank.
 
         Raises:
             ConfigError: The accelerator cannot be used.
         """
 
     def prepare_profile(self, config: Config, folder: str) -> None:
-        """Ask for the profile that the vendor's tools write, if there is one.
+        """Enable the profiler of the vendor, if there is one.
 
         Args:
-            config: Configuration, changed in place.
+            config: Configuration, which is changed in place.
             folder: Existing folder for the profile.
         """
 
@@ -82,13 +82,13 @@ def find_accelerator(name: str) -> Accelerator:
 
 
 def settle_device(device: str) -> str:
-    """Return the name of the accelerator for ``runtime.device``, also for ``auto``.
+    """Return the name of the accelerator for ``runtime.device``, resolving ``auto``.
 
     Raises:
-        ConfigError: This machine or its TensorFlow has no such device.
+        ConfigError: The machine or its TensorFlow does not have this device.
     """
     if device == "auto":
-        # In the order of registration; the last one, the CPU, is always present.
+        # The first one that is present is chosen; the last one, the CPU, always is.
         device = next(
             name for name in ACCELERATORS if find_accelerator(name).is_present()
         )
@@ -103,11 +103,11 @@ def settle_precision(mode: str, device: str) -> str:
     """Return the precision mode that an accelerator uses for ``precision.mode``.
 
     Args:
-        mode: Value of the configuration: ``auto``, a mode or an alias of one.
-        device: Name of the accelerator; ``auto``: it is on another machine.
+        mode: Value of the configuration: ``auto``, a mode or an alias of a mode.
+        device: Name of the accelerator; ``auto`` if it is on another machine.
 
     Raises:
-        ConfigError: The accelerator cannot do the mode.
+        ConfigError: The accelerator does not support the mode.
     """
     if device == "auto":
         return mode
@@ -116,8 +116,8 @@ def settle_precision(mode: str, device: str) -> str:
     if mode not in known:
         able = [n for n in ACCELERATORS if mode in find_accelerator(n).precision_modes]
         raise ConfigError(
-            f"precision.mode is {mode!r}, which a {device} does not have "
-            f"(--device={' or '.join(able)} does); use " + " or ".join(known)
+            f"precision.mode is {mode!r}, which --device={device} does not support "
+            f"(--device={' or '.join(able)} does): use " + " or ".join(known)
         )
     return mode
 
@@ -128,13 +128,13 @@ def make_runtime(
     """Return the runtime of this process.
 
     Args:
-        config: Configuration, which stays as it is.
-        environ: Variables by which a launcher tells this process its rank; loses
-            ``TF_CONFIG``.
+        config: Configuration, which stays unchanged.
+        environ: Environment variables, which tell this process its rank; ``TF_CONFIG``
+            is removed from them.
 
     Raises:
-        ConfigError: The device is not there, or cannot do the precision mode; or what
-            a launcher has set contradicts itself.
+        ConfigError: The device is missing or does not support the precision mode, or
+            the environment variables of the rank are wrong.
     """
     rank_environment.ignore_tf_config(environ)
     device = settle_device(config.runtime.device)

@@ -1,7 +1,7 @@
-"""What every runtime offers: who am I, how do ranks talk, which Estimator.
+"""The interface of runtimes: rank, Estimator, optimizer and collectives.
 
-A runtime is the only place that knows how training is distributed.  The rest of the
-package receives plain numbers (``rank``, ``num_ranks``), tensors and optimizers.
+Only a runtime knows how training is distributed.  The rest of the package gets plain
+numbers (``rank``, ``num_ranks``), tensors and optimizers from it.
 """
 
 import abc
@@ -21,18 +21,19 @@ ModelFn = Callable[..., tf.estimator.EstimatorSpec]
 
 
 class Runtime(abc.ABC):
-    """One rank's view of the group it trains in.
+    """A rank and its connection to the other ranks.
 
     Attributes:
-        device: Name of the accelerator, for people and for the run record.
-        rank: Number of this process, from 0.
-        num_ranks: Number of processes that train together.
-        heartbeat: Descriptor into which this rank beats; None: nobody listens.
-        can_loop: Whether one ``session.run`` can make several training steps, the last
-            of which hooks see.
-        trace_level: Level of ``tf.RunOptions`` that shows all of a step's operators;
-            NO_TRACE where there is none.
-        can_decay_slots: Whether the weight decay may be added to slots in place.
+        device: Name of the accelerator in cards and in the run record.
+        rank: Number of this rank, from 0.
+        num_ranks: Number of ranks that train together.
+        heartbeat: Descriptor to which this rank writes heartbeats; None for no
+            heartbeats.
+        can_loop: Whether one ``session.run`` can take several training steps, of which
+            hooks only see the last one.
+        trace_level: Level of ``tf.RunOptions`` that traces all operators of a step;
+            NO_TRACE if they cannot be traced.
+        can_decay_slots: Whether the weight decay can be added to slots in place.
     """
 
     device: str = "cpu"
@@ -45,20 +46,20 @@ class Runtime(abc.ABC):
 
     @property
     def is_chief(self) -> bool:
-        """Whether this rank writes checkpoints, events and reports."""
+        """Return whether this rank writes checkpoints, events and reports."""
         return self.rank == 0
 
     @abc.abstractmethod
     def make_estimator(
         self, model_fn: ModelFn, model_dir: str, config: Config
     ) -> tf.estimator.Estimator:
-        """Return a new Estimator that leaves saving and logging to our hooks."""
+        """Return an Estimator that neither saves nor logs, which our hooks do."""
 
     @abc.abstractmethod
     def wrap_optimizer(
         self, optimizer: tf.train.Optimizer, precision: Config
     ) -> ScaledOptimizer:
-        """Return ``optimizer`` with gradients averaged over the ranks, loss scaled."""
+        """Wrap an optimizer to average gradients over the ranks and scale the loss."""
 
     @abc.abstractmethod
     def all_reduce_sum(self, tensor: tf.Tensor) -> tf.Tensor:
@@ -68,16 +69,16 @@ class Runtime(abc.ABC):
     def gather(self, values: Sequence[float]) -> np.ndarray:
         """Return the values of all ranks, float64 [num_ranks, len(values)].
 
-        It works outside of any graph.  Every rank must call it the same number of
-        times with as many values: it is a barrier as well.
+        This runs outside of the training graph.  It is a barrier: every rank must call
+        it equally often and with the same number of values.
         """
 
     def of_chief(self, value: float) -> float:
-        """Return the value that rank 0 has given, on all ranks; see ``gather``."""
+        """Return the value of rank 0 on all ranks; see ``gather``."""
         return float(self.gather([value])[0, 0])
 
     def compute_dtype(self, precision: Config) -> tf.DType:
-        """Return the dtype of products in the graph that we build.
+        """Return the dtype of convolutions and matrix products in the graph.
 
         Args:
             precision: Section ``precision`` of the configuration.
@@ -86,43 +87,43 @@ class Runtime(abc.ABC):
         return tf.float16 if is_mixed else tf.float32
 
     def float32_scope(self) -> ContextManager[None]:
-        """Keep the float32 operators that are made within it in float32.
+        """Return a scope whose float32 operators the device computes in float32.
 
-        Nothing else happens where the graph is computed as it was built.
+        A runtime that never changes the dtypes of a graph needs no such scope.
         """
         return contextlib.nullcontext()
 
     def dropout(self, x: tf.Tensor, keep_prob: float, seed: tf.Tensor) -> tf.Tensor:
-        """Keep each element with ``keep_prob`` and divide it by that.
+        """Apply dropout: keep an element with ``keep_prob``, and divide it by that.
 
         Args:
             x: float tensor of any shape.
-            keep_prob: from above 0 to 1.
-            seed: int32 [2]; equal seeds give equal masks, so that a resumed step is
-                the same as an uninterrupted one.
+            keep_prob: Probability above 0, at most 1.
+            seed: int32 [2].  Equal seeds give equal masks, so that a resumed run takes
+                the same steps as a run without interruption.
         """
         noise = tf.random.stateless_uniform(tf.shape(x), seed, dtype=tf.float32)
         kept = tf.cast(noise < keep_prob, x.dtype)
         return x * kept / tf.cast(keep_prob, x.dtype)
 
     def start_hooks(self) -> List[tf.train.SessionRunHook]:
-        """Return the hooks that give every rank the weights of rank 0."""
+        """Return the hooks that send the variables of rank 0 to the other ranks."""
         return []
 
     @contextlib.contextmanager
     def noticing_lost_ranks(self) -> Iterator[None]:
-        """Raise RankError where an error only means that another rank has ended."""
+        """Replace errors that mean that another rank has ended by a RankError."""
         yield
 
     def agree_on(self, values: Sequence[float], what: str) -> None:
-        """Check that all ranks hold the same numbers.
+        """Check that all ranks have the same numbers.
 
         Args:
-            values: Numbers of this rank; whole ones are exact up to 2 ** 53.
-            what: Name for people of what the numbers stand for.
+            values: Numbers of this rank; integers are exact up to 2 ** 53.
+            what: Meaning of the numbers for the error message.
 
         Raises:
-            RankError: They do not.
+            RankError: The numbers differ.
         """
         rows = self.gather(values)
         if (rows != rows[0]).any():
@@ -135,30 +136,33 @@ def session_config(num_threads: int, device: str = "cpu") -> tf.ConfigProto:
     """Return a session configuration.
 
     Args:
-        num_threads: CPU threads; 0: as the launcher says, or all.
-        device: Name of the accelerator; only ``gpu`` shows GPUs to the session.
+        num_threads: Number of CPU threads; 0 for the share that the launcher has set,
+            or all cores without a launcher.
+        device: Name of the accelerator; the session sees GPUs only for ``gpu``.
     """
-    # Not a part of the configuration: shares of the cores may differ between ranks.
+    # The launcher's share is not written to the configuration, because it may differ
+    # between ranks, which must agree on the configuration.
     num_threads = num_threads or read_num_threads(os.environ)
     session = tf.ConfigProto(
         intra_op_parallelism_threads=num_threads,
-        # An operator keeps all cores busy: two at a time would push each other out.
+        # One operator uses all cores.  Two at a time would compete for them.
         inter_op_parallelism_threads=1 if device == "cpu" else min(num_threads, 2),
         allow_soft_placement=True,
         device_count={} if device == "gpu" else {"GPU": 0},
     )
     if device == "gpu":
-        # TensorFlow would take all memory of the GPU at once, also from other jobs.
+        # By default, TensorFlow allocates all memory of the GPU, even if other jobs
+        # use it.
         session.gpu_options.allow_growth = True
     if device == "cpu":
-        # Grappler would make constants of the zeros that large slots start from, and
-        # keep them with the session: nearly as much memory as all weights.
+        # Constant folding would turn the initial zeros of the slots into constants,
+        # which the session keeps.  They need nearly as much memory as all weights.
         rewrite = session.graph_options.rewrite_options
         rewrite.constant_folding = rewrite.OFF
     return session
 
 
 def trace_level_of(device: str) -> int:
-    """Return the level of ``tf.RunOptions`` that shows a device's kernels."""
+    """Return the level of ``tf.RunOptions`` that traces the kernels of a device."""
     is_gpu = device == "gpu"
     return tf.RunOptions.FULL_TRACE if is_gpu else tf.RunOptions.SOFTWARE_TRACE

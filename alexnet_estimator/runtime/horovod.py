@@ -1,8 +1,8 @@
-"""Several processes on CPUs or GPUs through Horovod (Gloo or NCCL).
+"""Training on several CPUs or GPUs with Horovod (Gloo or NCCL).
 
-The only importer of horovod.  Rank 0 alone reads and writes ``model_dir``; the others
-work in a temporary folder and receive every variable from rank 0: weights, slots,
-averages, loss scale and global step.
+Only this module imports Horovod.  Only rank 0 reads and writes ``model_dir``.  The
+other ranks use a temporary folder and receive all variables from rank 0: weights,
+slots, averages, loss scale and global step.
 """
 
 import contextlib
@@ -28,10 +28,10 @@ from alexnet_estimator.runtime.local import host_estimator
 
 
 class HorovodRuntime(Runtime):
-    """One rank of a Horovod group."""
+    """A rank of a Horovod group."""
 
     def __init__(self, device: str):
-        """Join the group; every rank must.
+        """Join the group, which waits for all ranks.
 
         Args:
             device: ``cpu`` or ``gpu``.
@@ -42,7 +42,7 @@ class HorovodRuntime(Runtime):
         self.rank = hvd.rank()
         self.num_ranks = hvd.size()
         self._scratch = tempfile.TemporaryDirectory(prefix="alexnet-rank-")
-        # Called after every step, so that graph and session are kept.
+        # gather() runs after every step, so the graph and the session are kept.
         with tf.Graph().as_default() as graph:
             self._own = tf.placeholder(tf.float64, [1, None])
             self._all = hvd.allgather(self._own, name="host_gather")
@@ -51,14 +51,14 @@ class HorovodRuntime(Runtime):
     def make_estimator(
         self, model_fn: ModelFn, model_dir: str, config: Config
     ) -> tf.estimator.Estimator:
-        """Return a stock Estimator on this rank's own GPU or share of the CPU."""
+        """Return an Estimator on the GPU of this rank, or on its share of the CPU."""
         session = session_config(config.runtime.num_threads, self.device)
         if self.device == "gpu":
             gpu = read_gpu(os.environ, hvd.local_rank())
             num_gpus = len(tf.config.experimental.list_physical_devices("GPU"))
             if gpu >= num_gpus:
                 raise ConfigError(
-                    f"rank {self.rank} is to use GPU {gpu}, but TensorFlow sees "
+                    f"rank {self.rank} has GPU {gpu}, but TensorFlow sees only "
                     f"{num_gpus} on this server: correct device_id in the rank table"
                 )
             session.gpu_options.visible_device_list = str(gpu)
@@ -68,7 +68,7 @@ class HorovodRuntime(Runtime):
     def wrap_optimizer(
         self, optimizer: tf.train.Optimizer, precision: Config
     ) -> ScaledOptimizer:
-        """Average gradients, then scale the loss around that."""
+        """Wrap an optimizer to average gradients, and then to scale the loss."""
         return scale_loss(hvd.DistributedOptimizer(optimizer), precision)
 
     def all_reduce_sum(self, tensor: tf.Tensor) -> tf.Tensor:
@@ -82,7 +82,7 @@ class HorovodRuntime(Runtime):
 
     @contextlib.contextmanager
     def noticing_lost_ranks(self) -> Iterator[None]:
-        """Raise RankError where an error only means that another rank has ended."""
+        """Replace errors that mean that another rank has ended by a RankError."""
         try:
             yield
         except tf.errors.UnknownError as error:

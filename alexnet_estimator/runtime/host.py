@@ -1,4 +1,4 @@
-"""CPUs and GPUs: what TensorFlow itself trains on."""
+"""CPUs and GPUs, which TensorFlow supports itself."""
 
 from typing import List, Mapping, MutableMapping
 
@@ -33,11 +33,11 @@ class Gpu(Accelerator):
         return bool(tf.config.experimental.list_physical_devices("GPU"))
 
     def find_problems(self) -> List[str]:
-        """Return what to do where TensorFlow sees no GPU."""
+        """Return a problem with its remedy if TensorFlow sees no GPU."""
         if self.is_present():
             return []
         return [
-            "runtime.device is gpu, but TensorFlow sees no GPU: make its environment "
+            "runtime.device is gpu, but TensorFlow sees no GPU: create an environment "
             "with ALEXNET_TF=2.15-cuda (docs/gpu.md), or use --device=cpu"
         ]
 

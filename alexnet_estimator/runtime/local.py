@@ -1,4 +1,4 @@
-"""One process on this machine's CPU or GPU."""
+"""Training with a single rank on a CPU or GPU."""
 
 from typing import Sequence
 
@@ -19,7 +19,7 @@ class LocalRuntime(Runtime):
     """The only rank."""
 
     def __init__(self, device: str):
-        """Train alone.
+        """Create the runtime.
 
         Args:
             device: ``cpu`` or ``gpu``.
@@ -30,18 +30,18 @@ class LocalRuntime(Runtime):
     def make_estimator(
         self, model_fn: ModelFn, model_dir: str, config: Config
     ) -> tf.estimator.Estimator:
-        """Return a stock Estimator; see ``Runtime.make_estimator``."""
+        """Return an Estimator, see ``Runtime.make_estimator``."""
         session = session_config(config.runtime.num_threads, self.device)
         return host_estimator(model_fn, model_dir, config.train.seed, session)
 
     def wrap_optimizer(
         self, optimizer: tf.train.Optimizer, precision: Config
     ) -> ScaledOptimizer:
-        """Scale the loss; there is nobody to average with."""
+        """Wrap an optimizer to scale the loss; one rank has nothing to average."""
         return scale_loss(optimizer, precision)
 
     def all_reduce_sum(self, tensor: tf.Tensor) -> tf.Tensor:
-        """Return the tensor: one rank's sum is its own value."""
+        """Return the tensor, which is the sum over a single rank."""
         return tensor
 
     def gather(self, values: Sequence[float]) -> np.ndarray:
@@ -52,7 +52,7 @@ class LocalRuntime(Runtime):
 def host_estimator(
     model_fn: ModelFn, model_dir: str, seed: int, session: tf.ConfigProto
 ) -> tf.estimator.Estimator:
-    """Return a stock Estimator that neither saves, logs nor summarises by itself."""
+    """Return an Estimator that writes no checkpoints, logs and summaries itself."""
     return tf.estimator.Estimator(
         model_fn,
         config=tf.estimator.RunConfig(

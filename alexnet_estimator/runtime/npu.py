@@ -1,14 +1,16 @@
-"""Training on Ascend NPUs: the only place that knows ``npu_bridge``.
+"""Training on Ascend NPUs with ``npu_bridge``.
 
-One process drives one device.  Who it is stands in the environment, where ``launch``
-has put it from the rank table; HCCL's own queries fail until its group is formed.
+One process drives one device.  Its rank comes from environment variables, which
+``launch`` sets from the rank table, because the queries of HCCL fail until the group is
+formed.
 
-With ``npu.iterations_per_loop`` = N the device makes N steps in each call of
-``session.run``: hooks see every Nth step only, so signals, the finite guard and the
-log act up to N - 1 steps late.
+With ``npu.iterations_per_loop`` = N, the device takes N steps in each call of
+``session.run``.  Hooks only see every Nth step, so that signals, the finite guard and
+the log act up to N - 1 steps late.
 
-``npu_bridge.npu_init`` is never imported: releases from 2023 on replace
-``tf.Session.__init__`` there, and every session of the process becomes an NPU session.
+``npu_bridge.npu_init`` must not be imported.  Releases since 2023 replace
+``tf.Session.__init__`` in it, so that every session of the process would run on the
+NPU.
 """
 
 import atexit
@@ -67,7 +69,7 @@ VALUES_PER_GATHER = 64
 
 
 def has_devices() -> bool:
-    """Return whether this machine shows NPUs."""
+    """Return whether this machine has NPUs."""
     return bool(glob.glob("/dev/davinci[0-9]*"))
 
 
@@ -85,10 +87,10 @@ class Npu(Accelerator):
     )
 
     def is_present(self) -> bool:
-        """Return whether there are NPUs that could train, without importing anything.
+        """Return whether there are NPUs, without importing their software.
 
-        Where TensorFlow is not 1.15, they are present and cannot be used: somebody who
-        has NPUs would wait for weeks for a CPU that was taken without a word.
+        With another TensorFlow than 1.15 they count as present, although they cannot be
+        used.  The error is better than silently training on the CPU for weeks.
         """
         has_adapter = importlib.util.find_spec("npu_bridge") is not None
         return has_devices() and (has_adapter or not engine.is_1_15())
@@ -102,35 +104,36 @@ class Npu(Accelerator):
     def examine(
         self, environ: Mapping[str, str], topology: Optional[Topology]
     ) -> List[Finding]:
-        """Return what is found of CANN, npu_bridge, the driver and the network."""
+        """Return the findings on CANN, npu_bridge, the driver and the network."""
         return examine_npu(environ, topology, _import_npu_bridge)
 
     def prepare_profile(self, config: Config, folder: str) -> None:
-        """Ask for the vendor's profile, unless the user has chosen one."""
+        """Enable Ascend's profiler, unless the user has set its options."""
         if not config.npu.profiling_options:
             options = {"output": folder, "training_trace": "on", "task_trace": "on"}
             config.npu.profiling_options = json.dumps(options)
 
 
 class NpuRuntime(Runtime):
-    """One NPU; with a rank table, one of several that train together."""
+    """A rank on one NPU."""
 
     device = "npu"
     can_loop = True
     trace_level = tf.RunOptions.NO_TRACE
-    # ApplyGradientDescent on a slot is nowhere in the vendor's own models.
+    # The vendor's models never use ApplyGradientDescent on a slot, so it is avoided.
     can_decay_slots = False
 
     def __init__(self, config: Config, environ: MutableMapping[str, str] = os.environ):
-        """Find out who this process is; neither devices nor HCCL are touched yet.
+        """Read the rank of this process, without using the device or HCCL yet.
 
         Args:
-            config: validated, ``precision.mode`` settled.
-            environ: says rank, size, rank table and device.
+            config: Validated configuration whose precision mode is resolved.
+            environ: Environment variables, which tell rank, size, rank table and
+                device.
 
         Raises:
-            ConfigError: npu_bridge is missing, or all that is wrong with the
-                environment or with the options for this release of npu_bridge.
+            ConfigError: The package npu_bridge is missing, or environment variables or
+                options are wrong; the message lists all problems.
         """
         problems = find_problems(config, _import_npu_bridge())
         problems += find_folder_problems(os.getcwd())
@@ -379,7 +382,7 @@ def _import_npu_bridge() -> Any:
     """Return the class NPURunConfig.
 
     Raises:
-        ConfigError: npu_bridge is not installed, or CANN is not found.
+        ConfigError: The package npu_bridge is not installed, or CANN is not found.
     """
     try:
         from npu_bridge.estimator.npu.npu_config import NPURunConfig

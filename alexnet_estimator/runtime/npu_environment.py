@@ -19,10 +19,11 @@ CONNECT_TIMEOUT_SECS = range(120, 7201)
 
 
 def read_rank(environ: Mapping[str, str]) -> Tuple[int, int]:
-    """Return (rank, number of ranks) as the environment says, if it makes sense.
+    """Return the rank and the number of ranks from the environment variables.
 
     Raises:
-        ConfigError: all contradictions within the environment and with the rank table.
+        ConfigError: Variables contradict each other or the rank table; the message
+            lists all problems.
     """
     problems = _misleading_variables(environ)
     rank = names.read_number(environ, names.RANK_ID, problems, 0)

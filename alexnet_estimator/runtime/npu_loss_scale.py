@@ -1,4 +1,4 @@
-"""The vendor's loss-scale managers, which here count the steps that they skip."""
+"""The vendor's loss scale managers, extended to count skipped steps."""
 
 from typing import Any, Optional
 
@@ -7,10 +7,10 @@ from alexnet_estimator.engine.graph_mode import tf
 
 
 def make_manager(kind: str, precision: Config) -> Any:
-    """Return the vendor's loss-scale manager with a ``num_skipped`` variable.
+    """Return the vendor's loss scale manager with a ``num_skipped`` variable.
 
     Args:
-        kind: ``dynamic``, or the text of a fixed scale.
+        kind: Kind of loss scale, ``dynamic`` or a number as text.
         precision: Section ``precision`` of the configuration.
     """
     from npu_bridge.estimator.npu import npu_loss_scale_manager
@@ -31,14 +31,14 @@ def make_manager(kind: str, precision: Config) -> Any:
 
 
 def _counting(manager_class: Any, limits: Optional[Config]) -> Any:
-    """Return a manager class that counts skipped steps and keeps to limits.
+    """Return a subclass of a manager that counts skipped steps and respects limits.
 
-    ``update_loss_scale`` is the one place that learns whether a step was skipped; on
-    all ranks alike, as the flag is summed over them.
+    Only ``update_loss_scale`` is told whether a step was skipped.  All ranks are told
+    the same, because npu_bridge sums the flag over them.
 
     Args:
-        manager_class: Class of npu_bridge.
-        limits: Section ``precision`` for a dynamic scale; None: the scale is fixed.
+        manager_class: Manager class of npu_bridge.
+        limits: Section ``precision`` for a dynamic scale; None for a fixed scale.
     """
 
     class CountingManager(manager_class):
@@ -58,7 +58,7 @@ def _counting(manager_class: Any, limits: Optional[Config]) -> Any:
             next_scale = scale * tf.where(
                 finite_grads, limits.growth_factor, limits.decrease_factor
             )
-            # The vendor's rule knows no upper limit, and 1 as the lower one.
+            # The vendor's rule has no upper limit, and its lower limit is always 1.
             is_allowed = tf.logical_and(
                 next_scale >= limits.min_loss_scale,
                 next_scale <= limits.max_loss_scale,

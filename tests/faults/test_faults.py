@@ -132,7 +132,7 @@ def test_f3_all_ranks_stop_at_the_same_step(
     assert max(event["step"] for event in result.metrics) == last_step
     assert newest_step(flags) == last_step
     for log in result.logs.values():
-        assert f"stopped at step {last_step} of 6 as requested" in log
+        assert f"stopped on request at step {last_step} of 6" in log
 
 
 def newest_step(flags: Dict[str, Any]) -> int:
@@ -181,7 +181,7 @@ def test_f9_a_missing_rank_is_named(flags: Dict[str, Any]) -> None:
     environ = {"HOROVOD_GLOO_TIMEOUT_SECONDS": "12"}
     result = run_ranks(2, flags, [Fault("sleep", 1, "load")], environ)
     assert result.exit_code == 5
-    assert "rank 1 had not joined the group" in result.output
+    assert "rank 1 did not join the group" in result.output
 
 
 def test_f9_ranks_with_different_settings_do_not_train(flags: Dict[str, Any]) -> None:

@@ -41,7 +41,7 @@ def try_out(device: str, findings: List[Finding]) -> List[Finding]:
 
     Args:
         device: Value of ``runtime.device``.
-        findings: What ``examine`` has found.
+        findings: Findings of ``examine``.
     """
     if has_failed(findings):
         return [Finding("self-test", "warning", "left out", REMEDY)]

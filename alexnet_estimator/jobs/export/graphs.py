@@ -128,7 +128,7 @@ def require_onnx() -> None:
     """Check that ONNX models can be made and run.
 
     Raises:
-        ConfigError: they cannot.
+        ConfigError: The packages for ONNX are not installed.
     """
     try:
         import onnxruntime  # noqa: F401
