@@ -40,7 +40,7 @@ class Store(socketserver.ThreadingTCPServer):
         self._deleted: Set[Tuple[str, str]] = set()
 
     def address_for_gloo(self, address: str) -> str:
-        """Return the address of this store for Gloo, with the secret if there is one."""
+        """Return the address of this store for Gloo, with the secret if it has one."""
         return f"{address}:{self.port}/{self._secret}" if self._secret else address
 
     def keys_of(self, scope: str) -> Set[str]:
