@@ -135,6 +135,27 @@ def read_at_most(path: str, max_bytes: int) -> bytes:
     return content
 
 
+def read_json(path: str, max_bytes: int = 64 << 20) -> Any:
+    """Return the JSON value in a file that may be a stranger's.
+
+    Names of files need not be Unicode: bytes that are not become half characters, as
+    Python has them in paths.
+
+    Args:
+        path: Path of the file.
+        max_bytes: Size from which on the file is refused.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: The file is larger, or holds no JSON.
+    """
+    text = read_at_most(path, max_bytes).decode("utf-8", "surrogateescape")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # Recursion: "[[[[[..."
+        raise ValueError(f"not JSON: {error}") from error
+
+
 def sync(path: str) -> None:
     """Wait until the content of a file is on the disk."""
     with open(path, "rb") as file:

@@ -4,30 +4,55 @@ Only this module reads and writes the file.  It does not import TensorFlow.
 """
 
 import dataclasses
-import json
 import os
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from alexnet_estimator import files
 from alexnet_estimator.config import Config, config_from, resolve
 from alexnet_estimator.console import list_some, warn
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.networks import DEFAULT, find_network, is_file_name
+from alexnet_estimator.schema import Rule, find_breaches
 
 FILE_NAME = "config.json"
 # This is enough for 250,000 classes with the longest names that file systems allow.
 MAX_BYTES = 64 << 20
-_TYPES = {
-    "class_names": list,
-    "class_counts": dict,
-    "data_digest": str,
-    "conversion": dict,
-    "num_ranks": int,
-    "device": str,
-    "network": dict,
-    "versions": dict,
-    "global_step": int,
+
+
+def _are(values: Any, accepts: Callable[[Any], bool]) -> bool:
+    return isinstance(values, list) and all(map(accepts, values))
+
+
+def _are_objects(values: Any) -> bool:
+    is_object = isinstance(values, dict)
+    return is_object and _are(list(values.values()), lambda v: isinstance(v, dict))
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 53
+
+
+def _are_counts(values: Any) -> bool:
+    is_object = isinstance(values, dict)
+    return is_object and _are(list(values.values()), lambda v: _are(v, _is_count))
+
+
+_RULES = {
+    "config": Rule("an object of sections", _are_objects),
+    "class_names": Rule("a list of names", lambda v: _are(v, lambda x: type(x) is str)),
+    "class_counts": Rule("an object of lists of counts", _are_counts),
+    "data_digest": Rule("a text", lambda v: isinstance(v, str)),
+    "conversion": Rule("an object", lambda v: isinstance(v, dict)),
+    "num_ranks": Rule("a count", _is_count),
+    "device": Rule("a text", lambda v: isinstance(v, str)),
+    "network": Rule(
+        "an object with objects as settings",
+        lambda v: isinstance(v, dict) and _are_objects(v.get("settings", {})),
+    ),
+    "versions": Rule("an object", lambda v: isinstance(v, dict)),
+    "global_step": Rule("a count", _is_count),
 }
+_FIELDS = tuple(name for name in _RULES if name != "config")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +109,7 @@ def read(path: str, network: str = "", is_run: bool = True) -> RunRecord:
     """
     values = read_values(path)
     config = values["config"]
-    model = config.get("model")
-    settings = dict(model) if isinstance(model, dict) else {}
+    settings = config.get("model", {})
     recorded = str(settings.get("network", DEFAULT))
     if not network and is_file_name(recorded) and not os.path.isabs(recorded):
         # Runs record absolute paths.  A relative path could execute code in a folder
@@ -93,13 +117,16 @@ def read(path: str, network: str = "", is_run: bool = True) -> RunRecord:
         raise _damaged(path, f"model.network is the relative path {recorded}")
     chosen = find_network(network or recorded)
     if network:
-        about = values.get("network")
-        name = about.get("name") if isinstance(about, dict) else DEFAULT
+        name = values["network"].get("name") if "network" in values else DEFAULT
         # Another network does not have the recorded settings.
         kept = settings if chosen.name == name else {}
         config = {**config, "model": {**kept, "network": network}}
+    fields = {name: values[name] for name in _FIELDS if name in values}
+    fields["class_names"] = tuple(values.get("class_names", ()))
+    # The first version did not record the conversion, so its options are used.
+    fields.setdefault("conversion", config.get("convert", {}))
     try:
-        record = RunRecord(resolve(config_from(config)), **_checked(values))
+        record = RunRecord(resolve(config_from(config)), **fields)
     except ConfigError as error:
         raise ConfigError(error.problems, path) from error
     if is_run and not record.class_names:
@@ -114,7 +141,7 @@ def write(path: str, record: RunRecord) -> None:
         ConfigError: The record would be too large to be read again.
         OSError: The file cannot be written.
     """
-    values = {name: getattr(record, name) for name in _TYPES if getattr(record, name)}
+    values = {name: getattr(record, name) for name in _FIELDS if getattr(record, name)}
     content = files.encode_json({"config": record.config.to_dict(), **values}, indent=2)
     if len(content) > MAX_BYTES:
         raise ConfigError(
@@ -179,50 +206,28 @@ def check_fit(
 
 
 def read_values(path: str) -> Dict[str, Any]:
-    """Return the JSON object of a run record, in which only ``config`` is checked.
+    """Return the JSON object of a run record, whose values have the right types.
 
     It serves readers of a few values, such as the report, when the file of the network
-    is missing.
+    is missing.  Fields of the configuration may be unknown or missing.
 
     Raises:
         ConfigError: The file is missing or damaged.
     """
     try:
-        content = files.read_at_most(path, MAX_BYTES)
+        # Versions up to 1.0 wrote names that are not UTF-8 without escapes.
+        values = files.read_json(path, MAX_BYTES)
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", path) from error
     except ValueError as error:
         raise _damaged(path, str(error)) from error
-    try:
-        # Versions up to 1.0 wrote names that are not UTF-8 without escapes.
-        values = json.loads(content.decode("utf-8", "surrogateescape"))
-    except (ValueError, RecursionError) as error:  # RecursionError: "[[[[[..."
-        raise _damaged(path, f"not JSON: {error}") from error
     if not isinstance(values, dict) or not isinstance(values.get("config"), dict):
         raise _damaged(path, 'it has no {"config": {...}}')
-    return values
-
-
-def _checked(values: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the fields of a record besides its configuration.
-
-    Raises:
-        ConfigError: Fields have the wrong type; the message lists all of them.
-    """
-    fields = {name: values[name] for name in _TYPES if name in values}
-    problems = [
-        f"damaged: {name} is {value!r:.60}, not of type {_TYPES[name].__name__}"
-        for name, value in fields.items()
-        if not isinstance(value, _TYPES[name])
-    ]
-    names = fields.pop("class_names", [])
-    if not problems and not all(isinstance(name, str) for name in names):
-        problems.append("damaged: class_names has values that are not text")
+    rules = {name: rule for name, rule in _RULES.items() if name in values}
+    problems = find_breaches(values, rules)
     if problems:
-        raise ConfigError(problems)
-    # The first version did not record the conversion, so its options are used.
-    fields.setdefault("conversion", values["config"].get("convert", {}))
-    return {**fields, "class_names": tuple(names)}
+        raise ConfigError([f"damaged: {problem}" for problem in problems], path)
+    return values
 
 
 def _damaged(path: str, problem: str) -> ConfigError:

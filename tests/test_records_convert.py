@@ -34,7 +34,6 @@ from alexnet_estimator.records import (
     layouts,
     manifest,
     shards,
-    splits,
     tfrecord,
 )
 from alexnet_estimator.records.dataset import Dataset
@@ -178,7 +177,7 @@ def test_nothing_held_out(source: str, tmp_path: pathlib.Path) -> None:
 @hypothesis.given(st.lists(st.integers(1, 50), min_size=2, max_size=8), st.data())
 def test_count_held_out_is_proportional(counts: List[int], data: Any) -> None:
     wanted = data.draw(st.integers(0, sum(counts) - len(counts)))
-    held_out = splits.count_held_out(counts, wanted)
+    held_out = convert.count_held_out(counts, wanted)
     assert sum(held_out) == wanted
     assert all(held < count for held, count in zip(held_out, counts))
     if min(counts) == max(counts):
@@ -209,7 +208,7 @@ def test_the_layouts_own_validation_is_kept(tmp_path: pathlib.Path) -> None:
     ],
 )
 def test_count_shards(num_images: int, images_per_shard: int, expected: int) -> None:
-    assert splits.count_shards(num_images, images_per_shard) == expected
+    assert convert.count_shards(num_images, images_per_shard) == expected
 
 
 def test_pictures_that_need_nothing_are_stored_as_they_are(
@@ -401,7 +400,7 @@ def test_a_shard_appears_when_it_is_on_the_disk(
 def test_an_interrupted_conversion_keeps_what_is_written(
     source: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish, published = convert.publish_shard, []
+    publish, published = shards.publish_shard, []
 
     def interrupt(task: Any, report: Any) -> None:
         publish(task, report)
@@ -410,7 +409,7 @@ def test_an_interrupted_conversion_keeps_what_is_written(
             time.sleep(1)  # Meanwhile the workers write what is queued already.
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(convert, "publish_shard", interrupt)
+    monkeypatch.setattr(shards, "publish_shard", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(source, tmp_path / "out", num_workers=2, images_per_shard=4)
     assert len(published) > 1 and visible(tmp_path / "out") == set(published)

@@ -365,7 +365,7 @@ def trees(draw: Any) -> Made:
 
 
 @hypothesis.given(trees())
-@hypothesis.settings(max_examples=200, deadline=None)
+@hypothesis.settings(max_examples=100, deadline=None)
 def test_no_made_up_tree_gives_a_wrong_class(made: Made) -> None:
     with tempfile.TemporaryDirectory() as folder:
         source, pool = pathlib.Path(folder, "source"), pathlib.Path(folder, "pool")

@@ -120,7 +120,7 @@ def test_huge_manifests_are_not_read(
 ) -> None:
     make(tmp_path)
     monkeypatch.setattr(manifest, "_MAX_BYTES", 100)
-    with pytest.raises(DataError, match="larger than 100 bytes"):
+    with pytest.raises(DataError, match="larger than"):
         manifest.load(str(tmp_path))
 
 
@@ -165,7 +165,7 @@ PLACES = [
 
 @hypothesis.given(place=st.sampled_from(PLACES), value=VALUES)
 @hypothesis.settings(
-    max_examples=300,
+    max_examples=120,
     deadline=None,
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )

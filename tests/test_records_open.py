@@ -135,12 +135,3 @@ def test_mistakes(tmp_path: pathlib.Path, cache: str, path: str, message: str) -
         records.open_dataset(path, cache, pictures.settings())
     assert error.value.exit_code == 3
     assert not os.path.exists(cache)
-
-
-def test_damaged_data_is_refused_before_training(
-    tmp_path: pathlib.Path, cache: str
-) -> None:
-    dataset = pictures.make_dataset(tmp_path)
-    os.remove(dataset.shard_paths("train")[0])
-    with pytest.raises(DataError, match="is missing"):
-        records.open_dataset(dataset.directory, cache, pictures.settings())

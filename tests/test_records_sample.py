@@ -14,9 +14,9 @@ from alexnet_estimator.errors import DataError
 from alexnet_estimator.records import sample
 
 LABELS = """\
-images/cell0001.png  1.0                 mono
-images/cell0002.png  0.3333333333333333  mono
-images/cell0003.png  0.0                 poly
+images/1.png  1.0                 mono
+images/2.png  0.3333333333333333  mono
+images/3.png  0.0                 poly
 """
 
 
@@ -39,7 +39,7 @@ def downloads(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> List[s
     with zipfile.ZipFile(str(wheel), "w") as archive:
         archive.writestr("elpv_dataset/data/labels.csv", LABELS)
         for number in (1, 2, 3):
-            name = f"elpv_dataset/data/images/cell000{number}.png"
+            name = f"elpv_dataset/data/images/{number}.png"
             archive.writestr(name, f"picture {number}")
         archive.writestr("elpv_dataset/utils.py", "code")
     log = tmp_path / "log"
@@ -63,43 +63,38 @@ def use_pip(folder: pathlib.Path, monkeypatch: Any, script: str) -> None:
     monkeypatch.setattr(sys, "executable", str(python))
 
 
-def test_photos_are_sorted_by_type(
-    tmp_path: pathlib.Path, downloads: List[str], capsys: pytest.CaptureFixture
+@pytest.mark.parametrize(
+    "task, expected",
+    [
+        ("mono_poly", {"mono": ["1.png", "2.png"], "poly": ["3.png"]}),
+        ("defective", {"defective": ["1.png"], "functional": ["3.png"]}),
+    ],
+)
+def test_photos_are_sorted_once(
+    task: str,
+    expected: Dict[str, List[str]],
+    tmp_path: pathlib.Path,
+    downloads: List[str],
+    capsys: pytest.CaptureFixture,
 ) -> None:
     cache = tmp_path / "cache"
-    folder = sample.fetch_sample(str(cache))
-    assert files_of(folder) == {
-        "mono": ["cell0001.png", "cell0002.png"],
-        "poly": ["cell0003.png"],
-    }
-    assert pathlib.Path(folder, "mono", "cell0002.png").read_bytes() == b"picture 2"
+    # What a killed download has left.
+    left = cache / f".elpv_{task}.01234567.tmp" / "mono"
+    left.mkdir(parents=True)
+    (left / "half.png").write_bytes(b"")
+    folder = sample.fetch_sample(str(cache), task)
+    assert files_of(folder) == expected
+    (photo,) = pathlib.Path(folder).glob("*/1.png")
+    assert photo.read_bytes() == b"picture 1"
+    assert os.listdir(str(cache)) == [os.path.basename(folder)]
     said = capsys.readouterr().err
     for words in ("CC BY-NC-SA 4.0", "Deitsch", "Buerhop-Lutz", "2019", "2018"):
         assert words in said
         assert words in pathlib.Path(folder, "LICENCE.txt").read_text()
-    assert os.listdir(str(cache)) == [os.path.basename(folder)]
-
-
-def test_the_second_time_nothing_is_downloaded_or_said(
-    tmp_path: pathlib.Path, downloads: List[str], capsys: pytest.CaptureFixture
-) -> None:
-    first = sample.fetch_sample(str(tmp_path / "cache"))
-    capsys.readouterr()
-    assert sample.fetch_sample(str(tmp_path / "cache")) == first
+    assert sample.fetch_sample(str(cache), task) == folder
     assert capsys.readouterr().err == ""
-    calls = pathlib.Path(downloads[0]).read_text().splitlines()
-    assert len(calls) == 1
-    assert "--no-deps" in calls[0] and calls[0].endswith("elpv-dataset==1.0.0.post1")
-
-
-def test_the_other_task_uses_clear_cases_only(
-    tmp_path: pathlib.Path, downloads: List[str]
-) -> None:
-    folder = sample.fetch_sample(str(tmp_path / "cache"), "defective")
-    assert files_of(folder) == {
-        "defective": ["cell0001.png"],
-        "functional": ["cell0003.png"],
-    }
+    (call,) = pathlib.Path(downloads[0]).read_text().splitlines()
+    assert "--no-deps" in call and call.endswith("elpv-dataset==1.0.0.post1")
 
 
 def test_another_file_is_refused(
@@ -119,17 +114,6 @@ def test_without_network_the_message_says_what_to_do(
         sample.fetch_sample(str(tmp_path / "cache"))
     assert error.value.exit_code == 3
     assert os.listdir(str(tmp_path / "cache")) == []
-
-
-def test_what_a_killed_download_left_is_removed(
-    tmp_path: pathlib.Path, downloads: List[str]
-) -> None:
-    left = tmp_path / "cache" / ".elpv_mono_poly.01234567.tmp" / "mono"
-    left.mkdir(parents=True)
-    (left / "half.png").write_bytes(b"")
-    folder = sample.fetch_sample(str(tmp_path / "cache"))
-    assert files_of(folder)["mono"] == ["cell0001.png", "cell0002.png"]
-    assert os.listdir(str(tmp_path / "cache")) == ["elpv_mono_poly"]
 
 
 def test_unknown_tasks_are_refused(tmp_path: pathlib.Path) -> None:

@@ -75,20 +75,18 @@ def test_a_flipped_length(dataset: Dataset) -> None:
     assert [damage.record_index for damage in found[1:]] == [None]
 
 
-def test_truncation_inside_a_record(dataset: Dataset) -> None:
+@pytest.mark.parametrize("num_left, num_more", [(0, 0), (1, 0), (3, 0), (2, 42)])
+def test_truncation(dataset: Dataset, num_left: int, num_more: int) -> None:
+    """Between records, and inside of one."""
     path = shard_file(dataset)
-    path.write_bytes(path.read_bytes()[: starts(path)[2] + 30])
+    content = path.read_bytes()
+    path.write_bytes(content[: starts(path)[num_left] - 12 + num_more])
     found = damages(dataset)
-    assert (found[0].record_index, "truncated" in found[0].reason) == (2, True)
-    assert {damage.file for damage in found} == {path.name}
-
-
-@pytest.mark.parametrize("num_left", [0, 1, 3])
-def test_truncation_between_records(dataset: Dataset, num_left: int) -> None:
-    path = shard_file(dataset)
-    path.write_bytes(path.read_bytes()[: starts(path)[num_left] - 12])
-    reason = f"{num_left} records instead of 4"
-    assert damages(dataset) == [Damage(path.name, None, reason)]
+    reason = f"{num_left + (num_more > 0)} records instead of 4"
+    expected = [Damage(path.name, None, reason)]
+    if num_more:
+        assert found[0][:2] == (path.name, num_left) and "truncated" in found[0].reason
+    assert found[num_more > 0 :] == expected
 
 
 def test_a_missing_shard(dataset: Dataset) -> None:
@@ -189,11 +187,6 @@ def test_a_record_longer_than_its_file_is_refused_at_opening(
                 records.open_dataset(
                     dataset.directory, str(tmp_path / "cache"), pictures.settings()
                 )
-
-
-def test_there_must_be_a_manifest(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(DataError, match="no dataset.json"):
-        verify(str(tmp_path))
 
 
 def test_a_shard_without_pictures_is_no_damage(tmp_path: pathlib.Path) -> None:

@@ -59,8 +59,11 @@ def test_names_of_version_1_0_are_read_as_they_were_written(
         ('{"config": [1]}', "damaged .it has no {"),
         ('{"config": {"data": {"paht": ""}}}', "did you mean data.path"),
         ('{"config": {}}', "damaged .it has no class_names"),
-        ('{"config": {}, "class_names": [1]}', "something else than names"),
-        ('{"config": {}, "class_names": "ab"}', "class_names is 'ab', not of type"),
+        (
+            '{"config": {}, "class_names": [1]}',
+            r"class_names is \[1\]; it must be a list of names",
+        ),
+        ('{"config": {}, "class_names": "ab"}', "class_names is 'ab'; it must be"),
         ('{"config": {}, "class_names": ["a"], "num_ranks": "2"}', "num_ranks is '2'"),
     ],
 )

@@ -13,13 +13,3 @@ from alexnet_estimator.checkpoints.names import (
     path_of,
     step_of,
 )
-
-__all__ = [
-    "PREFIX",
-    "data_files",
-    "files_of",
-    "latest",
-    "list_checkpoints",
-    "path_of",
-    "step_of",
-]

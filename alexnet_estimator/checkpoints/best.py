@@ -1,13 +1,11 @@
 """Which checkpoint is the most accurate one.  No TensorFlow is imported here."""
 
-import json
 import os
-import pathlib
 from typing import Any, Dict, Optional
 
 from alexnet_estimator.checkpoints.names import PREFIX, path_of
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.files import encode_json, write_bytes
+from alexnet_estimator.files import encode_json, read_json, write_bytes
 
 BEST = "best.json"
 
@@ -38,14 +36,12 @@ def _read_best(model_dir: str) -> Dict[str, Any]:
     Raises:
         DataError: It is damaged.
     """
-    file = pathlib.Path(model_dir, BEST)
-    if not file.exists():
+    path = os.path.join(model_dir, BEST)
+    if not os.path.exists(path):
         return {}
     try:
-        record = json.loads(file.read_text())
-        return {
-            "step": int(record["step"]),
-            "top_1_accuracy": float(record["top_1_accuracy"]),
-        }
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(f"damaged ({error!r}): delete it", str(file)) from error
+        record = read_json(path)
+        accuracy = float(record["top_1_accuracy"])
+        return {"step": int(record["step"]), "top_1_accuracy": accuracy}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"damaged ({error!r}): delete it", path) from error

@@ -8,7 +8,7 @@ says where these are, and a footer (tensorflow/core/lib/io/format.h).  Its value
 
 import os
 import struct
-from typing import Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Iterator, List, Sequence, Tuple
 
 from google.protobuf.message import DecodeError  # type: ignore[import]
 from tensorflow.core.protobuf import tensor_bundle_pb2
@@ -20,11 +20,6 @@ MAX_BYTES = 64 << 20
 MAX_RANK = 32
 _FOOTER_BYTES = 48
 _MAGIC = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
-
-
-class _Place(NamedTuple):
-    offset: int
-    size: int
 
 
 def check(path: str, data_files: Sequence[str]) -> None:
@@ -98,17 +93,16 @@ def _read_table(content: bytes) -> Iterator[Tuple[bytes, bytes]]:
     footer = content[-_FOOTER_BYTES:]
     if len(footer) < _FOOTER_BYTES or not footer.endswith(_MAGIC):
         raise ValueError("the index is cut off, or no index")
-    _, position = _read_place(footer, 0)
-    place, _ = _read_place(footer, position)
-    for _, value in _read_block(content, place):
-        yield from _read_block(content, _read_place(value, 0)[0])
+    # Offset and size of a block of no interest here come first.
+    _, _, offset, size = _read_varints(footer, 0, 4)[0]
+    for _, value in _read_block(content, offset, size):
+        yield from _read_block(content, *_read_varints(value, 0, 2)[0])
 
 
-def _read_block(content: bytes, place: _Place) -> List[Tuple[bytes, bytes]]:
+def _read_block(content: bytes, offset: int, size: int) -> List[Tuple[bytes, bytes]]:
     """Return the entries of a block; a key is stored as what differs from the last."""
-    end = place.offset + place.size
-    block = content[place.offset : end]
-    if len(block) != place.size or content[end] != 0:
+    block = content[offset : offset + size]
+    if len(block) != size or content[offset + size] != 0:
         raise ValueError("the index is cut off or compressed")
     (num_restarts,) = struct.unpack_from("<I", block, len(block) - 4)
     end = len(block) - 4 - 4 * num_restarts
@@ -118,9 +112,8 @@ def _read_block(content: bytes, place: _Place) -> List[Tuple[bytes, bytes]]:
     entries, starts, key, position = [], set(), b"", 0
     while position < end:
         start = position
-        num_shared, position = _read_varint(block, position)
-        num_more, position = _read_varint(block, position)
-        num_value, position = _read_varint(block, position)
+        sizes, position = _read_varints(block, position, 3)
+        num_shared, num_more, num_value = sizes
         if num_shared > len(key) or position + num_more + num_value > end:
             raise ValueError("the index is damaged")
         if num_shared == 0:
@@ -135,18 +128,18 @@ def _read_block(content: bytes, place: _Place) -> List[Tuple[bytes, bytes]]:
     return entries
 
 
-def _read_place(data: bytes, position: int) -> Tuple[_Place, int]:
-    offset, position = _read_varint(data, position)
-    size, position = _read_varint(data, position)
-    return _Place(offset, size), position
-
-
-def _read_varint(data: bytes, position: int) -> Tuple[int, int]:
-    """Return a number of 7 bits a byte, the lowest first, and the position after it."""
-    value = 0
-    for shift in range(0, 64, 7):
-        value |= (data[position] & 127) << shift
-        position += 1
-        if data[position - 1] < 128:
-            return value, position
-    raise ValueError("the index is damaged")
+def _read_varints(data: bytes, position: int, count: int) -> Tuple[List[int], int]:
+    """Return numbers of 7 bits a byte, the lowest first, and where they end."""
+    values = []
+    for _ in range(count):
+        value = shift = 0
+        while True:
+            byte = data[position]
+            value |= (byte & 127) << shift
+            position, shift = position + 1, shift + 7
+            if byte < 128:
+                break
+            if shift >= 64:
+                raise ValueError("the index is damaged")
+        values.append(value)
+    return values, position

@@ -13,26 +13,25 @@ from alexnet_estimator.files import write_bytes
 PREFIX = "model.ckpt-"
 POINTER = "checkpoint"
 SAVING = ".saving"
+_NAME = re.compile(re.escape(PREFIX) + r"(\d+)$")
 
 
 def list_checkpoints(model_dir: str) -> List[str]:
     """Return the path prefixes of all checkpoints in a folder, oldest first."""
     found = pathlib.Path(model_dir).glob(PREFIX + "*.index")
     prefixes = [str(path)[: -len(".index")] for path in found]
-    return sorted((p for p in prefixes if step_of(p) is not None), key=sort_key)
+    return sorted(filter(_NAME.search, prefixes), key=sort_key)
 
 
 def step_of(prefix: str) -> Optional[int]:
     """Return the global step in a checkpoint's name, or None."""
-    match = re.search(re.escape(PREFIX) + r"(\d+)$", prefix)
+    match = _NAME.search(prefix)
     return int(match.group(1)) if match else None
 
 
 def sort_key(prefix: str) -> int:
     """Return the global step in a checkpoint's name, which has one."""
-    step = step_of(prefix)
-    assert step is not None
-    return step
+    return int(prefix.rpartition("-")[2])
 
 
 def path_of(model_dir: str, step: int) -> Optional[str]:

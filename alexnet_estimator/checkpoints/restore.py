@@ -1,7 +1,6 @@
 """Finding the checkpoint that can be trusted, and restoring it."""
 
 import os
-import pathlib
 from typing import Any, Callable, Dict, Iterable, Optional
 
 import numpy as np
@@ -40,12 +39,12 @@ def first_valid(candidates: Iterable[str], source: str, advice: str) -> str:
     """Return the first of some checkpoints that is valid; change nothing.
 
     Args:
-        candidates: path prefixes; those passed over are named on stderr.
-        source: where they are from, and ...
-        advice: ... what to do where none is valid.
+        candidates: Path prefixes; those passed over are named on stderr.
+        source: Folder or file that they are from.
+        advice: What to do where none is valid.
 
     Raises:
-        DataError: none is.
+        DataError: None of them is valid.
     """
     problems = []
     for prefix in candidates:
@@ -103,11 +102,12 @@ def newest_valid(
     ``checkpoint`` points at the one returned.
 
     Args:
-        model_dir: of the run.
-        on_damage: called with path prefix and problem of each one that was moved.
+        model_dir: Folder of the run.
+        on_damage: Function called with path prefix and problem of each one that was
+            moved.
 
     Raises:
-        DataError: there are or have been checkpoints, and none of them is valid.  They
+        DataError: There are or have been checkpoints, and none of them is valid.  They
             stay where they are, so that no later run starts from scratch unasked.
     """
     remove_unfinished(model_dir)
@@ -115,11 +115,18 @@ def newest_valid(
     listed = set(list_checkpoints(model_dir)) | set(find_announced(model_dir))
     for prefix in sorted(listed, key=sort_key, reverse=True):
         problem = find_problem(prefix)
-        if problem is None:
-            _quarantine(problems, on_damage)
-            point_at(model_dir, os.path.basename(prefix))
-            return prefix
-        problems[prefix] = problem
+        if problem is not None:
+            problems[prefix] = problem
+            continue
+        for damaged, problem in problems.items():
+            folder = os.path.join(model_dir, "quarantine")
+            os.makedirs(folder, exist_ok=True)
+            for file in files_of(damaged):
+                os.replace(file, os.path.join(folder, os.path.basename(file)))
+            forget_best(model_dir, sort_key(damaged))
+            on_damage(damaged, problem)
+        point_at(model_dir, os.path.basename(prefix))
+        return prefix
     pointer = os.path.join(model_dir, POINTER)
     if problems or os.path.exists(pointer):
         lines = [f"{prefix}: {problem}" for prefix, problem in problems.items()]
@@ -138,7 +145,7 @@ def restoring_scaffold(checkpoint: Optional[str]) -> Optional[tf.train.Scaffold]
     everything else is restored.
 
     Args:
-        checkpoint: path prefix that the session will restore; None: nothing.
+        checkpoint: Path prefix that the session will restore; None: nothing.
 
     Returns:
         None where nothing is missing.
@@ -189,15 +196,3 @@ def check_fit(checkpoint: str, variables: Iterable[tf.Variable]) -> None:
             "the network has changed since; use those, or another --model_dir",
             checkpoint,
         )
-
-
-def _quarantine(
-    problems: Dict[str, str], on_damage: Callable[[str, str], None]
-) -> None:
-    for prefix, problem in problems.items():
-        folder = pathlib.Path(prefix).parent / "quarantine"
-        folder.mkdir(exist_ok=True)
-        for file in files_of(prefix):
-            os.replace(file, str(folder / os.path.basename(file)))
-        forget_best(str(folder.parent), sort_key(prefix))
-        on_damage(prefix, problem)

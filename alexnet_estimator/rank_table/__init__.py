@@ -14,17 +14,3 @@ from alexnet_estimator.rank_table.topology import (
     format_ranks,
 )
 from alexnet_estimator.rank_table.writer import make, make_file, write
-
-__all__ = [
-    "Device",
-    "Topology",
-    "describe",
-    "describe_check",
-    "format_ranks",
-    "is_own_address",
-    "local_server",
-    "make",
-    "make_file",
-    "read",
-    "write",
-]

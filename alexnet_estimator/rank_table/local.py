@@ -1,27 +1,34 @@
-"""Which of the table's servers is the machine that we run on."""
+"""What this machine is: which of a table's servers, and its devices' addresses."""
 
 import fcntl
 import ipaddress
+import re
+import shutil
 import socket
 import struct
-from typing import Dict, Optional
+import subprocess
+from typing import Dict, List, Optional
 
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.rank_table.topology import Topology
 
 SIOCGIFADDR = 0x8915  # Linux: ask for the IPv4 address of an interface.
+HCCN_CONF = "/etc/hccn.conf"
+HCCN_TOOL = "hccn_tool"
+HCCN_TOOL_DIRECTORY = "/usr/local/Ascend/driver/tools"
+HCCN_TOOL_SECS = 10
 
 
 def local_server(topology: Topology, server_id: Optional[str] = None) -> str:
     """Return the id of the server that we run on.
 
     Args:
-        topology: the job.
-        server_id: says which server this is; needed where the machine does not know
-            its own address, e.g. in a container with a network of its own.
+        topology: Topology of the job.
+        server_id: Server that this is; needed where the machine does not know its own
+            address, e.g. in a container with a network of its own.
 
     Raises:
-        ConfigError: not in the table, or not to be found out.
+        ConfigError: The server is not in the table, or cannot be found out.
     """
     servers = topology.servers
     if server_id is not None:
@@ -82,11 +89,57 @@ def own_addresses() -> Dict[str, str]:
 def interface_of(server_id: str) -> Optional[str]:
     """Return the network interface that has an address, None where unknown."""
     for name, address in own_addresses().items():
-        if address == server_id or _are_loopback(address, server_id):
+        # All of 127.0.0.0/8 belongs to the interface that has 127.0.0.1.
+        is_loopback = address.startswith("127.") and server_id.startswith("127.")
+        if address == server_id or is_loopback:
             return name
     return None
 
 
-def _are_loopback(*addresses: str) -> bool:
-    """All of 127.0.0.0/8 belongs to the interface that has 127.0.0.1."""
-    return all(address.startswith("127.") for address in addresses)
+def local_device_ips(
+    num_devices: int, conf_path: str = HCCN_CONF, tool: str = HCCN_TOOL
+) -> List[str]:
+    """Return the addresses of this server's devices; [] unless all are known.
+
+    Args:
+        num_devices: Number of devices, numbered from 0.
+        conf_path: File that is read where the tool is missing or does not answer.
+        tool: Command of the driver that reads the network ports.
+    """
+    command = shutil.which(tool) or shutil.which(tool, path=HCCN_TOOL_DIRECTORY)
+    ips = [
+        _ask_tool(command, device) if command else "" for device in range(num_devices)
+    ]
+    if not all(ips):
+        try:
+            with open(conf_path, encoding="utf-8", errors="replace") as file:
+                known = parse_hccn_conf(file.read())
+        except OSError:
+            return []
+        ips = [known.get(device, "") for device in range(num_devices)]
+    return ips if all(ips) else []
+
+
+def parse_hccn_conf(text: str) -> Dict[int, str]:
+    """Return the addresses in an ``hccn.conf``, by device."""
+    found = re.findall(r"^\s*address_(\d{1,2})\s*=\s*([^\s#]+)", text, re.MULTILINE)
+    return {int(device): address for device, address in found}
+
+
+def parse_hccn_tool(text: str) -> str:
+    """Return the address that ``hccn_tool -i N -ip -g`` printed, or ""."""
+    found = re.search(r"^\s*ipaddr\s*:\s*(\S+)", text, re.MULTILINE)
+    return found.group(1) if found else ""
+
+
+def _ask_tool(command: str, device: int) -> str:
+    try:
+        answer = subprocess.run(
+            [command, "-i", str(device), "-ip", "-g"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=HCCN_TOOL_SECS,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return parse_hccn_tool(answer.stdout.decode("utf-8", "replace"))

@@ -7,8 +7,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from alexnet_estimator import files
 from alexnet_estimator.errors import ConfigError
-from alexnet_estimator.rank_table.hccn import local_device_ips
-from alexnet_estimator.rank_table.local import is_own_address
+from alexnet_estimator.rank_table.local import is_own_address, local_device_ips
 from alexnet_estimator.rank_table.parser import parse
 from alexnet_estimator.rank_table.topology import (
     Device,

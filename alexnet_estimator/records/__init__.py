@@ -41,8 +41,7 @@ def open_dataset(
     """
     if not path:
         raise DataError("no data: give --data_path=FOLDER, or sample:mono_poly")
-    if path.startswith(SAMPLE_PREFIX):
-        path = sample.fetch_sample(cache_directory, path[len(SAMPLE_PREFIX) :])
+    path = _fetch(path, cache_directory)
     if manifest.is_dataset(path):
         dataset = manifest.load(path, label_offset, cache_directory)
     else:
@@ -54,6 +53,33 @@ def open_dataset(
             manifest.check_lengths(dataset, cache_directory)
         return dataset
     return clean_copies.leave_out_damaged(dataset, cache_directory, max_bad_records)
+
+
+def preview_dataset(
+    path: str, cache_directory: str, settings: Config, label_offset: int = 0
+) -> Dataset:
+    """Return what ``open_dataset`` would open, without converting any picture.
+
+    Pictures that have not been converted are listed and counted.  Their data set has no
+    files yet and no colours, and counts pictures that cannot be decoded as well.
+
+    Raises:
+        DataError: There is nothing, or nothing that can be used.
+    """
+    path = _fetch(path, cache_directory)
+    if manifest.is_dataset(path):
+        return manifest.load(path, label_offset, cache_directory)
+    pictures, wanted = convert.find_pictures(path, settings)
+    folder = _choose_folder(path, cache_directory, settings, wanted)
+    finished = convert.load_finished(folder, wanted)
+    return finished or convert.preview(pictures, folder, settings)
+
+
+def _fetch(path: str, cache_directory: str) -> str:
+    """Return the path itself, or where the sample data that it names are."""
+    if not path.startswith(SAMPLE_PREFIX):
+        return path
+    return sample.fetch_sample(cache_directory, path[len(SAMPLE_PREFIX) :])
 
 
 def _find_recorded(path: str, cache_directory: str, digest: str) -> Optional[Dataset]:
@@ -69,52 +95,28 @@ def _find_recorded(path: str, cache_directory: str, digest: str) -> Optional[Dat
     return None
 
 
-def preview_dataset(
-    path: str, cache_directory: str, settings: Config, label_offset: int = 0
-) -> Dataset:
-    """Return what ``open_dataset`` would open, without converting any picture.
-
-    Pictures that have not been converted are listed and counted.  Their data set has no
-    files yet and no colours, and counts pictures that cannot be decoded as well.
-
-    Raises:
-        DataError: There is nothing, or nothing that can be used.
-    """
-    if path.startswith(SAMPLE_PREFIX):
-        path = sample.fetch_sample(cache_directory, path[len(SAMPLE_PREFIX) :])
-    if manifest.is_dataset(path):
-        return manifest.load(path, label_offset, cache_directory)
-    pictures = convert.find_pictures(path, settings)
-    fingerprint = convert.fingerprint(pictures, settings)
-    folder = _choose_folder(path, cache_directory, settings, fingerprint)
-    finished = convert.load_finished(folder, fingerprint)
-    return finished or convert.preview(pictures, folder, settings)
-
-
 def _convert(path: str, cache_directory: str, settings: Config) -> Dataset:
-    pictures = convert.find_pictures(path, settings)
-    fingerprint = convert.fingerprint(pictures, settings)
-    folder = _choose_folder(path, cache_directory, settings, fingerprint)
-    return convert.convert_pictures(pictures, fingerprint, folder, settings)
+    pictures, wanted = convert.find_pictures(path, settings)
+    folder = _choose_folder(path, cache_directory, settings, wanted)
+    return convert.convert_pictures(pictures, wanted, folder, settings)
 
 
 def _choose_folder(
     path: str, cache_directory: str, settings: Config, fingerprint: str
 ) -> str:
     """Return a folder of its own for every state of the pictures."""
-    place = os.path.realpath(path)
+
+    def folder_of(text: str, num_digits: int) -> str:
+        text = f"{os.path.realpath(path)} {text}"
+        digest = hashlib.sha256(os.fsencode(text)).hexdigest()[:num_digits]
+        return os.path.join(cache_directory, f"{_name_of(path)}-{digest}")
+
     # Up to 1.0 the options alone made the name, in this form.
     options = {name: settings[name] for name in sorted(convert.OPTIONS)}
     options["num_workers"] = 0
-    old = _folder(path, cache_directory, f"{place} {sorted(options.items())}", 8)
-    if convert.load_finished(old, fingerprint):
-        return old
-    return _folder(path, cache_directory, f"{place} {fingerprint}", 12)
-
-
-def _folder(path: str, cache_directory: str, text: str, num_digits: int) -> str:
-    digest = hashlib.sha256(os.fsencode(text)).hexdigest()
-    return os.path.join(cache_directory, f"{_name_of(path)}-{digest[:num_digits]}")
+    old = folder_of(str(sorted(options.items())), 8)
+    is_there = convert.load_finished(old, fingerprint) is not None
+    return old if is_there else folder_of(fingerprint, 12)
 
 
 def _name_of(path: str) -> str:

@@ -5,16 +5,15 @@ rest of its file in silence.  So the data are verified once; then a folder gets 
 of the damaged files without these records and links to all other files.
 """
 
-import collections
 import dataclasses
 import os
-from typing import Any, Counter, Dict, List
+from typing import Any, Dict
 
 from alexnet_estimator import files, locks
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.records import findings, tfrecord
 from alexnet_estimator.records.dataset import Dataset, Shard, Split, with_digest
-from alexnet_estimator.records.verify import check_shards
+from alexnet_estimator.records.verify import check_shards, count_labels
 
 
 def leave_out_damaged(
@@ -64,18 +63,16 @@ def _report_damage(dataset: Dataset) -> Dict[str, Any]:
     report: Dict[str, Any] = {"damages": []}
     report.update(bad_records={}, num_images={}, class_counts={})
     for name, split in dataset.splits.items():
-        labels: Counter[int] = collections.Counter()
         # Without the hash of the file: every record is checked by itself.
         shards = [dataclasses.replace(shard, sha256="") for shard in split.shards]
-        for shard, check in zip(shards, check_shards(dataset, shards)):
-            labels.update(check.labels)
+        checks = check_shards(dataset, shards)
+        for shard, check in zip(shards, checks):
             report["num_images"][shard.file] = sum(check.labels.values())
             if check.damages:
                 bad = [damage.record_index for damage in check.damages]
                 report["bad_records"][shard.file] = bad
                 report["damages"] += map(str, check.damages)
-        counts = [labels[label] for label in range(dataset.num_classes)]
-        report["class_counts"][name] = counts
+        report["class_counts"][name] = count_labels(dataset, checks)
     return report
 
 
@@ -93,7 +90,10 @@ def _clean(
                 os.symlink(source, target)
             return shard
         if not os.path.exists(target):
-            _copy(source, target, report["bad_records"][shard.file])
+            with files.replacing(target) as file:
+                for record in tfrecord.read_records(source):
+                    if record.record_index not in report["bad_records"][shard.file]:
+                        file.write(tfrecord.frame(record.data))
         num_images = report["num_images"][shard.file]
         return Shard(shard.file, num_images, os.path.getsize(target), sha256="")
 
@@ -103,15 +103,5 @@ def _clean(
         )
         for name, split in dataset.splits.items()
     }
-    copied = dataclasses.replace(
-        dataset, directory=folder, splits=splits, num_bad_records=num_bad
-    )
-    return with_digest(copied)
-
-
-def _copy(source: str, target: str, bad_records: List[int]) -> None:
-    """Write a file without its damaged records."""
-    with files.replacing(target) as file:
-        for record in tfrecord.read_records(source):
-            if record.record_index not in bad_records:
-                file.write(tfrecord.frame(record.data))
+    clean_one = dataclasses.replace(dataset, directory=folder, splits=splits)
+    return with_digest(dataclasses.replace(clean_one, num_bad_records=num_bad))

@@ -4,23 +4,22 @@ The result depends on the pictures and the options alone: not on the machine, th
 of processes or how often the conversion was interrupted.
 """
 
-import concurrent.futures
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import re
 import shutil
-from concurrent.futures.process import BrokenProcessPool
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from alexnet_estimator import files, locks, machine
+from alexnet_estimator import files, locks
 from alexnet_estimator.config import Config
-from alexnet_estimator.console import list_some, note, open_bar, warn
+from alexnet_estimator.console import list_some, note, warn
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.records import layouts, manifest, splits
+from alexnet_estimator.records import layouts, manifest
 from alexnet_estimator.records.dataset import (
     SPLITS,
     TRAIN,
@@ -30,21 +29,15 @@ from alexnet_estimator.records.dataset import (
     Split,
     with_digest,
 )
-from alexnet_estimator.records.layouts import PictureSet
+from alexnet_estimator.records.layouts import Picture, PictureSet
 from alexnet_estimator.records.pictures import mean_and_covariance
-from alexnet_estimator.records.shards import (
-    ShardReport,
-    ShardTask,
-    publish_shard,
-    read_report,
-    start_worker,
-    write_shard,
-)
+from alexnet_estimator.records.shards import ShardReport, ShardTask, write_shards
 from alexnet_estimator.records.tree import summarise
 
 REJECTS_FILE = "rejects.csv"
 _PROGRESS_PREFIX = ".convert-"
 _SHARD_NAME = re.compile(r"(train|validation)-\d{5,}-of-\d{5,}\.tfrecord")
+_IMAGES_PER_SHARD = 512
 _VERSION = 2  # Another one makes other files of the same pictures and options.
 OPTIONS = (
     # What the result depends on; the number of processes is not among it.
@@ -74,16 +67,25 @@ def convert(
     Raises:
         DataError: There are no usable pictures, or the output cannot be written.
     """
-    pictures = find_pictures(source, settings)
-    wanted = fingerprint(pictures, settings)
+    pictures, wanted = find_pictures(source, settings)
     return convert_pictures(pictures, wanted, output, settings, show_progress)
 
 
-def find_pictures(source: str, settings: Config) -> PictureSet:
-    """List the pictures of a source; see ``layouts.find_pictures``."""
-    return layouts.find_pictures(
+def find_pictures(source: str, settings: Config) -> Tuple[PictureSet, str]:
+    """List the pictures of a source; see ``layouts.find_pictures``.
+
+    Returns:
+        The pictures, and a fingerprint that changes with the pictures or the options.
+    """
+    pictures = layouts.find_pictures(
         source, settings.train_folder, settings.validation_folder
     )
+    options = {name: settings[name] for name in OPTIONS}
+    digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
+    digest.update(f"version {_VERSION}".encode())
+    for picture in pictures.pictures:
+        digest.update(ascii(picture).encode())
+    return pictures, digest.hexdigest()
 
 
 def convert_pictures(
@@ -97,66 +99,57 @@ def convert_pictures(
 
     Args:
         pictures: Pictures of the source.
-        wanted: Their fingerprint, which takes seconds to compute for a million.
+        wanted: Fingerprint of the pictures and the options.
         output: New folder, or one that an earlier conversion made.
         settings: Section ``convert`` of the configuration.
         show_progress: Whether stderr gets a bar and a summary.
     """
     progress = os.path.join(output, _PROGRESS_PREFIX + wanted[:16])
     try:
-        finished = load_finished(output, wanted)
+        dataset = load_finished(output, wanted)
         # Complete data are only read: ranks that start together need not wait.
-        if not finished or os.path.isdir(progress):
+        if not dataset or os.path.isdir(progress):
             os.makedirs(output, exist_ok=True)
             with locks.wait_for_folder(output):
-                finished = load_finished(output, wanted)
-                if not finished:
+                dataset = load_finished(output, wanted)
+                if not dataset:
                     if show_progress:
                         _tell_layout(pictures)
-                    finished = _convert(
-                        pictures, wanted, output, settings, show_progress
+                    tasks = _plan(pictures, output, progress, settings)
+                    _make_room(output, progress)
+                    reports = write_shards(
+                        tasks, pictures.source, settings.num_workers, show_progress
                     )
+                    options = {name: settings[name] for name in OPTIONS}
+                    options["fingerprint"] = wanted
+                    dataset = _finish(pictures, tasks, reports, output, options)
+                    if show_progress:
+                        _tell_result(dataset)
                 shutil.rmtree(progress, ignore_errors=True)
     except OSError as error:
         raise DataError(f"cannot write the data: {error}", output) from error
     # What lies beside the pictures may have changed since.
-    conversion = {**finished.conversion, "left_out": summarise(pictures.left_out)}
-    return dataclasses.replace(finished, conversion=conversion)
+    conversion = {**dataset.conversion, "left_out": summarise(pictures.left_out)}
+    return dataclasses.replace(dataset, conversion=conversion)
 
 
-def _convert(
+def _finish(
     pictures: PictureSet,
-    wanted: str,
+    tasks: List[ShardTask],
+    reports: List[ShardReport],
     output: str,
-    settings: Config,
-    show_progress: bool,
+    options: Dict[str, Any],
 ) -> Dataset:
-    progress = os.path.join(output, _PROGRESS_PREFIX + wanted[:16])
-    tasks = _plan(pictures, output, progress, settings)
-    _make_room(output, progress)
-    reports = _run(tasks, pictures.source, settings.num_workers, show_progress)
+    """Write what belongs to complete shards: ``rejects.csv``, then ``dataset.json``."""
     rejects = [tuple(reject) for report in reports for reject in report.rejects]
     left_out = [item[:2] for item in pictures.left_out]
     rows = [("path", "reason"), *sorted([*rejects, *left_out])]
     content = b"".join(map(files.encode_csv, rows))
     files.write_bytes(os.path.join(output, REJECTS_FILE), content)
     dataset = _assemble(output, pictures.class_names, tasks, reports)
-    conversion = {
-        **{name: settings[name] for name in OPTIONS},
-        "fingerprint": wanted,
-        "num_rejects": len(rejects),
-        "left_out": summarise(pictures.left_out),
-    }
-    dataset = dataclasses.replace(dataset, conversion=conversion)
+    about = {"num_rejects": len(rejects), "left_out": summarise(pictures.left_out)}
+    dataset = dataclasses.replace(dataset, conversion={**options, **about})
     manifest.write(dataset)
-    if show_progress:
-        num_train, num_held_out = (dataset.splits[x].num_images for x in SPLITS)
-        note(
-            f"{output}: {num_train} pictures to train and {num_held_out} to validate, "
-            f"{dataset.num_classes} classes"
-        )
-        if rejects:
-            note(f"{len(rejects)} unusable pictures, listed in {REJECTS_FILE}")
     return dataset
 
 
@@ -166,11 +159,10 @@ def preview(pictures: PictureSet, output: str, settings: Config) -> Dataset:
     It has no colours, and its files are not there.
     """
     tasks = _plan(pictures, output, "", settings)
-    num_classes = len(pictures.class_names)
     reports = []
     for task in tasks:
         labels = [picture.label for picture in task.pictures]
-        counts = np.bincount(labels, minlength=num_classes).tolist()
+        counts = np.bincount(labels, minlength=len(pictures.class_names)).tolist()
         reports.append(ShardReport(counts, 0, "", np.eye(4).tolist(), []))
     dataset = _assemble(output, pictures.class_names, tasks, reports)
     left_out = {"left_out": summarise(pictures.left_out)}
@@ -193,14 +185,15 @@ def _tell_layout(pictures: PictureSet) -> None:
             tell(f"left out: {line}")
 
 
-def fingerprint(pictures: PictureSet, settings: Config) -> str:
-    """Return what changes with the pictures or the options."""
-    options = {name: settings[name] for name in OPTIONS}
-    digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
-    digest.update(f"version {_VERSION}".encode())
-    for picture in pictures.pictures:
-        digest.update(ascii(picture).encode())
-    return digest.hexdigest()
+def _tell_result(dataset: Dataset) -> None:
+    num_train, num_held_out = (dataset.splits[name].num_images for name in SPLITS)
+    note(
+        f"{dataset.directory}: {num_train} pictures to train and {num_held_out} to "
+        f"validate, {dataset.num_classes} classes"
+    )
+    if dataset.conversion["num_rejects"]:
+        num_rejects = dataset.conversion["num_rejects"]
+        note(f"{num_rejects} unusable pictures, listed in {REJECTS_FILE}")
 
 
 def load_finished(output: str, wanted: str) -> Optional[Dataset]:
@@ -250,8 +243,8 @@ def _plan(
 ) -> List[ShardTask]:
     """Cut the splits, shuffled, into shards of nearly equal numbers of pictures."""
     tasks = []
-    for split, members in splits.split_pictures(pictures, settings).items():
-        num_shards = splits.count_shards(len(members), settings.images_per_shard)
+    for split, members in _split_pictures(pictures, settings).items():
+        num_shards = count_shards(len(members), settings.images_per_shard)
         for index in range(num_shards):
             start = index * len(members) // num_shards
             end = (index + 1) * len(members) // num_shards
@@ -269,59 +262,75 @@ def _plan(
     return tasks
 
 
-def _run(
-    tasks: List[ShardTask], source: str, num_workers: int, show_progress: bool
-) -> List[ShardReport]:
-    """Write the shards that are not there yet, in several processes."""
-    reports = {task.path: read_report(task) for task in tasks}
-    missing = [task for task in tasks if not reports[task.path]]
-    num_workers = min(num_workers or machine.num_cores(), len(missing))
-    pool = concurrent.futures.ProcessPoolExecutor(
-        max_workers=max(1, num_workers),
-        initializer=start_worker,
-        initargs=(os.getpid(), source),
+def _split_pictures(pictures: PictureSet, settings: Config) -> Dict[str, List[Picture]]:
+    """Shuffle and split by a hash of seed and path, the same on every machine."""
+
+    def place(picture: Picture) -> bytes:
+        text = f"{settings.split_seed}:{picture.path}"
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+
+    splits: Dict[str, List[Picture]] = {name: [] for name in SPLITS}
+    left = _held_out(pictures, settings)
+    for picture in sorted(pictures.pictures, key=place):
+        is_held_out = left[picture.label] > 0
+        left[picture.label] -= is_held_out
+        splits[VALIDATION if is_held_out else picture.split].append(picture)
+    return splits
+
+
+def _held_out(pictures: PictureSet, settings: Config) -> List[int]:
+    """Return how many pictures of each class go from training to validation."""
+    num_classes, total = len(pictures.class_names), len(pictures.pictures)
+    if pictures.has_validation:
+        return [0] * num_classes
+    most = total - num_classes
+    if settings.eval_images > most:
+        raise DataError(
+            f"convert.eval_images is {settings.eval_images}, but of {total} pictures "
+            f"of {num_classes} classes at most {most} can be held out",
+            pictures.source,
+        )
+    wanted = settings.eval_images or round(total * settings.eval_fraction)
+    counts = np.bincount([p.label for p in pictures.pictures], minlength=num_classes)
+    return count_held_out(counts.tolist(), min(wanted, most))
+
+
+def count_held_out(class_counts: Sequence[int], num_held_out: int) -> List[int]:
+    """Spread held-out pictures over the classes in proportion, exactly.
+
+    Every class keeps a picture for training.
+
+    Args:
+        class_counts: Numbers of pictures of each class, at least 1.
+        num_held_out: Number in all, at most ``sum(class_counts) - len(class_counts)``.
+    """
+    total = sum(class_counts)
+    held_out = [count * num_held_out // total for count in class_counts]
+    by_remainder = sorted(
+        range(len(class_counts)),
+        key=lambda label: (-(class_counts[label] * num_held_out % total), label),
     )
-    total = sum(len(task.pictures) for task in missing)
-    bar = open_bar("converting", total, "images", is_wanted=show_progress)
-
-    def publish(task: ShardTask, report: ShardReport) -> None:
-        publish_shard(task, report)
-        reports[task.path] = report
-        bar.update(len(task.pictures))
-
-    with bar:
-        try:
-            _write_shards(pool, missing, publish)
-        except BrokenProcessPool as error:
-            raise DataError(
-                "a process that converts was killed, often for lack of memory; run "
-                "again to continue, perhaps with --config.convert.num_workers=1",
-                source,
-            ) from error
-    return [report for report in reports.values() if report]
+    num_left = num_held_out - sum(held_out)
+    for label in itertools.cycle(by_remainder):
+        if num_left == 0:
+            break
+        if held_out[label] < class_counts[label] - 1:
+            held_out[label] += 1
+            num_left -= 1
+    return held_out
 
 
-def _write_shards(
-    pool: concurrent.futures.Executor,
-    tasks: List[ShardTask],
-    publish: Callable[[ShardTask, ShardReport], None],
-) -> None:
-    """Write shards in a pool's processes and publish each that is complete."""
-    unpublished: Dict[concurrent.futures.Future, ShardTask] = {}
-    try:
-        with pool:
-            unpublished = {pool.submit(write_shard, task): task for task in tasks}
-            try:
-                for future in concurrent.futures.as_completed(list(unpublished)):
-                    publish(unpublished.pop(future), future.result())
-            finally:
-                for future in unpublished:
-                    future.cancel()
-    finally:
-        # After an error or Ctrl-C: what workers had begun is complete by now.
-        for future, task in unpublished.items():
-            if not future.cancelled() and not future.exception():
-                publish(task, future.result())
+def count_shards(num_images: int, images_per_shard: int) -> int:
+    """Return into how many files a split goes.
+
+    Args:
+        num_images: Number of pictures of the split.
+        images_per_shard: Largest number of pictures in a file; 0 chooses.
+    """
+    if images_per_shard:
+        return -(-num_images // images_per_shard)
+    # Up to 8 of a small split, so that several processes can share the work evenly.
+    return max(-(-num_images // _IMAGES_PER_SHARD), min(8, -(-num_images // 128)))
 
 
 def _assemble(
@@ -334,10 +343,14 @@ def _assemble(
     counts = {name: np.zeros(len(class_names), np.int64) for name in SPLITS}
     moments = np.zeros([4, 4])
     for task, report in zip(tasks, reports):
-        num_images = sum(report.class_counts)
-        file = os.path.basename(task.path)
-        shard = Shard(file, num_images, report.num_bytes, report.sha256)
-        shards[task.split].append(shard)
+        shards[task.split].append(
+            Shard(
+                os.path.basename(task.path),
+                sum(report.class_counts),
+                report.num_bytes,
+                report.sha256,
+            )
+        )
         counts[task.split] += report.class_counts
         if task.split == TRAIN:
             moments += report.colour_moments

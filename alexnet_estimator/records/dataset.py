@@ -41,15 +41,15 @@ class Dataset:
     """A folder of shards.
 
     Attributes:
-        directory: where the shards are.
-        class_names: in the order of the labels 0, 1, ...
+        directory: Folder of the shards.
+        class_names: Names in the order of the labels 0, 1, ...
         splits: ``train`` and ``validation``, always both; one may have no shards.
-        mean_rgb: mean red, green, blue of the training pixels, 0 to 255.
-        rgb_covariance: 3 x 3, of red, green, blue over the training pixels.
+        mean_rgb: Mean red, green, blue of the training pixels, 0 to 255.
+        rgb_covariance: 3 x 3 covariances of red, green, blue of the training pixels.
         digest: SHA-256 (hex) of all of the above but the directory.
-        label_offset: what the records' labels have to be reduced by.
-        conversion: the options that ``convert`` used; empty for foreign data.
-        num_bad_records: damaged ones that have been left out of all of the above.
+        label_offset: Number by which the records' labels have to be reduced.
+        conversion: Options that ``convert`` used; empty for foreign data.
+        num_bad_records: Number of damaged records that have been left out.
     """
 
     directory: str
@@ -69,38 +69,37 @@ class Dataset:
 
     @property
     def short_side(self) -> int:
-        """Return that of every picture, in pixels, all JPEGs; 0: not known."""
+        """Return the short side of every picture, all JPEGs, in pixels; 0: unknown."""
         return int(self.conversion.get("short_side", 0))
 
     @property
     def left_out(self) -> List[str]:
         """Say what of the pictures' folder the conversion has left out."""
         num_rejects = self.conversion.get("num_rejects", 0)
-        lines = [f"{num_rejects} x unusable picture, see rejects.csv"] * (
-            num_rejects > 0
-        )
-        return [*lines, *self.conversion.get("left_out", [])]
+        lines = list(self.conversion.get("left_out", []))
+        if num_rejects:
+            lines.insert(0, f"{num_rejects} x unusable picture, see rejects.csv")
+        return lines
 
     def shard_paths(self, split: str) -> List[str]:
         """Return the paths of the shards of ``train`` or ``validation``, in order."""
-        return [
-            os.path.join(self.directory, shard.file)
-            for shard in self.splits[split].shards
-        ]
+        shards = self.splits[split].shards
+        return [os.path.join(self.directory, shard.file) for shard in shards]
 
     def content(self) -> Dict[str, Any]:
         """Return what identifies the data, ready for JSON."""
-        return {
-            "class_names": list(self.class_names),
-            "mean_rgb": list(self.mean_rgb),
-            "rgb_covariance": [list(row) for row in self.rgb_covariance],
-            "splits": {
-                name: dataclasses.asdict(split) for name, split in self.splits.items()
-            },
-        }
+        names = ("class_names", "mean_rgb", "rgb_covariance", "splits")
+        values = dataclasses.asdict(self)
+        return {name: values[name] for name in names}
 
 
 def with_digest(dataset: Dataset) -> Dataset:
     """Return the data set with the digest of its content."""
     canonical = json.dumps(dataset.content(), sort_keys=True).encode()
     return dataclasses.replace(dataset, digest=hashlib.sha256(canonical).hexdigest())
+
+
+def as_tuples(value: Any) -> Any:
+    """Return nested lists of numbers, as JSON has them, as nested tuples of floats."""
+    is_list = isinstance(value, (list, tuple))
+    return tuple(map(as_tuples, value)) if is_list else float(value)

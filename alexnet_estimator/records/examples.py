@@ -14,23 +14,24 @@ _PATH = "image/filename"
 def build(jpeg: Jpeg, label: int, class_name: str, path: str) -> bytes:
     """Return the serialized Example of a picture."""
     width, height = jpeg.image.size
+    texts = {
+        ENCODED: jpeg.data,
+        "image/format": b"JPEG",
+        "image/colorspace": b"RGB",
+        "image/class/text": os.fsencode(class_name),
+        _PATH: os.fsencode(path),
+    }
+    numbers = {
+        "image/height": height,
+        "image/width": width,
+        "image/channels": 3,
+        LABEL: label,
+    }
     example = tf.train.Example()
-    features = example.features.feature
-    for name, text in (
-        (ENCODED, jpeg.data),
-        ("image/format", b"JPEG"),
-        ("image/colorspace", b"RGB"),
-        ("image/class/text", os.fsencode(class_name)),
-        (_PATH, os.fsencode(path)),
-    ):
-        features[name].bytes_list.value.append(text)
-    for name, number in (
-        ("image/height", height),
-        ("image/width", width),
-        ("image/channels", 3),
-        (LABEL, label),
-    ):
-        features[name].int64_list.value.append(number)
+    for name, text in texts.items():
+        example.features.feature[name].bytes_list.value.append(text)
+    for name, number in numbers.items():
+        example.features.feature[name].int64_list.value.append(number)
     return example.SerializeToString(deterministic=True)
 
 
@@ -38,8 +39,8 @@ def parse(data: bytes) -> Tuple[bytes, int]:
     """Return the encoded picture and the label of a serialized Example.
 
     Raises:
-        google.protobuf.message.DecodeError: not an Example.
-        ValueError: without these two features.
+        google.protobuf.message.DecodeError: The data are no Example.
+        ValueError: The Example is without these two features.
     """
     features = tf.train.Example.FromString(data).features.feature
     encoded = features[ENCODED].bytes_list.value
@@ -50,19 +51,15 @@ def parse(data: bytes) -> Tuple[bytes, int]:
     return encoded[0], label[0]
 
 
-def list_features(data: bytes) -> List[str]:
-    """Return the names of the features of a serialized Example.
-
-    Raises:
-        google.protobuf.message.DecodeError: The data are no Example.
-    """
-    return sorted(tf.train.Example.FromString(data).features.feature)
-
-
 def parse_path(data: bytes) -> str:
     """Return where the picture of a serialized Example is from; empty if unsaid."""
-    path = tf.train.Example.FromString(data).features.feature[_PATH].bytes_list.value
-    return os.fsdecode(path[0]) if path else ""
+    features = tf.train.Example.FromString(data).features.feature
+    return os.fsdecode(b"".join(features[_PATH].bytes_list.value[:1]))
+
+
+def list_features(data: bytes) -> List[str]:
+    """Return the names of the features of a serialized Example."""
+    return sorted(tf.train.Example.FromString(data).features.feature)
 
 
 def read_label(file: BinaryIO, end: int) -> int:
@@ -73,11 +70,12 @@ def read_label(file: BinaryIO, end: int) -> int:
     Int64List.
 
     Args:
-        file: stands at the start of the Example.
-        end: where the Example ends in the file, in bytes.
+        file: File that stands at the start of the Example.
+        end: End of the Example in the file, in bytes.
 
     Raises:
-        ValueError: not an Example, or without a label.
+        google.protobuf.message.DecodeError: The label is damaged.
+        ValueError: There is no Example, or one without a label.
     """
     for _, features_end in _fields(file, end):
         for _, entry_end in _fields(file, features_end):
@@ -86,18 +84,12 @@ def read_label(file: BinaryIO, end: int) -> int:
                 if number == 1:
                     is_label = file.read(field_end - file.tell()) == LABEL.encode()
                 elif is_label:
-                    return _read_int64(file, field_end)
+                    data = file.read(field_end - file.tell())
+                    value = tf.train.Feature.FromString(data).int64_list.value
+                    if not value:
+                        raise ValueError(f"{LABEL} is not an integer")
+                    return int(value[0])
     raise ValueError(f"without {LABEL}")
-
-
-def _read_int64(file: BinaryIO, end: int) -> int:
-    """Read the first number of a Feature that is an Int64List (its field 3)."""
-    for number, list_end in _fields(file, end):
-        if number == 3:
-            for _ in _fields(file, list_end):
-                value = _read_varint(file)
-                return value - (1 << 64) if value >> 63 else value
-    raise ValueError(f"{LABEL} is not an integer")
 
 
 def _fields(file: BinaryIO, end: int) -> Iterator[Tuple[int, int]]:

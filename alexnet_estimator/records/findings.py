@@ -1,7 +1,6 @@
 """What was found out about files, kept until one of them changes."""
 
 import hashlib
-import json
 import os
 from typing import Any, Callable, Sequence
 
@@ -14,12 +13,9 @@ def stamp(paths: Sequence[str]) -> str:
     Raises:
         OSError: A file is missing.
     """
-    digest = hashlib.sha256()
-    for path in paths:
-        state = os.stat(path)
-        text = f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n"
-        digest.update(os.fsencode(text))
-    return digest.hexdigest()
+    states = ((path, os.stat(path)) for path in paths)
+    lines = (f"{path}\0{s.st_size}\0{s.st_mtime_ns}\n" for path, s in states)
+    return hashlib.sha256(os.fsencode("".join(lines))).hexdigest()
 
 
 def keep(
@@ -44,9 +40,7 @@ def keep(
     os.makedirs(cache_directory, exist_ok=True)
     with locks.wait_for_folder(cache_directory):
         try:
-            with open(path, encoding="utf-8") as file:
-                return json.load(file)
+            return files.read_json(path)
         except (OSError, ValueError):  # Not there yet, or cut off by a power cut.
-            found = find()
-        files.write_bytes(path, files.encode_json(found))
-    return json.loads(files.encode_json(found))
+            files.write_bytes(path, files.encode_json(find()))
+    return files.read_json(path)

@@ -100,10 +100,15 @@ class Folder:
                 classes.setdefault(match.group(1), []).append(path)
         return classes
 
+    def has_kaggle_names(self) -> bool:
+        """Say whether such names tell the classes, and not the folders here."""
+        return len(self.folders) < 2 and bool(self.kaggle_classes())
+
     def classes(self) -> Dict[str, List[str]]:
         """Return the pictures by class: the folders here, or Kaggle's names."""
-        named = self.kaggle_classes() if len(self.folders) < 2 else {}
-        return named or {name: f.all_pictures() for name, f in self.folders.items()}
+        if self.has_kaggle_names():
+            return self.kaggle_classes()
+        return {name: folder.all_pictures() for name, folder in self.folders.items()}
 
     def only_folder(self) -> Optional["Folder"]:
         """Return the one folder in it, where that is all there is to it."""
@@ -123,24 +128,21 @@ def build(paths: Sequence[str], classes: Dict[str, str]) -> Folder:
     root = Folder()
     known = {"": root}
 
-    def folder_of(path: str) -> Folder:
-        missing = []
-        while path not in known:
-            missing.append(path)
-            path = posixpath.dirname(path)
-        folder = known[path]
-        for path in reversed(missing):
-            known[path] = folder.folders[posixpath.basename(path)] = Folder(path)
-            folder = known[path]
-        return folder
-
     annotated = {posixpath.dirname(path) for path in classes}
     for path in paths:
         place = posixpath.dirname(path)
         if place in annotated:
             place = posixpath.join(posixpath.dirname(place), classes.get(path, ""))
             place = place.rstrip("/")
-        folder_of(place).pictures.append(path)
+        missing = []
+        up = place
+        while up not in known:
+            missing.append(up)
+            up = posixpath.dirname(up)
+        for new in reversed(missing):
+            child = known[new] = Folder(new)
+            known[posixpath.dirname(new)].folders[posixpath.basename(new)] = child
+        known[place].pictures.append(path)
     return root
 
 
@@ -174,10 +176,9 @@ def recognise(root: Folder) -> Layout:
     if is_certain and others and any(folder.folders[name].classes() for name in trains):
         return _split_layout(folder, kinds)
     _refuse_splits_among_classes(folder, kinds)
-    classes = folder.classes()
-    if not folder.kaggle_classes() or len(folder.folders) > 1:
+    if not folder.has_kaggle_names():
         _check_class_folders(folder)
-    return Layout(_by_path(classes), {}, _describe(folder), [], [folder.path])
+    return _layout(folder, folder.classes(), None, {}, [])
 
 
 def _unwrap(folder: Folder) -> Folder:
@@ -199,21 +200,14 @@ def _split_layout(folder: Folder, kinds: Dict[str, Tuple[str, bool]]) -> Layout:
         raise Ambiguous(
             f"{beside[0]} is a folder in {inner.title} and beside it: {HOW_TO_SAY}"
         )
-    held_out, chosen, left_out = _choose_held_out(folder, kinds, set(classes))
+    held_out, chosen, reasons = _choose_held_out(folder, kinds, set(classes))
+    left_out = []
     for name, other in sorted(folder.folders.items()):
-        if other is not train and other is not chosen and name not in left_out:
-            left_out[name] = "is not among the folders of training and validation"
-    text = _describe(inner) + (f"; held out: {chosen.title}" if chosen else "")
-    return Layout(
-        train=_by_path(classes),
-        held_out=_by_path(held_out),
-        text=text,
-        left_out=[
-            _folder_left_out(folder.folders[name], reason)
-            for name, reason in left_out.items()
-        ],
-        class_folders=[inner.path, *([chosen.path] if chosen else [])],
-    )
+        if other not in (train, chosen):
+            reason = "is not among the folders of training and validation"
+            text = f"{len(other.all_pictures())} pictures: {reasons.get(name, reason)}"
+            left_out.append(LeftOut(f"{other.path}/", text, True))
+    return _layout(inner, classes, chosen, held_out, left_out)
 
 
 def _choose_train(folder: Folder, kinds: Dict[str, Tuple[str, bool]]) -> Folder:
@@ -240,20 +234,17 @@ def _choose_held_out(
         Its classes, the folder itself, and why other folders are left out, by name.
     """
 
-    def rank(name: str) -> Tuple[bool, int]:
-        lower = name.lower()
-        place = _PREFERRED.index(lower) if lower in _PREFERRED else len(_PREFERRED)
-        return kinds[name][0] == _TEST, place
-
     reasons: Dict[str, str] = {}
     labelled: List[Tuple[Tuple[bool, int], str, Dict[str, List[str]]]] = []
-    for name in sorted(folder.folders):
-        if kinds[name][0] == _UNLABELLED:
+    for name, other in sorted(folder.folders.items()):
+        kind = kinds[name][0]
+        if kind == _UNLABELLED:
             reasons[name] = "pictures to predict, without classes"
-        elif kinds[name][0] in (VALIDATION, _TEST):
-            classes = _held_out_classes(folder.folders[name], names)
+        elif kind in (VALIDATION, _TEST):
+            classes = _held_out_classes(other, names)
             if classes:
-                labelled.append((rank(name), name, classes))
+                place = [*_PREFERRED, name.lower()].index(name.lower())
+                labelled.append(((kind == _TEST, place), name, classes))
             else:
                 reasons[name] = "pictures without class folders"
     if not labelled:
@@ -263,8 +254,8 @@ def _choose_held_out(
     if len(labelled) > 1 and labelled[1][0] == best:
         both = list_some([name, labelled[1][1]])
         raise Ambiguous(f"{both} may both be held out: {HOW_TO_SAY}")
-    for _, other, _ in labelled[1:]:
-        reasons[other] = f"held out as well; {name}/ is the one that is used"
+    for _, unused, _ in labelled[1:]:
+        reasons[unused] = f"held out as well; {name}/ is the one that is used"
     return classes, folder.folders[name], reasons
 
 
@@ -319,6 +310,11 @@ def _check_class_folders(folder: Folder) -> None:
     """Refuse class folders that look as if the classes were in them."""
     understood = f"class folders would be {list_some(sorted(folder.folders))}"
     siblings = {name.lower() for name in folder.folders}
+    # Each class folder may hold nothing but one folder like "images".
+    is_plain = all(
+        len(below) <= 1 and below <= _PLAIN_NAMES
+        for below in (child.names_below() for child in folder.folders.values())
+    )
     owners: Dict[str, str] = {}
     for name, child in sorted(folder.folders.items()):
         for inner in sorted(child.names_below()):
@@ -326,20 +322,12 @@ def _check_class_folders(folder: Folder) -> None:
                 problem = f"{name}/ holds a folder {inner}/, like one beside it"
             elif split_of(inner)[1]:
                 problem = f"{name}/ holds a folder {inner}/, a part of the data"
-            elif inner in owners and not _is_plain(folder):
+            elif inner in owners and not is_plain:
                 problem = f"{owners[inner]}/ and {name}/ both hold a folder {inner}/"
             else:
                 owners[inner] = name
                 continue
             raise Ambiguous(f"{understood}, but {problem}: {HOW_TO_SAY}")
-
-
-def _is_plain(folder: Folder) -> bool:
-    """Say whether each class folder holds nothing but one folder like ``images``."""
-    return all(
-        len(below) <= 1 and below <= _PLAIN_NAMES
-        for below in (child.names_below() for child in folder.folders.values())
-    )
 
 
 def as_said(root: Folder, train: str, validation: str) -> Layout:
@@ -365,28 +353,28 @@ def as_said(root: Folder, train: str, validation: str) -> Layout:
         name: [path for path in paths if path not in taken]
         for name, paths in folder.classes().items()
     }
-    classes = {name: paths for name, paths in classes.items() if paths}
-    text = _describe(folder) + (f"; held out: {held_out.title}" if validation else "")
-    places = [folder.path, *([held_out.path] if validation else [])]
-    return Layout(
-        _by_path(classes),
-        _by_path(held_out.classes()),
-        text,
-        [],
-        places,
+    return _layout(
+        folder, classes, held_out if validation else None, held_out.classes(), []
     )
 
 
-def _by_path(classes: Dict[str, List[str]]) -> Dict[str, str]:
-    return {path: name for name, paths in classes.items() for path in paths}
-
-
-def _describe(folder: Folder) -> str:
-    if folder.kaggle_classes() and len(folder.folders) < 2:
-        return f"classes in the names of files in {folder.title} (CLASS.NUMBER.jpg)"
-    return f"classes are the folders in {folder.title}"
-
-
-def _folder_left_out(folder: Folder, reason: str) -> LeftOut:
-    num_pictures = len(folder.all_pictures())
-    return LeftOut(f"{folder.path}/", f"{num_pictures} pictures: {reason}", True)
+def _layout(
+    folder: Folder,
+    classes: Dict[str, List[str]],
+    held_out: Optional[Folder],
+    held_out_classes: Dict[str, List[str]],
+    left_out: List[LeftOut],
+) -> Layout:
+    """Describe the folders with the classes of training and, perhaps, validation."""
+    text = f"classes are the folders in {folder.title}"
+    if folder.has_kaggle_names():
+        text = f"classes in the names of files in {folder.title} (CLASS.NUMBER.jpg)"
+    places = [folder.path]
+    if held_out:
+        text += f"; held out: {held_out.title}"
+        places.append(held_out.path)
+    train, validation = (
+        {path: name for name, paths in each.items() for path in paths}
+        for each in (classes, held_out_classes)
+    )
+    return Layout(train, validation, text, left_out, places)

@@ -25,6 +25,7 @@ from alexnet_estimator.records.dataset import (
     Rgb,
     Shard,
     Split,
+    as_tuples,
     with_digest,
 )
 from alexnet_estimator.records.folders import split_of
@@ -68,11 +69,6 @@ class _Name(NamedTuple):
     group: str
     number: int
     total: int
-
-
-class _Scan(NamedTuple):
-    labels: Counter[int]
-    problem: str
 
 
 def is_foreign(directory: str) -> bool:
@@ -187,10 +183,10 @@ def _find(
         paths = [os.path.join(directory, file) for file in files[split]]
         with concurrent.futures.ThreadPoolExecutor(_NUM_THREADS) as pool:
             scans = list(pool.map(_scan, paths))
-        for file, scan in zip(files[split], scans):
-            found["num_images"][file] = sum(scan.labels.values())
-            labels.update(scan.labels)
-            problems += [f"{file}: {scan.problem}"] if scan.problem else []
+        for file, (labels_of_file, problem) in zip(files[split], scans):
+            found["num_images"][file] = sum(labels_of_file.values())
+            labels.update(labels_of_file)
+            problems += [f"{file}: {problem}"] if problem else []
         found["labels"][split] = sorted(labels.items())
     if problems:
         raise DataError(problems, directory)
@@ -198,32 +194,32 @@ def _find(
     return {**found, "mean_rgb": mean, "rgb_covariance": covariance}
 
 
-def _scan(path: str) -> _Scan:
-    """Count the labels of a file."""
+def _scan(path: str) -> Tuple[Counter[int], str]:
+    """Return how often each label of a file occurs, and what is wrong with the file."""
     labels: Counter[int] = collections.Counter()
     problem = ""
     with open(path, "rb", buffering=_BUFFER_BYTES) as file:
         try:
             for end in tfrecord.walk(file):
                 labels[examples.read_label(file, end)] += 1
-        except ValueError as error:
+        except Exception as error:  # Damaged bytes fail in many ways.
             problem = _explain(path, str(error), sum(labels.values()))
-    return _Scan(labels, problem)
+    return labels, problem
 
 
 def _explain(path: str, problem: str, index: int) -> str:
     """Say what a file is that cannot be scanned to its end."""
     with open(path, "rb") as file:
         head = file.read(2)
+    compression, command = "", ""
     if head == b"\x1f\x8b":
+        compression, command = "gzip", "gunzip -c FILE"
+    elif head[:1] == b"\x78" and int.from_bytes(head, "big") % 31 == 0:
+        compression, command = "zlib", "zlib-flate -uncompress < FILE"
+    if compression:
         return (
-            "compressed with gzip, which is not read: decompress every file, for "
-            "example with `gunzip -c FILE > OTHER_FOLDER/FILE`"
-        )
-    if head[:1] == b"\x78" and int.from_bytes(head, "big") % 31 == 0:
-        return (
-            "compressed with zlib, which is not read: decompress every file, for "
-            "example with `zlib-flate -uncompress < FILE > OTHER_FOLDER/FILE`"
+            f"compressed with {compression}, which is not read: decompress every file, "
+            f"for example with `{command} > OTHER_FOLDER/FILE`"
         )
     try:
         records = tfrecord.read_records(path)
@@ -242,10 +238,7 @@ def _explain(path: str, problem: str, index: int) -> str:
 def _describe(
     directory: str, label_offset: int, files: Dict[str, List[str]], found: Any
 ) -> Dataset:
-    labels: Dict[str, Dict[int, int]] = {
-        split: {label: count for label, count in found["labels"][split]}
-        for split in SPLITS
-    }
+    labels: Dict[str, Dict[int, int]] = {x: dict(found["labels"][x]) for x in SPLITS}
     seen = set().union(*labels.values())
     num_classes = max(seen, default=0) - label_offset + 1
     if not seen or min(seen) < label_offset or num_classes > _MAX_CLASSES:
@@ -262,39 +255,26 @@ def _describe(
         )
     elif labels[TRAIN] and max(seen) not in labels[TRAIN]:
         warn(f"{directory}: label {max(seen)}, the last, never occurs in training")
-    splits = {
-        split: Split(
-            shards=tuple(
-                Shard(
-                    file=file,
-                    num_images=found["num_images"][file],
-                    num_bytes=os.path.getsize(os.path.join(directory, file)),
-                    sha256="",
-                )
-                for file in files[split]
-            ),
-            class_counts=tuple(
-                labels[split].get(label + label_offset, 0)
-                for label in range(num_classes)
-            ),
-        )
-        for split in SPLITS
-    }
+    splits = {}
+    for split in SPLITS:
+        shards = []
+        for file in files[split]:
+            num_bytes = os.path.getsize(os.path.join(directory, file))
+            shards.append(Shard(file, found["num_images"][file], num_bytes, sha256=""))
+        numbers = range(label_offset, label_offset + num_classes)
+        counts = tuple(labels[split].get(number, 0) for number in numbers)
+        splits[split] = Split(tuple(shards), counts)
     return with_digest(
         Dataset(
             directory=directory,
             class_names=tuple(str(label) for label in range(num_classes)),
             splits=splits,
-            mean_rgb=_as_tuples(found["mean_rgb"]),
-            rgb_covariance=_as_tuples(found["rgb_covariance"]),
+            mean_rgb=as_tuples(found["mean_rgb"]),
+            rgb_covariance=as_tuples(found["rgb_covariance"]),
             digest="",
             label_offset=label_offset,
         )
     )
-
-
-def _as_tuples(value: Any) -> Any:
-    return tuple(map(_as_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _measure_colours(

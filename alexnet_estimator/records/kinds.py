@@ -32,8 +32,8 @@ _MAGIC = (
     (b"8BPS", "Photoshop"),
     (b"PK\3\4", "archive"),
 )
+# Brands of ISO media files, ISO/IEC 23008-12 and AVIF's own; videos have others.
 _BRANDS = {
-    # Of ISO media files, ISO/IEC 23008-12 and AVIF's own; videos have others.
     **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"), "HEIC"),
     **dict.fromkeys((b"mif1", b"msf1", b"heif"), "HEIC"),
     **dict.fromkeys((b"avif", b"avis"), "AVIF"),

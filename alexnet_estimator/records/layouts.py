@@ -15,7 +15,7 @@ from alexnet_estimator.records.folders import (
     build,
     recognise,
 )
-from alexnet_estimator.records.tree import LeftOut, Tree, open_tree
+from alexnet_estimator.records.tree import LeftOut, Tree, open_tree, parents_of
 
 KNOWN_LAYOUTS = """known layouts, as a folder or a zip:
     CLASS/*.jpg
@@ -87,30 +87,37 @@ def find_pictures(
         else:
             layout = recognise(root)
         _check_classes(layout, root)
-        empty = _folders_without_pictures(tree, layout)
+        left_out = [*layout.left_out, *_folders_without_pictures(tree, layout)]
     except Ambiguous as error:
         raise DataError(str(error), source) from error
     names = sorted(set(layout.train.values()))
     labels = {name: label for label, name in enumerate(names)}
+    unused = tuple(item.path for item in layout.left_out)
     pictures = []
     for path, stamp in tree.pictures:
         for split, classes in ((TRAIN, layout.train), (VALIDATION, layout.held_out)):
             if path in classes:
                 pictures.append(Picture(path, stamp, labels[classes[path]], split))
+        if path not in layout.train and path not in layout.held_out:
+            if not path.startswith(unused):
+                reason = "picture outside the class folders"
+                left_out.append(LeftOut(path, reason, True))
     return PictureSet(
         source=source,
         class_names=tuple(names),
         pictures=tuple(sorted(pictures)),
         has_validation=bool(layout.held_out),
         layout=layout.text,
-        left_out=(*layout.left_out, *_loose(root, layout), *empty, *tree.left_out),
+        left_out=(*left_out, *tree.left_out),
     )
 
 
 def _check_classes(layout: Layout, root: Folder) -> None:
     names = sorted(set(layout.train.values()))
     if len(names) < 2:
-        seen = [f"{len(f.pictures)} in {f.title}" for f in _folders_by_size(root)[:5]]
+        folders = [folder for folder in root.walk() if folder.pictures]
+        folders.sort(key=lambda folder: -len(folder.pictures))
+        seen = [f"{len(f.pictures)} in {f.title}" for f in folders[:5]]
         classes = f"one class ({names[0]})" if names else "no classes"
         raise Ambiguous(
             f"{classes}, two are needed; pictures seen: {', '.join(seen)}; "
@@ -136,41 +143,20 @@ def _folders_without_pictures(tree: Tree, layout: Layout) -> List[LeftOut]:
         Ambiguous: One of them holds pictures that cannot be decoded: a lost class.
     """
     used = {*layout.train, *layout.held_out}
-    with_pictures = {posixpath.dirname(path) for path, _ in tree.pictures}
-    for path in list(with_pictures):
-        while path:
-            path = posixpath.dirname(path)
-            with_pictures.add(path)
-    lost = [item for item in tree.left_out if item.is_loss]
-    empty = []
     if all(posixpath.dirname(path) in layout.class_folders for path in used):
         return []  # Classes are in the names of the files.
+    with_pictures = {up for path, _ in tree.pictures for up in parents_of(path)}
+    empty = []
     for folder in tree.folders:
-        if posixpath.dirname(folder) in layout.class_folders and not (
-            folder in with_pictures
-        ):
-            for item in lost:
-                if item.path.startswith(f"{folder}/"):
-                    raise Ambiguous(
-                        f"no picture of the class folder {folder}/ can be used: "
-                        f"{item.path}: {item.reason}"
-                    )
-            reason = "folder without any picture beside the class folders"
-            empty.append(LeftOut(f"{folder}/", reason, True))
+        is_beside = posixpath.dirname(folder) in layout.class_folders
+        if not is_beside or folder in with_pictures:
+            continue
+        for item in tree.left_out:
+            if item.is_loss and item.path.startswith(f"{folder}/"):
+                raise Ambiguous(
+                    f"no picture of the class folder {folder}/ can be used: "
+                    f"{item.path}: {item.reason}"
+                )
+        reason = "folder without any picture beside the class folders"
+        empty.append(LeftOut(f"{folder}/", reason, True))
     return empty
-
-
-def _folders_by_size(root: Folder) -> List[Folder]:
-    with_pictures = [folder for folder in root.walk() if folder.pictures]
-    return sorted(with_pictures, key=lambda folder: -len(folder.pictures))
-
-
-def _loose(root: Folder, layout: Layout) -> List[LeftOut]:
-    """Return the pictures that belong to no class and to no folder that is left out."""
-    folders = tuple(item.path for item in layout.left_out)
-    return [
-        LeftOut(path, "picture outside the class folders", True)
-        for path in root.all_pictures()
-        if not (path in layout.train or path in layout.held_out)
-        and not path.startswith(folders)
-    ]

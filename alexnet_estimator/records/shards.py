@@ -1,16 +1,19 @@
-"""One shard: the work of one process, and what it reports about it."""
+"""Shards, written by several processes: the work of each, and what it reports."""
 
-import json
+import concurrent.futures
 import os
 import signal
 import threading
 import time
 import warnings
-from typing import List, NamedTuple, Optional, Tuple
+from concurrent.futures.process import BrokenProcessPool
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from alexnet_estimator import files
+from alexnet_estimator import files, machine
+from alexnet_estimator.console import open_bar
+from alexnet_estimator.errors import DataError
 from alexnet_estimator.records import examples, tfrecord
 from alexnet_estimator.records.layouts import Picture
 from alexnet_estimator.records.pictures import colour_moments, describe_error, transcode
@@ -47,7 +50,7 @@ class ShardReport(NamedTuple):
 
     Attributes:
         class_counts: Pictures written, by label.
-        num_bytes: Size of the shard; 0 where no picture was usable.
+        num_bytes: Size of the shard; 0 where no picture can be used.
         sha256: SHA-256 of the file, hexadecimal.
         colour_moments: ``[4][4]``, see ``pictures.colour_moments``.
         rejects: Pairs of path and reason.
@@ -60,8 +63,71 @@ class ShardReport(NamedTuple):
     rejects: List[List[str]]
 
 
-def start_worker(parent_id: int, source: str) -> None:
-    """Prepare a worker process."""
+def write_shards(
+    tasks: List[ShardTask], source: str, num_workers: int, show_progress: bool
+) -> List[ShardReport]:
+    """Write the shards that are not there yet, in several processes.
+
+    Args:
+        tasks: All shards of the data.
+        source: Folder or zip of the pictures.
+        num_workers: Number of processes; 0 chooses.
+        show_progress: Whether stderr gets a bar.
+
+    Raises:
+        DataError: A process was killed.
+    """
+    reports = {task.path: _read_report(task) for task in tasks}
+    missing = [task for task in tasks if not reports[task.path]]
+    num_workers = min(num_workers or machine.num_cores(), len(missing))
+    pool = concurrent.futures.ProcessPoolExecutor(
+        max_workers=max(1, num_workers),
+        initializer=_start_worker,
+        initargs=(os.getpid(), source),
+    )
+    total = sum(len(task.pictures) for task in missing)
+    bar = open_bar("converting", total, "images", is_wanted=show_progress)
+
+    def publish(task: ShardTask, report: ShardReport) -> None:
+        publish_shard(task, report)
+        reports[task.path] = report
+        bar.update(len(task.pictures))
+
+    with bar:
+        try:
+            _write_and_publish(pool, missing, publish)
+        except BrokenProcessPool as error:
+            raise DataError(
+                "a process that converts was killed, often for lack of memory; run "
+                "again to continue, perhaps with --config.convert.num_workers=1",
+                source,
+            ) from error
+    return [report for report in reports.values() if report]
+
+
+def _write_and_publish(
+    pool: concurrent.futures.Executor,
+    tasks: List[ShardTask],
+    publish: Callable[[ShardTask, ShardReport], None],
+) -> None:
+    unpublished: Dict[concurrent.futures.Future, ShardTask] = {}
+    try:
+        with pool:
+            unpublished = {pool.submit(_write_shard, task): task for task in tasks}
+            try:
+                for future in concurrent.futures.as_completed(list(unpublished)):
+                    publish(unpublished.pop(future), future.result())
+            finally:
+                for future in unpublished:
+                    future.cancel()
+    finally:
+        # After an error or Ctrl-C: what workers had begun is complete by now.
+        for future, task in unpublished.items():
+            if not future.cancelled() and not future.exception():
+                publish(task, future.result())
+
+
+def _start_worker(parent_id: int, source: str) -> None:
     global _reader
     _reader = PictureReader(source)
     warnings.simplefilter("ignore")  # Pillow's remarks on harmless oddities.
@@ -77,9 +143,9 @@ def start_worker(parent_id: int, source: str) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def write_shard(task: ShardTask) -> ShardReport:
+def _write_shard(task: ShardTask) -> ShardReport:
     """Convert the pictures of one shard; ``publish_shard`` lets it appear."""
-    assert _reader is not None, "start_worker comes first"
+    assert _reader is not None, "_start_worker comes first"
     counts, moments = [0] * len(task.class_names), np.zeros([4, 4])
     rejects = []
     with tfrecord.writer(task.partial_path) as write:
@@ -111,11 +177,10 @@ def publish_shard(task: ShardTask, report: ShardReport) -> None:
     os.replace(task.partial_path, task.path)
 
 
-def read_report(task: ShardTask) -> Optional[ShardReport]:
+def _read_report(task: ShardTask) -> Optional[ShardReport]:
     """Return the report of a shard that is finished, or None."""
     try:
-        with open(f"{task.partial_path}.json", encoding="utf-8") as file:
-            report = ShardReport(**json.load(file))
+        report = ShardReport(**files.read_json(f"{task.partial_path}.json"))
         size = os.path.getsize(task.path)
     except (OSError, ValueError, TypeError):  # Not there, or cut off by a power cut.
         return None

@@ -4,6 +4,7 @@ Training, conversion and prediction look at folders through this module alone.  
 folder is a class is decided in ``layouts``.
 """
 
+import locale
 import os
 import posixpath
 import stat
@@ -12,7 +13,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from alexnet_estimator.console import list_some
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.records import kinds, zips
+from alexnet_estimator.records import kinds
 
 MAX_FILE_BYTES = 1 << 28
 _USUAL_BYTES = 1 << 20  # Python first makes room for as much as may be read.
@@ -20,27 +21,16 @@ _MAX_NOTES_BYTES = 1 << 25
 
 # What machines put beside people's files, in lower case.
 _SYSTEM_NAMES = frozenset(
-    [
-        "__macosx",
-        "@eadir",
-        "@recycle",
-        "@recently-snapshot",
-        "#recycle",
-        "#snapshot",
-        "$recycle.bin",
-        "recycler",
-        "lost+found",
-        "system volume information",
-        "thumbs.db",
-        "ehthumbs.db",
-        "desktop.ini",
-    ]
+    "__macosx,@eadir,@recycle,@recently-snapshot,#recycle,#snapshot,$recycle.bin,"
+    "recycler,lost+found,system volume information,thumbs.db,ehthumbs.db,"
+    "desktop.ini".split(",")
 )
 _HIDDEN = "hidden or system file"
 _NOTHING = "link to nothing"
 # Beside the pictures of a data set that is the folder of a run at the same time.
 _RUN_FOLDERS = ("report", "eval", "logs", "best", "export", "profile")
 _ANNOTATIONS = "val_annotations.txt"  # Tiny ImageNet's.
+_UTF8_FLAG = 0x800  # Of a member of a zip.
 
 
 class LeftOut(NamedTuple):
@@ -61,8 +51,7 @@ class Tree(NamedTuple):
     """The files of a source.
 
     Attributes:
-        source: Folder, zip, or a single picture file.
-        root: What the paths are relative to: the source, or a single file's folder.
+        root: What the paths are relative to: the source, or a single picture's folder.
         pictures: Path, with "/", and stamp of each picture, sorted by path.  The stamp
             changes when the file changes.
         left_out: What is not a picture that can be used.
@@ -70,7 +59,6 @@ class Tree(NamedTuple):
         classes: Classes of pictures that a file beside them names.
     """
 
-    source: str
     root: str
     pictures: List[Tuple[str, str]]
     left_out: List[LeftOut]
@@ -95,7 +83,7 @@ class PictureReader:
         self._zip: Optional[zipfile.ZipFile] = None
         self.members: Dict[str, zipfile.ZipInfo] = {}
         if os.path.isfile(source):
-            self._zip, self.members = zips.open_zip(source)
+            self._zip, self.members = _open_zip(source)
 
     def read(self, path: str) -> bytes:
         """Return a file's bytes.
@@ -141,23 +129,22 @@ def open_tree(source: str) -> Tree:
         DataError: The source does not exist or cannot be read.
     """
     is_file = os.path.isfile(source)
-    if is_file and (_is_named_picture(source) or not zipfile.is_zipfile(source)):
+    is_picture = kinds.kind_by_name(os.path.splitext(source)[1].lower()) == "picture"
+    if is_file and (is_picture or not zipfile.is_zipfile(source)):
         folder, name = os.path.split(source)
-        state = os.stat(source)
-        pictures = [(name, _stamp(state))]
-        return Tree(source, folder or os.curdir, pictures, [], [], {})
+        pictures = [(name, _stamp(os.stat(source)))]
+        return Tree(folder or os.curdir, pictures, [], [], {})
     if not is_file and not os.path.isdir(source):
         if os.path.exists(source):
             raise DataError("neither a folder nor a file", source)
         raise DataError("there is no such folder, zip or picture", source)
-    reader = PictureReader(source)
-    walk = _Walk(source, reader)
+    walk = _Walk(source)
     files = sorted(walk.list_zip() if is_file else walk.list_folder())
     files = walk.leave_out_jobs(files)
     pictures = walk.choose_pictures(files)
     classes = walk.read_annotations(files)
     walk.left_out.sort()
-    return Tree(source, source, pictures, walk.left_out, walk.folders, classes)
+    return Tree(source, pictures, walk.left_out, walk.folders, classes)
 
 
 def summarise(left_out: Sequence[LeftOut]) -> List[str]:
@@ -165,21 +152,19 @@ def summarise(left_out: Sequence[LeftOut]) -> List[str]:
     by_reason: Dict[str, List[str]] = {}
     for item in left_out:
         by_reason.setdefault(item.reason, []).append(item.path)
-    lines = []
-    for reason, paths in sorted(by_reason.items(), key=lambda item: -len(item[1])):
-        lines.append(
-            f"{len(paths)} x {reason} ({list_some(paths, 3, is_counted=False)})"
-        )
-    return lines
+    return [
+        f"{len(paths)} x {reason} ({list_some(paths, 3, is_counted=False)})"
+        for reason, paths in sorted(by_reason.items(), key=lambda item: -len(item[1]))
+    ]
 
 
 class _Walk:
     """One look at a source, which collects what it leaves out."""
 
-    def __init__(self, source: str, reader: PictureReader):
+    def __init__(self, source: str):
         self.left_out: List[LeftOut] = []
         self.folders: List[str] = []
-        self._source, self._reader = source, reader
+        self._source, self._reader = source, PictureReader(source)
         # Where the links that were followed lead, and the links themselves.
         self._targets: Dict[str, str] = {}
 
@@ -196,7 +181,7 @@ class _Walk:
             elif stat.S_ISLNK(member.external_attr >> 16):
                 self.left_out.append(LeftOut(path, "link in an archive", True))
             else:
-                folders.update(_parents(path))
+                folders.update(parents_of(path))
                 yield path, f"{member.file_size}:{member.CRC}"
         self.left_out += [LeftOut(path, _HIDDEN) for path in sorted(hidden)]
         self.folders = sorted(folders)
@@ -209,7 +194,12 @@ class _Walk:
             folder, place = stack.pop()
             if folder:
                 self.folders.append(folder)
-            for entry in _scan(os.path.join(root, folder)):
+            try:
+                entries = list(os.scandir(os.path.join(root, folder)))
+            except OSError as error:
+                problem = f"cannot list {os.path.join(root, folder)}: {error.strerror}"
+                raise DataError(problem) from error
+            for entry in entries:
                 path = posixpath.join(folder, entry.name)
                 if _is_hidden(entry.name):
                     self.left_out.append(LeftOut(path, _HIDDEN))
@@ -240,7 +230,7 @@ class _Walk:
             # What version control keeps in a hidden folder is seen through links only.
             if not any(map(_is_hidden, inside.split("/"))):
                 return "link to what is listed anyway"
-        for place in [target, *_parents(target)]:
+        for place in [target, *parents_of(target)]:
             if place in self._targets:
                 return f"the same as {self._targets[place]}, which is used"
         self._targets[target] = path
@@ -271,7 +261,7 @@ class _Walk:
             return files
 
         def job_of(path: str) -> str:
-            return next((up for up in [path, *_parents(path)] if up in jobs), "")
+            return next((up for up in [path, *parents_of(path)] if up in jobs), "")
 
         paths = [*(path for path, _ in files), *(item.path for item in self.left_out)]
         self.left_out = [item for item in self.left_out if not job_of(item.path)]
@@ -320,27 +310,58 @@ class _Walk:
         return classes
 
 
-def _scan(folder: str) -> List[os.DirEntry]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError as error:
-        raise DataError(f"cannot list {folder}: {error.strerror}") from error
-
-
 def _stamp(state: os.stat_result) -> str:
     return f"{state.st_size}:{state.st_mtime_ns}"
 
 
-def _parents(path: str) -> List[str]:
+def parents_of(path: str) -> List[str]:
     """Return the folders around a path, the innermost first."""
     parts = path.split("/")
     return ["/".join(parts[:end]) for end in range(len(parts) - 1, 0, -1)]
 
 
-def _is_named_picture(path: str) -> bool:
-    suffix = os.path.splitext(path)[1].lower()
-    return kinds.kind_by_name(suffix) == "picture"
+def _open_zip(source: str) -> Tuple[zipfile.ZipFile, Dict[str, zipfile.ZipInfo]]:
+    """Open a zip; return it and its members by name, with "/" between folders.
+
+    Names are those that people gave their files.  Without the flag for UTF-8 they are
+    said to be in code page 437, which Python takes at its word; programs write what
+    their machine speaks.
+
+    Raises:
+        DataError: The file is no zip, or its directory is damaged.
+    """
+    try:
+        archive = zipfile.ZipFile(source)
+        raw = {
+            member.filename: member.filename.encode("cp437")
+            for member in archive.infolist()
+            if not member.flag_bits & _UTF8_FLAG and not member.filename.isascii()
+        }
+        encoding = _guess_encoding(list(raw.values()))
+        names = [
+            raw[name].decode(encoding) if name in raw else name
+            for name in archive.namelist()
+        ]
+    except Exception as error:  # Damaged archives fail in many ways.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"cannot be read as a zip file: {reason}", source) from error
+    if not any("/" in name for name in names):  # Windows programs of old.
+        names = [name.replace("\\", "/") for name in names]
+    return archive, dict(zip(names, archive.infolist()))
+
+
+def _guess_encoding(names: Sequence[bytes]) -> str:
+    for encoding in ("utf-8", locale.getpreferredencoding(False), "gbk"):
+        try:
+            text = "".join(name.decode(encoding) for name in names)
+        except (UnicodeDecodeError, LookupError):
+            continue
+        # Nearly everything is valid GBK: what it says must be made of common signs.
+        signs = [sign for sign in text if not sign.isascii()]
+        num_common = sum(bool(sign.encode("gb2312", "ignore")) for sign in signs)
+        if encoding != "gbk" or 2 * num_common > len(signs):
+            return encoding
+    return "cp437"
 
 
 def _is_hidden(name: str) -> bool:

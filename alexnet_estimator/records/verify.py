@@ -3,7 +3,7 @@
 import collections
 import concurrent.futures
 import os
-from typing import Counter, List, NamedTuple, Optional, Sequence
+from typing import Counter, List, NamedTuple, Optional, Sequence, Tuple
 
 from alexnet_estimator import files, machine
 from alexnet_estimator.console import open_bar
@@ -16,9 +16,9 @@ class Damage(NamedTuple):
     """What is wrong with a record, or with a whole file.
 
     Attributes:
-        file: name of the shard, or of a split whose shards are whole.
-        record_index: from 0; None where it is not about one record.
-        reason: in words.
+        file: Name of the shard, or of a split whose shards are whole.
+        record_index: Number from 0; None where it is not about one record.
+        reason: Description of the damage.
     """
 
     file: str
@@ -46,38 +46,36 @@ def verify(
     """Read every record and compare everything with the manifest.
 
     Args:
-        directory: converted data or foreign ImageNet TFRecords.
-        label_offset: what the labels have to be reduced by.
-        decode: also decode every picture.
-        show_progress: a bar on stderr.
+        directory: Folder of converted data or of foreign ImageNet TFRecords.
+        label_offset: Number by which the labels have to be reduced.
+        decode: Whether every picture is decoded as well.
+        show_progress: Whether stderr gets a bar.
 
     Returns:
         All damages, in the order of files and records; empty if there are none.
 
     Raises:
-        DataError: there is no manifest, or it is damaged.
+        DataError: There is no manifest, or it is damaged.
     """
     dataset = manifest.load(directory, label_offset)
-    damages = []
-    for split_name in dataset.splits:
-        damages.extend(_verify_split(dataset, split_name, decode, show_progress))
-    return damages
-
-
-def _verify_split(
-    dataset: Dataset, name: str, decode: bool, show_progress: bool
-) -> List[Damage]:
-    split = dataset.splits[name]
     damages: List[Damage] = []
-    labels: Counter[int] = collections.Counter()
-    for check in check_shards(dataset, split.shards, decode, show_progress):
-        damages.extend(check.damages)
-        labels.update(check.labels)
-    counts = tuple(labels[label] for label in range(dataset.num_classes))
-    if not damages and counts != split.class_counts:
-        reason = f"pictures by class are {counts} instead of {split.class_counts}"
-        damages.append(Damage(name, None, reason))
+    for name, split in dataset.splits.items():
+        checks = check_shards(dataset, split.shards, decode, show_progress)
+        found = [damage for check in checks for damage in check.damages]
+        counts = count_labels(dataset, checks)
+        if not found and counts != split.class_counts:
+            reason = f"pictures by class are {counts} instead of {split.class_counts}"
+            found.append(Damage(name, None, reason))
+        damages += found
     return damages
+
+
+def count_labels(dataset: Dataset, checks: Sequence[ShardCheck]) -> Tuple[int, ...]:
+    """Return how many whole records of each class were found."""
+    labels: Counter[int] = collections.Counter()
+    for check in checks:
+        labels.update(check.labels)
+    return tuple(labels[label] for label in range(dataset.num_classes))
 
 
 def check_shards(
@@ -86,25 +84,22 @@ def check_shards(
     decode: bool = True,
     show_progress: bool = True,
 ) -> List[ShardCheck]:
-    """Read shards of a data set whole, several at a time.
+    """Read shards whole, several at a time.
 
     Args:
-        dataset: that they belong to.
-        shards: in the order of the result.
-        decode: also decode every picture.
-        show_progress: a bar on stderr.
+        dataset: Data set of the shards.
+        shards: Shards in the order of the result.
+        decode: Whether every picture is decoded as well.
+        show_progress: Whether stderr gets a bar.
     """
+    bar = open_bar("verifying", len(shards), "shards", is_wanted=show_progress)
     # Decoding and hashing let other threads run meanwhile.
-    with concurrent.futures.ThreadPoolExecutor(machine.num_cores()) as pool:
-        checks = pool.map(lambda shard: _check_shard(dataset, shard, decode), shards)
-        done = []
-        with open_bar(
-            "verifying", len(shards), "shards", is_wanted=show_progress
-        ) as bar:
-            for check in checks:
-                done.append(check)
-                bar.update()
-        return done
+    with concurrent.futures.ThreadPoolExecutor(machine.num_cores()) as pool, bar:
+        checks = []
+        for check in pool.map(lambda x: _check_shard(dataset, x, decode), shards):
+            checks.append(check)
+            bar.update()
+        return checks
 
 
 def _check_shard(dataset: Dataset, shard: Shard, decode: bool) -> ShardCheck:

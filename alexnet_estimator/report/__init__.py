@@ -6,13 +6,3 @@ No TensorFlow is imported here, so that a report of a run can be made anywhere.
 from alexnet_estimator.report.charts import can_draw, draw_confusion
 from alexnet_estimator.report.page import write_report
 from alexnet_estimator.report.scores import Answers, count_answers, decode, encode
-
-__all__ = [
-    "Answers",
-    "can_draw",
-    "count_answers",
-    "decode",
-    "draw_confusion",
-    "encode",
-    "write_report",
-]

@@ -1,11 +1,12 @@
 """Curves and confusion matrices, drawn by matplotlib where it is installed."""
 
+import collections
 import contextlib
 import io
 import itertools
 import os
 import warnings
-from typing import Any, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -85,62 +86,52 @@ class Drawing(NamedTuple):
 def plan_charts(runs: Sequence[History]) -> List[Chart]:
     """Return the charts for which the runs have values."""
     is_alone = len(runs) == 1
-    charts = [
-        Chart("loss", "Loss", []),
-        Chart("accuracy", "Accuracy, %", [], "linear"),
-        Chart("learning_rate", "Learning rate", []),
-        Chart("loss_scale", "Loss scale", [], "log2"),
-        Chart("images_per_sec", "Images/s", []),
-        Chart("gradient_norm", "Gradient norm", []),
-    ]
-    if not any((run.values("loss_scale")[1] > 1).any() for run in runs):
-        del charts[3]
+    logged = (
+        ("learning_rate", "Learning rate", "from_0"),
+        ("loss_scale", "Loss scale", "log2"),
+        ("images_per_sec", "Images/s", "from_0"),
+        ("gradient_norm", "Gradient norm", "from_0"),
+    )
+    lines: Dict[str, List[Line]] = collections.defaultdict(list)
     # Colours and dashes make 12 different pairs.
     styles = zip(itertools.cycle(COLOURS), itertools.cycle(("-", "--", "-.", ":")))
     for run, style in zip(runs, styles):
         label = "training" if is_alone else f"{run.name} (training)"
         losses = Line(label, *run.values("loss"), *style, is_faint=not is_alone)
-        charts[0].lines.append(losses)
         evaluated = ("validation", COLOURS[1], "-") if is_alone else (run.name, *style)
-        for chart, name in zip(charts, ("loss", "top_1_accuracy")):
-            chart.lines.append(_evaluated(run, name, *evaluated))
-        for chart in charts[2:]:
-            chart.lines.append(Line(run.name, *run.values(chart.name), *style))
+        lines["loss"] += [losses, _evaluated(run, "loss", *evaluated)]
+        lines["accuracy"].append(_evaluated(run, "top_1_accuracy", *evaluated))
+        for name, _, _ in logged:
+            lines[name].append(Line(run.name, *run.values(name), *style))
+    restarts: Tuple[int, ...] = ()
     if is_alone:
-        charts[1].lines.extend(_compared_accuracies(runs[0]))
-        restarts = tuple(start.step for start in runs[0].starts[1:])
-        charts = [chart._replace(restarts=restarts) for chart in charts]
-    charts = [
-        chart._replace(lines=[line for line in chart.lines if len(line.values)])
-        for chart in charts
-    ]
-    return [chart._replace(scale=_scale_of(chart)) for chart in charts if chart.lines]
+        (run,) = runs
+        restarts = tuple(start.step for start in run.starts[1:])
+        if len(run.class_names) > 5:
+            top_5 = _evaluated(run, "top_5_accuracy", "top 5", COLOURS[2], "-")
+            lines["accuracy"].append(top_5._replace(marker="s"))
+        if run.answers and run.evaluations:
+            ends = np.array([0.0, run.evaluations[-1].step])
+            always = np.full(2, 100 * run.answers.majority[1])
+            lines["accuracy"].append(Line("majority class", ends, always, GREY, "--"))
+    charts = []
+    titles = (("loss", "Loss", "from_0"), ("accuracy", "Accuracy, %", "linear"))
+    for name, title, scale in (*titles, *logged):
+        drawn = [line for line in lines[name] if len(line.values)]
+        values = np.concatenate([line.values for line in drawn] or [[]])
+        if name == "loss_scale" and not (values > 1).any() or not drawn:
+            continue
+        # A linear scale would show nothing but a peak.
+        is_steep = values.min() > 0 and values.max() / 100 > np.median(values)
+        scale = "log" if is_steep and scale != "log2" else scale
+        charts.append(Chart(name, title, drawn, scale, restarts))
+    return charts
 
 
 def _evaluated(run: History, name: str, label: str, colour: str, dash: str) -> Line:
     steps, values = run.scores(name)
     factor = 100 if name.endswith("accuracy") else 1
     return Line(label, steps, factor * values, colour, dash, marker="o")
-
-
-def _compared_accuracies(run: History) -> List[Line]:
-    """Return what the accuracy of the only run is compared with."""
-    lines = []
-    if len(run.class_names) > 5:
-        top_5 = _evaluated(run, "top_5_accuracy", "top 5", COLOURS[2], "-")
-        lines.append(top_5._replace(marker="s"))
-    if run.answers and run.evaluations:
-        ends = np.array([0.0, run.evaluations[-1].step])
-        values = np.full(2, 100 * run.answers.majority[1])
-        lines.append(Line("majority class", ends, values, GREY, "--"))
-    return lines
-
-
-def _scale_of(chart: Chart) -> str:
-    """Choose a logarithmic scale where a linear one would show nothing but a peak."""
-    values = np.concatenate([line.values for line in chart.lines])
-    is_steep = values.min() > 0 and values.max() / 100 > np.median(values)
-    return "log" if is_steep and chart.scale != "log2" else chart.scale
 
 
 def summarise(
@@ -151,11 +142,13 @@ def summarise(
     Returns:
         Of each part: mean step, mean, lowest and highest value, float64 ``[parts]``.
     """
-    num_parts = min(MAX_POINTS, len(values))
-    parts = np.array_split(values, num_parts)
-    centres = [part.mean() for part in np.array_split(steps, num_parts)]
-    means, lows, highs = np.array([[p.mean(), p.min(), p.max()] for p in parts]).T
-    return np.array(centres), means, lows, highs
+    starts = np.linspace(0, len(values), min(MAX_POINTS, len(values)), False, dtype=int)
+    sizes = np.diff([*starts, len(values)])
+    centres, means = (np.add.reduceat(x, starts) / sizes for x in (steps, values))
+    lows, highs = np.minimum.reduceat(values, starts), np.maximum.reduceat(
+        values, starts
+    )
+    return centres, means, lows, highs
 
 
 def can_draw() -> bool:

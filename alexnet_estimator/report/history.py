@@ -6,18 +6,20 @@ import math
 import os
 import pathlib
 import re
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
+from alexnet_estimator import run_record
 from alexnet_estimator.errors import ConfigError
+from alexnet_estimator.files import read_at_most, read_json
 from alexnet_estimator.networks import DEFAULT, find_network
 from alexnet_estimator.report.scores import Answers, decode, wilson_interval
 from alexnet_estimator.report.text import plain
-from alexnet_estimator.run_record import FILE_NAME as RECORD_FILE
 
-_MAX_FILE_BYTES = 64 << 20
+_MAX_PNG_BYTES = 64 << 20
 _PNG_START = b"\x89PNG\r\n\x1a\n"
+_BASE64 = re.compile(r"[A-Za-z0-9+/]+=*")
 
 
 class Score(NamedTuple):
@@ -91,7 +93,7 @@ class History:
     Attributes:
         name: Short name, different for every run of a page.
         model_dir: Folder of the run, as it was given.
-        record: Content of ``config.json``.
+        record: Content of ``config.json``; empty where it is missing or damaged.
         class_names: Names in the order of the labels; empty where unknown.
         train: ``train`` lines of ``metrics.jsonl`` that later starts did not undo.
         evaluations: Results of evaluations, by step.
@@ -119,53 +121,50 @@ class History:
     @property
     def network(self) -> str:
         """Return the title of the network, which runs of old versions do not record."""
-        title = self.section("network").get("title")
+        title = self.record.get("network", {}).get("title")
         return plain(title) if title else find_network(DEFAULT).title
 
     @property
-    def data_digest(self) -> str:
-        """Return SHA-256 of the data; a dash where it is unknown."""
-        return plain(self.record.get("data_digest"))
+    def config(self) -> Dict[str, Dict[str, Any]]:
+        """Return the sections of the configuration; none where it is unknown."""
+        return self.record.get("config", {})
 
     @property
-    def data_path(self) -> str:
-        """Return the path of the data; a dash where it is unknown."""
-        return plain(section(self.section("config").get("data")).get("path"))
+    def data_digest(self) -> str:
+        """Return SHA-256 of the data; empty where it is unknown."""
+        return self.record.get("data_digest", "")
 
     @property
     def class_counts(self) -> Dict[str, List[int]]:
         """Return the numbers of pictures of each class, by split."""
         return {
             split: counts
-            for split, counts in self.section("class_counts").items()
-            if isinstance(counts, list) and counts and min(map(_count, counts)) >= 0
+            for split, counts in self.record.get("class_counts", {}).items()
+            if counts
         }
+
+    @property
+    def scored(self) -> List[Score]:
+        """Return the evaluations whose accuracy is known, by step."""
+        return [e for e in self.evaluations if math.isfinite(e.top_1_accuracy)]
 
     @property
     def best(self) -> Optional[Score]:
         """Return the first of the most accurate evaluations."""
         # Of equal ones, max returns the first.
-        known = self._known
-        return max(known, key=lambda e: e.top_1_accuracy) if known else None
+        scored = self.scored
+        return max(scored, key=lambda e: e.top_1_accuracy) if scored else None
 
     @property
     def last(self) -> Optional[Score]:
         """Return the newest evaluation whose accuracy is known."""
-        return self._known[-1] if self._known else None
-
-    @property
-    def _known(self) -> List[Score]:
-        return [e for e in self.evaluations if math.isfinite(e.top_1_accuracy)]
+        return self.scored[-1] if self.scored else None
 
     @property
     def images_per_sec(self) -> float:
         """Return the median throughput, NaN where none was logged."""
         speeds = self.values("images_per_sec")[1]
         return float(np.median(speeds)) if len(speeds) else math.nan
-
-    def section(self, name: str) -> Dict[str, Any]:
-        """Return a section of the record; empty where there is none."""
-        return section(self.record.get(name))
 
     def values(self, name: str) -> Tuple[np.ndarray, np.ndarray]:
         """Return steps and finite values of what was logged while training, float64."""
@@ -182,7 +181,7 @@ def read_runs(model_dirs: Sequence[str]) -> List[History]:
     Raises:
         ConfigError: folders that hold no run, all of them.
     """
-    files = (RECORD_FILE, "metrics.jsonl", "eval")
+    files = (run_record.FILE_NAME, "metrics.jsonl", "eval")
     problems = [
         f"{model_dir} holds no run; give the --model_dir of train"
         for model_dir in model_dirs
@@ -196,49 +195,35 @@ def read_runs(model_dirs: Sequence[str]) -> List[History]:
     return [_read_run(*pair) for pair in zip(names, model_dirs)]
 
 
-def section(value: Any) -> Dict[str, Any]:
-    """Return a JSON value where it is an object, or else an empty one."""
-    return value if isinstance(value, dict) else {}
-
-
 def _read_run(name: str, model_dir: str) -> History:
     run = History(name, model_dir)
     folder = pathlib.Path(model_dir)
-    run.record = _read_json(folder / RECORD_FILE, run.notes)
-    run.class_names = _names(run.record.get("class_names"))
+    record = folder / run_record.FILE_NAME
+    run.record = _read(run_record.read_values, record, run.notes) or {}
+    run.class_names = tuple(run.record.get("class_names", ()))
     logged = _read_metrics(folder / "metrics.jsonl", run)
     _read_evaluations(folder / "eval", run, logged)
     _read_samples(folder / "samples.json", run)
     for file in sorted(folder.glob("*_kernels.png"))[:1]:  # Named after their layer.
-        kernels = _read_bytes(file, run.notes)
-        run.kernels = kernels if kernels.startswith(_PNG_START) else b""
+        png = _read(lambda path: read_at_most(path, _MAX_PNG_BYTES), file, run.notes)
+        run.kernels = png if png and png.startswith(_PNG_START) else b""
     return run
 
 
-def _read_bytes(file: pathlib.Path, notes: List[str]) -> bytes:
-    """Return the content of a file; a note says why there is none."""
+def _read(read: Callable[[str], Any], file: pathlib.Path, notes: List[str]) -> Any:
+    """Return what a function reads from a file; None, and a note, where it cannot."""
     try:
-        if file.stat().st_size <= _MAX_FILE_BYTES:
-            return file.read_bytes()
-        notes.append(f"{file.name} is larger than {_MAX_FILE_BYTES >> 20} MiB")
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        notes.append(f"{file.name} cannot be read: {error.strerror}")
-    return b""
-
-
-def _read_json(file: pathlib.Path, notes: List[str]) -> Dict[str, Any]:
-    """Return the object in a file; a note says why there is none."""
-    content = _read_bytes(file, notes)
-    try:
-        value = json.loads(content.decode("utf-8")) if content else {}
-    except (ValueError, RecursionError) as error:
+        return read(str(file)) if file.exists() else None
+    except ConfigError as error:
+        notes += [f"{file.name} cannot be used: {each}" for each in error.problems]
+    except (OSError, ValueError) as error:
         notes.append(f"{file.name} cannot be read: {error}")
-        return {}
-    if not isinstance(value, dict):
-        notes.append(f"{file.name} holds no object")
-    return section(value)
+    return None
+
+
+def _object(value: Any) -> Dict[str, Any]:
+    """Return a JSON value where it is an object, or else an empty one."""
+    return value if isinstance(value, dict) else {}
 
 
 def _read_metrics(file: pathlib.Path, run: History) -> Dict[int, Score]:
@@ -247,7 +232,7 @@ def _read_metrics(file: pathlib.Path, run: History) -> Dict[int, Score]:
     num_strange = 0
     for line in file.read_bytes().splitlines() if file.is_file() else []:
         try:
-            event = section(json.loads(line.decode("utf-8")))
+            event = _object(json.loads(line.decode("utf-8")))
         except (ValueError, RecursionError):
             event = {}
         kind, step = event.get("event"), _count(event.get("step"))
@@ -256,7 +241,15 @@ def _read_metrics(file: pathlib.Path, run: History) -> Dict[int, Score]:
             continue
         time_secs = _number(event.get("time_secs"))
         if kind == "start":
-            run.starts.append(_start(event, step, time_secs))
+            usual = ("event", "step", "time_secs", "num_ranks")
+            notes = [
+                f"{name}: {plain(value)}"
+                for name, value in event.items()
+                if name not in usual and value
+            ]
+            num_ranks = event.get("num_ranks")
+            start = Start(step, time_secs, num_ranks, notes, step, time_secs)
+            run.starts.append(start)
             # What was trained after the checkpoint is trained again.
             run.train = [row for row in run.train if row["step"] <= step]
         elif run.starts:
@@ -270,16 +263,6 @@ def _read_metrics(file: pathlib.Path, run: History) -> Dict[int, Score]:
     if num_strange:
         run.notes.append(f"{num_strange} lines of {file.name} could not be read")
     return evaluations
-
-
-def _start(event: Dict[str, Any], step: int, time_secs: float) -> Start:
-    usual = ("event", "step", "time_secs", "num_ranks")
-    notes = [
-        f"{name}: {plain(value)}"
-        for name, value in event.items()
-        if name not in usual and value
-    ]
-    return Start(step, time_secs, event.get("num_ranks"), notes, step, time_secs)
 
 
 def _score(values: Dict[str, Any], step: int) -> Score:
@@ -307,7 +290,7 @@ def _read_evaluations(
     for step in sorted(found, reverse=True):
         if run.answers and step in logged:
             continue
-        values = _read_json(found[step], run.notes)
+        values = _object(_read(read_json, found[step], run.notes))
         if values:
             logged[step] = _score(values, step)
             run.answers = run.answers or decode(values, step)
@@ -317,39 +300,26 @@ def _read_evaluations(
 
 
 def _read_samples(file: pathlib.Path, run: History) -> None:
-    content = _read_json(file, run.notes)
+    content = _object(_read(read_json, file, run.notes))
     pictures = content.get("pictures")
-    listed = pictures if isinstance(pictures, list) else []
-    samples = [_sample(section(item), len(run.class_names)) for item in listed]
-    run.samples = [sample for sample in samples if sample]
+    for item in pictures if isinstance(pictures, list) else []:
+        try:
+            label, jpeg = item["label"], item["jpeg"]
+            answers = [(answer, _number(share)) for answer, share in item["answers"]]
+            labels = [label, *(answer for answer, _ in answers)]
+            are_known = all(0 <= _count(x) < len(run.class_names) for x in labels)
+            if not answers or not are_known or not _BASE64.fullmatch(jpeg):
+                raise ValueError("something of it is wrong")
+        except (KeyError, TypeError, ValueError):
+            run.notes.append(f"a picture of {file.name} could not be read")
+        else:
+            run.samples.append(Sample(label, answers, str(item.get("file", "")), jpeg))
     run.samples_about = {n: value for n, value in content.items() if _count(value) >= 0}
-    if len(run.samples) < len(samples):
-        run.notes.append(f"some pictures of {file.name} could not be read")
-
-
-def _sample(item: Dict[str, Any], num_classes: int) -> Optional[Sample]:
-    """Return a picture, or None where anything about it is wrong."""
-    label: Any = item.get("label")
-    jpeg = str(item.get("jpeg"))
-    try:
-        answers = [(answer, _number(share)) for answer, share in item["answers"]]
-    except (KeyError, TypeError, ValueError):
-        return None
-    labels = [label, *(answer for answer, _ in answers)]
-    if not all(0 <= _count(value) < num_classes for value in labels):
-        return None
-    if not answers or not re.fullmatch(r"[A-Za-z0-9+/]+=*", jpeg):
-        return None
-    return Sample(label, answers, str(item.get("file", "")), jpeg)
 
 
 def _finite(pairs: List[Tuple[int, float]]) -> Tuple[np.ndarray, np.ndarray]:
     steps, values = np.array(pairs, float).reshape(-1, 2).T
     return steps[np.isfinite(values)], values[np.isfinite(values)]
-
-
-def _names(value: Any) -> Tuple[str, ...]:
-    return tuple(str(name) for name in value) if isinstance(value, list) else ()
 
 
 def _number(value: Any) -> float:

@@ -1,15 +1,18 @@
 """Writes the page: fills the template and puts pictures of the curves beside it."""
 
 import base64
+import json
 import os
 import time
-from typing import Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import alexnet_estimator
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.files import write_bytes
-from alexnet_estimator.report import charts, settings, text
-from alexnet_estimator.report.history import read_runs
+from alexnet_estimator.networks import DEFAULT, find_network
+from alexnet_estimator.report import charts, text
+from alexnet_estimator.report.history import History, read_runs
+from alexnet_estimator.schema import SCHEMA, Field, anything
 
 FILE_NAME = "report.html"
 COMPARISON_FILE_NAME = "comparison.html"
@@ -30,7 +33,7 @@ def write_report(model_dirs: Sequence[str], output: Optional[str] = None) -> str
         The path of the page.
 
     Raises:
-        ConfigError: a folder holds no run, or the page cannot be written.
+        ConfigError: A folder holds no run, or the page cannot be written.
     """
     runs = read_runs(model_dirs)
     is_alone = len(runs) == 1
@@ -77,9 +80,74 @@ def _render(**values: object) -> str:
     environment.filters.update({each.__name__: each for each in functions})
     environment.filters["base64"] = lambda content: base64.b64encode(content).decode()
     return environment.get_template("report.html.j2").render(
-        settings=settings,
+        list_settings=list_settings,
+        list_differences=list_differences,
         max_named_classes=charts.MAX_NAMED_CLASSES,
         written_secs=time.time(),
         version=alexnet_estimator.__version__,
         **values,
     )
+
+
+class Setting(NamedTuple):
+    """One field of the configuration, in words."""
+
+    name: str
+    value: str
+    default: str
+    meaning: str
+
+
+def list_settings(run: History) -> Tuple[List[Setting], List[Setting]]:
+    """Return the fields that differ from the defaults, and the others."""
+    # Of networks only the package's own is loaded: others are someone's code.
+    described = run.record.get("network", {}).get("settings", {})
+    settings = {
+        name: Field(entry.get("default"), anything(), text.plain(entry.get("doc")))
+        for name, entry in described.items()
+    }
+    model = settings or find_network(DEFAULT).settings
+    fields = _flatten({**SCHEMA, "model": {**SCHEMA["model"], **model}})
+    changed: List[Setting] = []
+    same: List[Setting] = []
+    for name, value in _flatten(run.config).items():
+        field = fields.get(name, Field(None, anything(), ""))
+        # As JSON has it, in which tuples are lists.
+        default = json.loads(json.dumps(field.default))
+        is_same = name in fields and default == value
+        words = text.plain(default) if name in fields else "no such field now"
+        listed = same if is_same else changed
+        listed.append(Setting(name, text.plain(value), words, field.doc))
+    return changed, same
+
+
+def list_differences(runs: Sequence[History]) -> List[Tuple[str, List[str]]]:
+    """Return in what runs differ: configuration, data, machine, versions.
+
+    Args:
+        runs: Runs with a record; one without would differ in everything.
+
+    Returns:
+        Name and values, one for each run.
+    """
+    facts = []
+    for run in runs:
+        values = {
+            **_flatten(run.config),
+            **_flatten({"versions": run.record.get("versions", {})}),
+            "data_digest": run.data_digest[:12] or None,
+            "device": run.record.get("device"),
+            "num_ranks": run.record.get("num_ranks"),
+        }
+        facts.append({name: text.plain(value) for name, value in values.items()})
+    names = sorted({name for each in facts for name in each})
+    rows = [(name, [each.get(name, text.UNKNOWN) for each in facts]) for name in names]
+    return [(name, values) for name, values in rows if len(set(values)) > 1]
+
+
+def _flatten(groups: Dict[str, Dict[str, Any]]) -> Dict[str, Any]:
+    return {
+        f"{group}.{name}": value
+        for group, fields in groups.items()
+        for name, value in fields.items()
+    }

@@ -66,8 +66,7 @@ class Answers(NamedTuple):
     def cells(self) -> np.ndarray:
         """Return true class, answer and number of images, int64 ``[3, n]``."""
         labels = np.arange(len(self.num_right))
-        right = np.stack([labels, labels, self.num_right], axis=1)
-        return np.concatenate([right, self.confusions]).T
+        return np.hstack([[labels, labels, self.num_right], self.confusions.T])
 
     @property
     def matrix(self) -> np.ndarray:
@@ -88,10 +87,10 @@ class Answers(NamedTuple):
         """
         labels, answers, counts = self.cells
         factor = -(-len(self.num_images) // max_side)
-        shares = np.zeros([-(-len(self.num_images) // factor)] * 2)
-        place = (labels // factor, answers // factor)
-        np.maximum.at(shares, place, counts / np.maximum(self.num_images[labels], 1))
-        return shares
+        cells = np.zeros([-(-len(self.num_images) // factor)] * 2)
+        shares = counts / np.maximum(self.num_images[labels], 1)
+        np.maximum.at(cells, (labels // factor, answers // factor), shares)
+        return cells
 
 
 def count_answers(
@@ -106,26 +105,20 @@ def count_answers(
         step: Global step of the evaluation.
     """
     num_classes = len(class_names)
-
-    def add_up(places: np.ndarray, counts: np.ndarray, size: int = 0) -> np.ndarray:
-        # Its float64 sums are exact up to 2 ** 53.
-        return np.bincount(places, counts, size).astype(np.int64)
-
     codes, places = np.unique(
         rows[:, 0] * num_classes + rows[:, 1], return_inverse=True
     )
     labels, answers = np.divmod(codes, num_classes)
-    counts = add_up(places, rows[:, 2])
-    is_right = labels == answers
-    wrong = np.stack([labels, answers, counts], axis=1)[~is_right & (counts > 0)]
-    return Answers(
-        tuple(class_names),
-        num_images=add_up(labels, counts, num_classes),
-        num_answers=add_up(answers, counts, num_classes),
-        num_right=add_up(labels[is_right], counts[is_right], num_classes),
-        confusions=wrong[np.argsort(-wrong[:, 2], kind="stable")],
-        step=step,
-    )
+    counts = np.zeros(len(codes), np.int64)
+    np.add.at(counts, places, rows[:, 2])
+    images, answered, right = np.zeros([3, num_classes], np.int64)
+    np.add.at(images, labels, counts)
+    np.add.at(answered, answers, counts)
+    np.add.at(right, labels, counts * (labels == answers))
+    wrong = np.column_stack([labels, answers, counts])
+    wrong = wrong[(labels != answers) & (counts > 0)]
+    wrong = wrong[np.argsort(-wrong[:, 2], kind="stable")]
+    return Answers(tuple(class_names), images, answered, right, wrong, step)
 
 
 def encode(answers: Answers) -> Dict[str, Any]:
@@ -164,17 +157,16 @@ def decode(values: Mapping[str, Any], step: int = 0) -> Optional[Answers]:
         num_classes = len(names)
         if "confusion_matrix" in values:
             matrix = _read_counts(values["confusion_matrix"], num_classes, num_classes)
-            found = count_answers(_nonzero(matrix), names, step)
+            places = np.nonzero(matrix)
+            rows = np.column_stack([*places, matrix[places]])
+            found = count_answers(rows, names, step)
         else:
-            listed = values["confusions"]
-            found = Answers(
-                names,
-                _read_counts(values["images_per_class"], num_classes),
-                _read_counts(values["answers_per_class"], num_classes),
-                _read_counts(values["right_per_class"], num_classes),
-                _read_counts(listed, len(listed), 3),
-                step,
+            images, answered, right = (
+                _read_counts(values[f"{counted}_per_class"], num_classes)
+                for counted in ("images", "answers", "right")
             )
+            wrong = _read_counts(values["confusions"], len(values["confusions"]), 3)
+            found = Answers(names, images, answered, right, wrong, step)
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
     is_possible = found.num_right <= np.minimum(found.num_images, found.num_answers)
@@ -193,12 +185,6 @@ def _read_counts(value: Any, *shape: int) -> np.ndarray:
     if not is_finite or counts.min(initial=0) < 0 or counts.sum() >= 1 << 53:
         raise ValueError("these are not counts")
     return counts.astype(np.int64).reshape(shape)
-
-
-def _nonzero(matrix: np.ndarray) -> np.ndarray:
-    """Return row, column and value of the cells that are not 0, int64 ``[n, 3]``."""
-    rows, columns = np.nonzero(matrix)
-    return np.stack([rows, columns, matrix[rows, columns]], axis=1)
 
 
 def wilson_interval(share: float, num_images: int) -> Tuple[float, float]:

@@ -8,7 +8,7 @@ from typing import Callable, List, Mapping, Optional
 
 from alexnet_estimator.finding import Finding, advise, judge
 from alexnet_estimator.rank_table import Topology, is_own_address
-from alexnet_estimator.rank_table.hccn import local_device_ips
+from alexnet_estimator.rank_table.local import local_device_ips
 
 # Of the newest release and of older ones.
 SET_ENV_SCRIPTS = (

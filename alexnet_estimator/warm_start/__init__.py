@@ -16,18 +16,3 @@ from alexnet_estimator.warm_start.takeover import (
     weights_to_assign,
     write_record,
 )
-
-__all__ = [
-    "WARM_START_FILE",
-    "Source",
-    "WarmStart",
-    "choose_layers",
-    "digest_of",
-    "initializing_scaffold",
-    "is_there",
-    "locate",
-    "read_record",
-    "read_source",
-    "weights_to_assign",
-    "write_record",
-]

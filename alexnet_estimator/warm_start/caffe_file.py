@@ -86,7 +86,7 @@ def _unpickle(path: str) -> Any:
 
 
 class _PickledType:
-    """Stands for ``numpy.dtype``."""
+    """Type that stands for ``numpy.dtype``."""
 
     def __init__(self, code: str, *_: Any):
         self.code, self.order = code, "|"
@@ -96,7 +96,7 @@ class _PickledType:
 
 
 class _PickledArray:
-    """Stands for ``numpy.ndarray``; ``value`` is the array, or a list of objects."""
+    """Type that stands for ``numpy.ndarray``; ``value`` is an array, or a list."""
 
     value: Any = None
 
@@ -113,10 +113,6 @@ class _PickledArray:
         self.value = numbers.reshape(shape, order="F" if is_fortran else "C")
 
 
-def _reconstruct(*_: Any) -> _PickledArray:
-    return _PickledArray()
-
-
 def _encode(text: str, encoding: str) -> bytes:
     """Stand for ``codecs.encode``, by which Python 3 writes bytes for Python 2."""
     if type(text) is not str or encoding != "latin1":
@@ -126,8 +122,8 @@ def _encode(text: str, encoding: str) -> bytes:
 
 _STAND_INS = {
     "_codecs.encode": _encode,
-    "numpy.core.multiarray._reconstruct": _reconstruct,
-    "numpy._core.multiarray._reconstruct": _reconstruct,
+    "numpy.core.multiarray._reconstruct": lambda *_: _PickledArray(),
+    "numpy._core.multiarray._reconstruct": lambda *_: _PickledArray(),
     "numpy.ndarray": _PickledArray,
     "numpy.dtype": _PickledType,
 }

@@ -1,5 +1,6 @@
 """Where weights come from: a run, a checkpoint, a file converted from Caffe."""
 
+import math
 import os
 from typing import Any, Dict, Mapping, NamedTuple, Tuple
 
@@ -10,11 +11,20 @@ from alexnet_estimator.checkpoints import best, restore
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.files import sha256_of
 from alexnet_estimator.networks import Network
-from alexnet_estimator.run_record import FILE_NAME
+from alexnet_estimator.schema import SCHEMA, Rule, above, find_breaches
 from alexnet_estimator.warm_start.caffe_file import read_caffe_file
 
 # What TensorFlow appends to the name of a variable's moving average.
 AVERAGE = "/ExponentialMovingAverage"
+# What of the section ``data`` must be known to prepare pixels as the source did.
+PIXEL_RULES = {
+    "mean_rgb": Rule(
+        "three numbers",
+        lambda v: isinstance(v, list) and len(v) == 3 and all(map(_is_finite, v)),
+    ),
+    "pixel_scale": above(0),
+    "channel_order": SCHEMA["data"]["channel_order"].rule,
+}
 # Variables of a layer by name, e.g. "kernel" and "bias".
 Variables = Mapping[str, np.ndarray]
 
@@ -65,10 +75,12 @@ def locate(path: str) -> str:
         return restore.first_valid([path], path, "choose another one")
     if os.path.isfile(path) and path.endswith(".npy"):
         return path
-    what = "is neither a run, a checkpoint nor a .npy file" if is_there(path) else ""
+    what = "is not there"
+    if is_there(path):
+        what = "is neither a run, a checkpoint nor a .npy file"
     raise ConfigError(
-        f"{what or 'is not there'}: --warm_start_from takes the folder of a run, the "
-        "path prefix RUN/model.ckpt-STEP of a checkpoint, or bvlc_alexnet.npy",
+        f"{what}: --warm_start_from takes the folder of a run, the path prefix "
+        "RUN/model.ckpt-STEP of a checkpoint, or bvlc_alexnet.npy",
         path,
     )
 
@@ -83,8 +95,18 @@ def read_source(path: str, network: Network) -> Source:
     Raises:
         DataError: The source is damaged, or has weights of another network.
     """
-    is_file = path.endswith(".npy")
-    source = (_read_caffe if is_file else _read_checkpoint)(path, network)
+    if not path.endswith(".npy"):
+        source = _read_checkpoint(path, network)
+    elif network.caffe_settings is None:
+        raise DataError(
+            f"{network.title} has no weights in Caffe's layout: give a run or a "
+            "checkpoint",
+            path,
+        )
+    else:
+        layers, unused = read_caffe_file(path, network.layer_names)
+        data, settings = (network.caffe_settings[name] for name in ("data", "model"))
+        source = Source(path, layers, data, settings, unused=tuple(unused))
     if not source.layers:
         raise DataError(f"has no layer of {', '.join(network.layer_names)}", path)
     return source
@@ -92,8 +114,8 @@ def read_source(path: str, network: Network) -> Source:
 
 def digest_of(path: str) -> str:
     """Return SHA-256 (hex) of a file, or of all files of a checkpoint."""
-    is_file = path.endswith(".npy")
-    return sha256_of(*([path] if is_file else checkpoints.files_of(path)))
+    files = [path] if path.endswith(".npy") else checkpoints.files_of(path)
+    return sha256_of(*files)
 
 
 def is_there(path: str) -> bool:
@@ -101,26 +123,13 @@ def is_there(path: str) -> bool:
     return os.path.exists(path) or bool(checkpoints.files_of(path))
 
 
-def _read_caffe(path: str, network: Network) -> Source:
-    trained_with = network.caffe_settings
-    if trained_with is None:
-        raise DataError(
-            f"{network.title} has no weights in Caffe's layout: give a run or a "
-            "checkpoint",
-            path,
-        )
-    layers, unused = read_caffe_file(path, network.layer_names)
-    data, settings = trained_with["data"], trained_with["model"]
-    return Source(path, layers, data, settings, unused=tuple(unused))
-
-
 def _read_checkpoint(prefix: str, network: Network) -> Source:
     """Read what the layers of a network are called in a checkpoint."""
     file = run_record.path_of(os.path.dirname(os.path.abspath(prefix)))
     if not os.path.isfile(file):
         raise DataError(
-            f"has no {FILE_NAME} beside it, which says what its network sees: copy "
-            "that as well",
+            f"has no {run_record.FILE_NAME} beside it, which says what its network "
+            "sees: copy that as well",
             prefix,
         )
     reader = restore.open_reader(prefix)
@@ -137,29 +146,22 @@ def _read_checkpoint(prefix: str, network: Network) -> Source:
             is_averaged = is_averaged or has_average
             value = reader.get_tensor(name + AVERAGE if has_average else name)
             layers.setdefault(layer, {})[part] = value
-    data, settings, class_names = _read_run_record(file)
-    unused = ("global step and optimizer state",)
-    return Source(prefix, layers, data, settings, class_names, is_averaged, unused)
-
-
-def _read_run_record(
-    file: str,
-) -> Tuple[Dict[str, Any], Dict[str, Any], Tuple[str, ...]]:
-    """Return the sections ``data`` and ``model`` and the classes of a run.
-
-    The file of its network, which may be elsewhere now, is not needed for that.
-
-    Raises:
-        DataError: The record is damaged.
-    """
+    # The file of its network, which may be elsewhere now, is not needed.
     record = run_record.read_values(file)
-    try:
-        data, settings = record["config"]["data"], dict(record["config"]["model"])
-        values = data["mean_rgb"], data["pixel_scale"], data["channel_order"]
-        if len(values[0]) != 3 or not all(map(np.isfinite, (*values[0], values[1]))):
-            raise ValueError(f"data.mean_rgb is {values[0]}")
-        if not values[1] > 0:
-            raise ValueError(f"data.pixel_scale is {values[1]}")
-        return dict(data), settings, tuple(map(str, record["class_names"]))
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise DataError(f"damaged ({error!r}): restore it", file) from error
+    data, settings = (record["config"].get(name, {}) for name in ("data", "model"))
+    problems = find_breaches(data, PIXEL_RULES, "config.data.")
+    if problems:
+        raise DataError(problems, file, "restore it")
+    return Source(
+        prefix,
+        layers,
+        data,
+        settings,
+        class_names=tuple(record.get("class_names", ())),
+        is_averaged=is_averaged,
+        unused=("global step and optimizer state",),
+    )
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)

@@ -1,8 +1,6 @@
 """What is taken over from a source, what is not and why; and the taking over."""
 
-import json
 import os
-import pathlib
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence
 
 import numpy as np
@@ -11,13 +9,18 @@ from alexnet_estimator.config import Config
 from alexnet_estimator.console import list_some
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, DataError
-from alexnet_estimator.files import encode_json, write_bytes
+from alexnet_estimator.files import encode_json, read_json, write_bytes
 from alexnet_estimator.networks import Network, find_network
 from alexnet_estimator.networks.graphs import Shapes
-from alexnet_estimator.warm_start.sources import AVERAGE, Source, Variables, digest_of
+from alexnet_estimator.warm_start.sources import (
+    AVERAGE,
+    PIXEL_RULES,
+    Source,
+    Variables,
+    digest_of,
+)
 
 WARM_START_FILE = "warm_start.json"
-_PIXELS = ("mean_rgb", "pixel_scale", "channel_order")
 
 
 class WarmStart(NamedTuple):
@@ -96,26 +99,22 @@ def _find_new_layers(
     """
     new: Dict[str, str] = {}
     for layer in network.layer_names:
-        ours = _variables_of(layer, network, shapes)
+        scope = f"{network.name}/{layer}/"
+        ours = {
+            name[len(scope) :]: shape
+            for name, shape in shapes.items()
+            if name.startswith(scope)
+        }
         is_head = layer == network.head
         reason = _find_misfit(source.layers.get(layer, {}), ours, is_head)
-        if not reason and is_head:
-            reason = _find_other_classes(source.class_names, class_names)
+        names = source.class_names
+        if not reason and is_head and names and list(names) != list(class_names):
+            reason = f"is for {_some(class_names)} and not {_some(names)}"
         if new:
             reason = f"stands on {next(iter(new))}, which is new"
         if reason:
             new[layer] = reason
     return new
-
-
-def _variables_of(layer: str, network: Network, shapes: Shapes) -> Shapes:
-    """Return the shapes of a layer's variables by their names in the layer."""
-    scope = f"{network.name}/{layer}/"
-    return {
-        name[len(scope) :]: shape
-        for name, shape in shapes.items()
-        if name.startswith(scope)
-    }
 
 
 def _find_misfit(theirs: Variables, ours: Shapes, is_head: bool) -> str:
@@ -134,13 +133,6 @@ def _find_misfit(theirs: Variables, ours: Shapes, is_head: bool) -> str:
     return ""
 
 
-def _find_other_classes(theirs: Sequence[str], ours: Sequence[str]) -> str:
-    """Return why a head of the same shape is of no use; empty: it is."""
-    if theirs and list(theirs) != list(ours):
-        return f"is for {_some(ours)} and not {_some(theirs)}"
-    return ""
-
-
 def _some(names: Sequence[str]) -> str:
     return list_some(names, 3, is_counted=False)
 
@@ -153,26 +145,20 @@ def _notes(
         notes.append("the moving averages of the source's weights are used")
     if has_head and not source.class_names:
         notes.append("the source does not name its classes: they must be in this order")
-    differences = [
-        f"model.{name} is {_text(config.model[name])}, "
-        f"{_text(source.settings[name])} in the source"
-        for name in network.settings
-        # Others have changed shapes, which the layers show.
-        if not network.settings[name].is_fixed
-        and _text(source.settings.get(name, config.model[name]))
-        != _text(config.model[name])
-    ]
+    # Settings that are fixed change shapes, which the layers show.
+    names = [name for name, field in network.settings.items() if not field.is_fixed]
+    compared = [("model", name, source.settings) for name in names]
     if not network.pixel_layer:
-        differences += [
-            f"data.{name} is {_text(config.data[name])}, "
-            f"{_text(source.data[name])} in the source"
-            for name in _PIXELS
-            if _text(source.data[name]) != _text(config.data[name])
-        ]
+        compared += [("data", name, source.data) for name in PIXEL_RULES]
+    differences = []
+    for section, name, theirs in compared:
+        ours = _text(config[section][name])
+        other = _text(theirs[name]) if name in theirs else ours
+        if ours != other:
+            differences.append(f"{section}.{name} is {ours}, {other} in the source")
     if differences:
-        notes.append(
-            "; ".join(differences) + ": what layers compute with should be the same"
-        )
+        text = "; ".join(differences)
+        notes.append(f"{text}: what layers compute with should be the same")
     return notes
 
 
@@ -260,18 +246,17 @@ def read_record(model_dir: str, network: Network) -> WarmStart:
     Raises:
         DataError: It is damaged or not there.
     """
-    file = pathlib.Path(model_dir, WARM_START_FILE)
+    path = os.path.join(model_dir, WARM_START_FILE)
     try:
-        record: Dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        warm_start = WarmStart(**record)
+        warm_start = WarmStart(**read_json(path))
         num_restored = len(warm_start.restored)
         if warm_start.restored != list(network.layer_names[:num_restored]):
             raise ValueError(f"restored is {warm_start.restored}")
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise DataError(
             f"damaged or gone ({error!r}): restore it, or start again in another "
             "--model_dir",
-            str(file),
+            path,
         ) from error
     return warm_start
 
