@@ -398,9 +398,8 @@ def test_only_a_new_run_takes_weights_over(story: Story, source_run: str) -> Non
 def test_training_from_python_needs_a_source(
     data_dir: str, tmp_path: pathlib.Path
 ) -> None:
-    job = open_job(data_dir, tmp_path / "run", warm_start={"frozen_until": "conv1"})
     with pytest.raises(ConfigError, match="'conv1' but warm_start.path is ''"):
-        train(job)
+        open_job(data_dir, tmp_path / "run", warm_start={"frozen_until": "conv1"})
     assert not (tmp_path / "run").exists()
 
 
