@@ -17,6 +17,7 @@ import dataclasses
 import difflib
 import json
 import re
+import reprlib
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from ml_collections import ConfigDict as Config
@@ -32,6 +33,7 @@ from alexnet_estimator.schema import (
     PRECISION_ALIASES,
     SCHEMA,
     Field,
+    Rule,
     one_of,
 )
 
@@ -320,3 +322,20 @@ def _parse(text: str, kind: type) -> Any:
         value = ast.literal_eval(text)
         return tuple(value) if isinstance(value, (list, tuple)) else (value,)
     return kind(text)
+
+
+def find_breaches(owner: Any, rules: Mapping[str, Rule], where: str = "") -> List[str]:
+    """Say which values of a JSON object break their rules.
+
+    Args:
+        owner: Object, or what a damaged file has in its place.
+        rules: Rules by name of the field.
+        where: Path of the object in the file, with a dot at its end.
+    """
+    if not isinstance(owner, dict):
+        return [f"{where[:-1]} is {reprlib.repr(owner)}; it must be an object"]
+    return [
+        f"{where}{name} is {reprlib.repr(owner.get(name))}; it must be {rule.text}"
+        for name, rule in rules.items()
+        if not rule.accepts(owner.get(name))
+    ]

@@ -8,11 +8,11 @@ import os
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from alexnet_estimator import files
-from alexnet_estimator.config import Config, config_from, resolve
+from alexnet_estimator.config import Config, config_from, find_breaches, resolve
 from alexnet_estimator.console import list_some, warn
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.networks import DEFAULT, find_network, is_file_name
-from alexnet_estimator.schema import Rule, find_breaches
+from alexnet_estimator.schema import Rule
 
 FILE_NAME = "config.json"
 # This is enough for 250,000 classes with the longest names that file systems allow.

@@ -5,8 +5,7 @@ This module does not import TensorFlow.
 
 import dataclasses
 import math
-import reprlib
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple
+from typing import Any, Callable, Dict, NamedTuple
 
 MAX_NUMBER = 2.0**63
 # The side of a crop over the short side of the picture: 227 of 256 in the paper.
@@ -19,23 +18,6 @@ class Rule:
 
     text: str
     accepts: Callable[[Any], bool]
-
-
-def find_breaches(owner: Any, rules: Mapping[str, Rule], where: str = "") -> List[str]:
-    """Say which values of a JSON object break their rules.
-
-    Args:
-        owner: Object, or what a damaged file has in its place.
-        rules: Rules by name of the field.
-        where: Path of the object in the file, with a dot at its end.
-    """
-    if not isinstance(owner, dict):
-        return [f"{where[:-1]} is {reprlib.repr(owner)}; it must be an object"]
-    return [
-        f"{where}{name} is {reprlib.repr(owner.get(name))}; it must be {rule.text}"
-        for name, rule in rules.items()
-        if not rule.accepts(owner.get(name))
-    ]
 
 
 def anything() -> Rule:

@@ -6,6 +6,7 @@ import re
 from typing import Any, Callable, Counter, List
 
 from alexnet_estimator import files
+from alexnet_estimator.config import find_breaches
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.records import findings, foreign, tfrecord
 from alexnet_estimator.records.dataset import (
@@ -16,7 +17,7 @@ from alexnet_estimator.records.dataset import (
     as_tuples,
     with_digest,
 )
-from alexnet_estimator.schema import Rule, find_breaches
+from alexnet_estimator.schema import Rule
 
 FILE_NAME = "dataset.json"
 FORMAT_VERSION = 1

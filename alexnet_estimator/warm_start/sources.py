@@ -8,10 +8,11 @@ import numpy as np
 
 from alexnet_estimator import checkpoints, run_record
 from alexnet_estimator.checkpoints import best, restore
+from alexnet_estimator.config import find_breaches
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.files import sha256_of
 from alexnet_estimator.networks import Network
-from alexnet_estimator.schema import SCHEMA, Rule, above, find_breaches
+from alexnet_estimator.schema import SCHEMA, Rule, above
 from alexnet_estimator.warm_start.caffe_file import read_caffe_file
 
 # What TensorFlow appends to the name of a variable's moving average.
