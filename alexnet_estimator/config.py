@@ -170,7 +170,7 @@ def resolve(
     config: Config,
     precision_mode: str = "",
     mean_rgb: Sequence[float] = (),
-    steps_per_loop: int = 1,
+    steps_per_loop: int = 0,
 ) -> Config:
     """Return a frozen copy in which no field is left to be chosen or measured.
 
@@ -179,7 +179,8 @@ def resolve(
         precision_mode: Precision mode that the accelerator chooses; empty for
             ``precision.mode``.
         mean_rgb: Mean colour of the data, 0 to 255, for a configuration without one.
-        steps_per_loop: Number of training steps in one call of ``session.run``.
+        steps_per_loop: Number of training steps in one call of ``session.run``; 0 for
+            ``npu.iterations_per_loop``, e.g. the number that a run has recorded.
 
     Returns:
         A frozen configuration.
@@ -187,7 +188,9 @@ def resolve(
     resolved = Config(config.to_dict())
     mode = precision_mode or config.precision.mode
     resolved.precision.mode = PRECISION_ALIASES.get(mode, mode)
-    resolved.npu.iterations_per_loop = steps_per_loop
+    resolved.npu.iterations_per_loop = (
+        steps_per_loop or config.npu.iterations_per_loop or 1
+    )
     if not config.data.mean_rgb:
         resolved.data.mean_rgb = tuple(round(mean, 3) for mean in mean_rgb)
     return FrozenConfigDict(resolved)

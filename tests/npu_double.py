@@ -1,14 +1,17 @@
 """How tests use the stand-in ``doubles/npu_bridge``."""
 
+import contextlib
 import json
 import os
 import pathlib
 import sys
-from typing import Any, Dict
+from typing import Any, Dict, Iterator
+from unittest import mock
 
 import pytest
 
 from alexnet_estimator import engine
+from alexnet_estimator.runtime import npu_checks
 
 HERE = pathlib.Path(__file__).resolve().parent
 DOUBLES = str(HERE / "doubles")
@@ -43,7 +46,7 @@ def forget() -> None:
             del sys.modules[name]
 
 
-def write_table(path: pathlib.Path, num_ranks: int) -> str:
+def write_table(path: pathlib.Path, num_ranks: int, server: str = "10.0.0.1") -> str:
     """Write a rank table of one server; return its path."""
     devices = [
         {
@@ -57,7 +60,7 @@ def write_table(path: pathlib.Path, num_ranks: int) -> str:
         "version": "1.0",
         "status": "completed",
         "server_count": "1",
-        "server_list": [{"server_id": "10.0.0.1", "device": devices}],
+        "server_list": [{"server_id": server, "device": devices}],
     }
     path.write_text(json.dumps(table))
     return str(path)
@@ -72,3 +75,15 @@ def rank_environment(table: str, rank: int, num_ranks: int) -> Dict[str, str]:
         "RANK_TABLE_FILE": table,
         "ASCEND_DEVICE_ID": str(rank),
     }
+
+
+@contextlib.contextmanager
+def looking_like_a_server(folder: str) -> Iterator[None]:
+    """Let ``doctor`` find devices and a driver in a folder."""
+    places: Dict[str, Any] = {
+        "DEVICES": os.path.join(folder, "davinci*"),
+        "CONTROL_DEVICES": (),
+        "DRIVER_VERSION": os.path.join(folder, "version.info"),
+    }
+    with mock.patch.multiple(npu_checks, **places):
+        yield

@@ -4,14 +4,15 @@ import json
 import os
 import pathlib
 from typing import Any, Dict, List
+from unittest import mock
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 from alexnet_estimator import __main__ as cli
-from alexnet_estimator.finding import Finding
-from alexnet_estimator.jobs.doctor import job, machine
+from alexnet_estimator.finding import Finding, judge
+from alexnet_estimator.jobs.doctor import job, machine, self_test
 from alexnet_estimator.jobs.doctor.self_test import run_self_test
 from alexnet_estimator.runtime import npu_checks
 from tests import npu_double
@@ -129,7 +130,7 @@ def test_the_self_test_finds_what_a_device_does_wrong(
     if fault:
         getattr(Fault, fault)(monkeypatch, npu_ops)
     try:
-        _, findings = run_self_test("npu")
+        findings = run_self_test("npu")
     finally:
         npu_double.forget()
     found = states(findings)
@@ -157,10 +158,19 @@ def test_counts_and_weights_that_are_wrong_are_found(monkeypatch: Any) -> None:
 
     monkeypatch.setattr(LocalRuntime, "gather", differ)
     monkeypatch.setattr("alexnet_estimator.jobs.doctor.self_test.NUM_STEPS", 4)
-    _, findings = run_self_test("cpu")
+    findings = run_self_test("cpu")
     bad = {f.name: f.seen for f in findings if f.state == "failure"}
     assert {"counts of evaluation", "weights of all ranks"} <= set(bad)
     assert bad["weights of all ranks"] == "ranks [1] differ from rank 0"
+
+
+def test_a_failure_of_another_rank_is_one_of_all() -> None:
+    runtime = mock.Mock()
+    runtime.gather.side_effect = lambda own: np.array([own, [0, 1]])
+    findings = [judge("loss", True, "", ""), judge("LRN", True, "", "")]
+    of_rank_0 = self_test._join_findings(runtime, findings)
+    assert states(of_rank_0) == {"loss": "ok", "LRN": "failure"}
+    assert of_rank_0[1].seen == "fails on ranks [1]: see their logs"
 
 
 def test_whatever_a_device_raises_is_a_finding(monkeypatch: Any) -> None:

@@ -8,10 +8,10 @@ import tensorflow.compat.v1 as tf
 from tensorflow.python.client.session import BaseSession
 
 from alexnet_estimator.errors import ConfigError
+from alexnet_estimator.inputs import synthetic
 from alexnet_estimator.jobs.loops import choose_loop
 from alexnet_estimator.jobs.session import open_run
-from alexnet_estimator.jobs.train import train
-from tests import npu_double, tiny
+from tests import npu_double, tiny, training
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,8 @@ def count_calls(num_steps: int, model_dir: pathlib.Path, monkeypatch: Any) -> in
     )
     from npu_bridge import device
 
+    # Of 10,000, an evaluation would take 2,500 calls.
+    monkeypatch.setattr(synthetic, "NUM_SYNTHETIC_IMAGES", 40)
     calls = []
     run = BaseSession.run
 
@@ -71,7 +73,7 @@ def count_calls(num_steps: int, model_dir: pathlib.Path, monkeypatch: Any) -> in
 
     with monkeypatch.context() as patched:
         patched.setattr(BaseSession, "run", counted)
-        train(open_run(config, str(model_dir)))
+        training.train(open_run(config, str(model_dir)))
     npu_double.forget()
     assert tf.train.latest_checkpoint(str(model_dir)).endswith(f"-{num_steps}")
     return len(calls)

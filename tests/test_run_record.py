@@ -80,5 +80,9 @@ def test_a_resolved_configuration_does_not_change() -> None:
     resolved = resolve(config, "allow_mix_precision", (1.23456, 2.0, 3.0))
     assert resolved.data.mean_rgb == (1.235, 2.0, 3.0)
     assert config == default_config()
+    # A recorded loop is resolved again when the run is resumed.
+    assert resolved.npu.iterations_per_loop == 1
+    looping = resolve(config, steps_per_loop=40)
+    assert resolve(looping).npu.iterations_per_loop == 40
     with pytest.raises(AttributeError):
         resolved.data.path = "elsewhere"

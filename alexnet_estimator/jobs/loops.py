@@ -46,8 +46,8 @@ def choose_loop(config: Config, steps_per_epoch: int) -> Loop:
     if num_steps > 0:
         problems = [
             f"train.{name} is {train[name]}: must be a multiple of "
-            f"npu.iterations_per_loop = {num_steps}, because hooks only act between "
-            "loops"
+            f"npu.iterations_per_loop = {num_steps} (0 chooses it), because hooks only "
+            "act between loops"
             for name in _misfits(config, num_steps)
         ]
         if problems:

@@ -93,12 +93,12 @@ def describe(topology: Topology) -> str:
 def describe_check(topology: Topology) -> str:
     """Return the topology, the rules that were applied and what remains doubtful."""
     if topology.version == "1.2":
-        rules = "rules of version 1.2, for Atlas A3"
+        rules = "the rules of version 1.2, for Atlas A3"
     elif topology.warnings:
-        rules = "rules of all chips; of the Ascend 910's, some are broken, see below"
+        rules = "the rules of all chips; it breaks rules of the Ascend 910, see below"
     else:
-        rules = "rules of all chips and of the Ascend 910"
-    lines = [describe(topology), rules, *topology.warnings]
+        rules = "the rules of all chips and those of the Ascend 910"
+    lines = [describe(topology), f"it keeps {rules}", *topology.warnings]
     servers = topology.servers_with_made_up_addresses
     if servers:
         lines.append(

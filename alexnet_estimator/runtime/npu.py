@@ -65,7 +65,9 @@ INSTALL_HINT = (
     "PYTHONPATH=$TFPLUGIN_INSTALL_PATH:$PYTHONPATH` for its wheel, or `source "
     "/usr/local/Ascend/tfplugin/set_env.sh` before CANN 8.0; or use --device=cpu"
 )
-VALUES_PER_GATHER = 64
+# Numbers in a call of HCCL, whose shapes are static: the smaller is for flags and
+# digests, the larger for answers to a validation split, of which there are thousands.
+GATHER_SIZES = (64, 1 << 16)
 
 
 def has_devices() -> bool:
@@ -327,8 +329,10 @@ class _Group:
         # HCCL sums no float64, and float32 cannot hold large counts.  Two int32 hold
         # any float64, and gathering does not look at them.
         with tf.Graph().as_default() as graph:
-            self._own = tf.placeholder(tf.int32, [VALUES_PER_GATHER, 2])
-            self._all = hccl_ops.allgather(self._own, num_ranks)
+            self._gathers = {}
+            for size in GATHER_SIZES:
+                own = tf.placeholder(tf.int32, [size, 2])
+                self._gathers[size] = own, hccl_ops.allgather(own, num_ranks)
             initialize = npu_ops.initialize_system()
             self._shutdown = npu_ops.shutdown_system()
         self._session = tf.Session(graph=graph, config=config)
@@ -343,20 +347,16 @@ class _Group:
 
     def gather(self, values: Sequence[float]) -> np.ndarray:
         """Return all ranks' values, float64 [num_ranks, len(values)]."""
-        parts = [
-            self._gather_part(values[start : start + VALUES_PER_GATHER])
-            for start in range(0, max(1, len(values)), VALUES_PER_GATHER)
-        ]
-        return np.concatenate(parts, axis=1)
-
-    def _gather_part(self, values: Sequence[float]) -> np.ndarray:
-        own = np.zeros([VALUES_PER_GATHER], np.float64)
-        own[: len(values)] = values
-        words = self._session.run(
-            self._all, {self._own: own.view(np.int32).reshape(-1, 2)}
-        )
-        rows = np.ascontiguousarray(words).view(np.float64)
-        return rows.reshape(-1, VALUES_PER_GATHER)[:, : len(values)]
+        size = GATHER_SIZES[len(values) > GATHER_SIZES[0]]
+        own, everyone = self._gathers[size]
+        padded = np.zeros([max(1, -(-len(values) // size)), size], np.float64)
+        padded.flat[: len(values)] = values
+        parts = []
+        for part in padded:
+            feed = {own: part.view(np.int32).reshape(-1, 2)}
+            words = np.ascontiguousarray(self._session.run(everyone, feed))
+            parts.append(words.view(np.float64).reshape(-1, size))
+        return np.concatenate(parts, axis=1)[:, : len(values)]
 
     def _close(self) -> None:
         self._session.run(self._shutdown)
@@ -371,7 +371,7 @@ def _keep_dtypes(graph: tf.Graph) -> None:
     """
     from npu_bridge.estimator.npu import util
 
-    # From July 2021 on; before, see npu_options.
+    # From April 2021 on; before, see npu_options.
     keep = getattr(util, KEEP_FUNCTION, None)
     if keep is not None:
         operations = graph.get_operations()

@@ -4,11 +4,12 @@ import glob
 import inspect
 import os
 import shutil
-from typing import Callable, List, Mapping, Optional
+from typing import Callable, List, Mapping, Optional, Sequence
 
 from alexnet_estimator.finding import Finding, advise, judge
 from alexnet_estimator.rank_table import Topology, is_own_address
 from alexnet_estimator.rank_table.local import local_device_ips
+from alexnet_estimator.rank_table.topology import Device
 
 # Of the newest release and of older ones.
 SET_ENV_SCRIPTS = (
@@ -35,8 +36,10 @@ def examine_npu(
         import_adapter: Function that returns the class NPURunConfig of npu_bridge.
     """
     findings = [_examine_adapter(import_adapter), _examine_cann(environ)]
-    findings += [_examine_devices(), _examine_driver(), _examine_npu_smi()]
-    return findings + ([_examine_network(topology)] if topology else [])
+    devices = topology.devices if topology else ()
+    own = [device for device in devices if is_own_address(device.server_id)]
+    findings += [_examine_devices(len(own)), _examine_driver(), _examine_npu_smi()]
+    return findings + ([_examine_network(topology, own)] if topology else [])
 
 
 def _examine_adapter(import_adapter: Callable[[], type]) -> Finding:
@@ -59,7 +62,7 @@ def _examine_cann(environ: Mapping[str, str]) -> Finding:
     return judge("CANN", os.path.isdir(home), seen, remedy)
 
 
-def _examine_devices() -> Finding:
+def _examine_devices(num_needed: int) -> Finding:
     devices = glob.glob(DEVICES)
     closed = [
         path
@@ -69,11 +72,13 @@ def _examine_devices() -> Finding:
     seen = f"{len(devices)} NPUs" + (
         f", no access to {', '.join(closed)}" * bool(closed)
     )
+    num_needed = max(1, num_needed)
     remedy = (
-        "give the container its devices (`docker run --device=...`, docs/ascend.md) "
-        "and the user their group, HwHiAiUser"
+        f"{num_needed} are needed: give the container its devices (`docker run "
+        "--device=...`, docs/ascend.md) and the user their group, HwHiAiUser"
     )
-    return judge("devices", bool(devices) and not closed, seen, remedy)
+    is_good = len(devices) >= num_needed and not closed
+    return judge("devices", is_good, seen, remedy)
 
 
 def _examine_driver() -> Finding:
@@ -93,9 +98,8 @@ def _examine_npu_smi() -> Finding:
     return advise("npu-smi", path is not None, path or "not found", remedy)
 
 
-def _examine_network(topology: Topology) -> Finding:
+def _examine_network(topology: Topology, devices: Sequence[Device]) -> Finding:
     """Hold the addresses of the rank table against those of this server's devices."""
-    devices = [d for d in topology.devices if is_own_address(d.server_id)]
     numbers = [device.device_id for device in devices]
     own = local_device_ips(max(numbers, default=-1) + 1)
     if not devices or not own:

@@ -89,11 +89,6 @@ def leave_out_rivals(environ: MutableMapping[str, str]) -> None:
 def _misleading_variables(environ: Mapping[str, str]) -> List[str]:
     """Name variables that would make npu_bridge or HCCL do something else."""
     problems = []
-    if "cluster" in environ.get(names.TF_CONFIG, ""):
-        problems.append(
-            "TF_CONFIG names a cluster, which npu_bridge takes for parameter servers: "
-            "unset it"
-        )
     for name in SILENT_WARM_STARTS:
         if environ.get(name):
             problems.append(

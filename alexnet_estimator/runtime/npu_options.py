@@ -77,7 +77,7 @@ def _chosen_options(npu: Config) -> Dict[str, Any]:
         options["deterministic"] = int(npu.deterministic == "on")
     from npu_bridge.estimator.npu import util
 
-    # Releases before July 2021 cannot be told to keep an operator in float32.
+    # Releases before April 2021 cannot be told to keep an operator in float32.
     precise = npu.high_precision_ops or (
         () if hasattr(util, KEEP_FUNCTION) else KEPT_TYPES[:1]
     )

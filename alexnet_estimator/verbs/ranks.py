@@ -28,10 +28,17 @@ def read_topology(command: Command) -> Optional[Topology]:
     Raises:
         ConfigError: The rank table is wrong.
     """
+    return None if is_rank(os.environ) else read_table(command)
+
+
+def read_table(command: Command) -> Optional[Topology]:
+    """Return the ranks of the whole job; None: there is no rank table.
+
+    Raises:
+        ConfigError: The rank table is wrong.
+    """
     path = command.flags.rank_table
-    if not path or is_rank(os.environ):
-        return None
-    return tables.read(path, wait_secs=TABLE_WAIT_SECS)
+    return tables.read(path, wait_secs=TABLE_WAIT_SECS) if path else None
 
 
 def launch_ranks(

@@ -48,8 +48,7 @@ def try_out(device: str, findings: List[Finding]) -> List[Finding]:
     from alexnet_estimator.jobs.doctor.self_test import run_self_test
 
     try:
-        _, tried = run_self_test(settle_device(device))
-        return tried
+        return run_self_test(settle_device(device))
     except Exception as error:  # Whatever a device does, it is a finding.
         lines = str(error).splitlines() or [""]
         seen = f"{type(error).__name__}: {lines[0]}"

@@ -12,7 +12,7 @@ import numpy as np
 
 from alexnet_estimator.config import Config, config_from, resolve
 from alexnet_estimator.engine.graph_mode import tf
-from alexnet_estimator.finding import Finding, judge
+from alexnet_estimator.finding import FAILURE, OK, Finding, judge
 from alexnet_estimator.hooks.answers import AnswersHook
 from alexnet_estimator.hooks.step_tensors import StepTensors
 from alexnet_estimator.model_fn import Training, build_model_fn
@@ -31,8 +31,8 @@ RADIUS, BIAS, ALPHA, BETA = 2, 2.0, 1e-4, 0.75
 TROUBLE = "attach the whole output to a bug report"
 
 
-def run_self_test(device: str) -> Tuple[Runtime, List[Finding]]:
-    """Train and evaluate for a moment; return the runtime and what was found.
+def run_self_test(device: str) -> List[Finding]:
+    """Train and evaluate for a moment; return what was found, on all ranks.
 
     Every rank of a group has to call it.
 
@@ -51,7 +51,19 @@ def run_self_test(device: str) -> Tuple[Runtime, List[Finding]]:
         findings += _evaluate(runtime, config, folder)
     with tempfile.TemporaryDirectory(prefix="alexnet-doctor-") as folder:
         findings += _overflow(runtime, _make_config(device, pixel_scale=1e-37), folder)
-    return runtime, findings
+    return _join_findings(runtime, findings)
+
+
+def _join_findings(runtime: Runtime, findings: List[Finding]) -> List[Finding]:
+    """Return the findings, failed also where only another rank has failed."""
+    rows = runtime.gather([finding.state == FAILURE for finding in findings])
+    failed = [np.flatnonzero(states).tolist() for states in rows.T]
+    return [
+        judge(finding.name, False, f"fails on ranks {ranks}: see their logs", TROUBLE)
+        if ranks and finding.state == OK
+        else finding
+        for finding, ranks in zip(findings, failed)
+    ]
 
 
 def _make_config(device: str, pixel_scale: float = 58.0) -> Config:

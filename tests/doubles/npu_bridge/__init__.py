@@ -9,5 +9,6 @@ Environment variables beside the real ones:
 * ``NPU_DOUBLE_RELEASE``: a release of the facts file, ``master_2023-12`` by default.
 * ``NPU_DOUBLE_OVERFLOW``: ``RANK:STEP,...``: the overflow flag that a rank finds in its
   n-th step since the process started, from 1; ``*`` for every step.
+* ``NPU_DOUBLE_WRONG``: a rank that gets wrong float numbers from collectives.
 * ``NPU_DOUBLE_TIMEOUT_SECS``: how long a rank waits for the others, 120 by default.
 """

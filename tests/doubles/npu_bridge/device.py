@@ -78,6 +78,12 @@ def read_overflow(*gradients: np.ndarray) -> np.ndarray:
     return np.array([is_marked or has_overflowed], np.float32)
 
 
+def spoil(value: np.ndarray) -> np.ndarray:
+    """Return what a collective gave, a little wrong on a rank that is asked to."""
+    is_asked = os.environ.get("NPU_DOUBLE_WRONG") == os.environ.get("RANK_ID", "0")
+    return value * np.float32(1.001) if is_asked and value.dtype == "f4" else value
+
+
 def check_options(options: Any) -> None:
     """Refuse what the adapter's C++ side refuses when a session starts.
 

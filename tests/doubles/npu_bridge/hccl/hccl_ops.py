@@ -48,7 +48,7 @@ def _collective(kind: str, how: str, tensor: tf.Tensor, shape: Any) -> tf.Tensor
     names: List[str] = []
 
     def run(value: np.ndarray) -> np.ndarray:
-        return device.group().combine(names[0], how, value)
+        return device.spoil(device.group().combine(names[0], how, value))
 
     result = tf.py_func(run, [tensor], tensor.dtype, name=kind)
     names.append(result.op.name)
