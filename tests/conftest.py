@@ -18,7 +18,14 @@ settings.load_profile("patient")
 
 # Files that take a minute and more.  They come first, so that the processes that run
 # the tests end at about the same time.
-SLOW_FILES = ("faults/", "test_ranks", "test_model_fn", "test_train", "test_export")
+SLOW_FILES = (
+    "faults/",
+    "test_ranks",
+    "test_npu_jobs",
+    "test_model_fn",
+    "test_train",
+    "test_export",
+)
 
 
 def pytest_configure() -> None:
