@@ -246,6 +246,11 @@ def _bad_combinations(config: Config) -> List[str]:
             "optim.schedule is 'plateau' but train.eval_every_epochs is 0: "
             "the plateau schedule needs evaluations"
         )
+    if train.patience_epochs > 0 and train.eval_every_epochs == 0:
+        problems.append(
+            f"train.patience_epochs is {train.patience_epochs} but "
+            "train.eval_every_epochs is 0: only evaluations show an improvement"
+        )
     if optim.end_learning_rate > optim.learning_rate:
         problems.append(
             f"optim.end_learning_rate is {optim.end_learning_rate}: must not be above "

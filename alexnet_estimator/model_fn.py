@@ -1,6 +1,6 @@
 """The model function: builds predictions, metrics or a training step from logits."""
 
-from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -32,6 +32,7 @@ class Training(NamedTuple):
             have another learning rate; the same on all ranks.
         read_weights: Function that returns the weights of these layers by name; None on
             a rank without them.
+        class_weights: Factor of the loss of each class; empty if all are 1.
     """
 
     plan: schedules.LearningRatePlan
@@ -40,6 +41,7 @@ class Training(NamedTuple):
     checkpoint: Optional[str] = None
     num_warm_layers: int = 0
     read_weights: Optional[Callable[[], Mapping[str, np.ndarray]]] = None
+    class_weights: Sequence[float] = ()
 
 
 def build_model_fn(
@@ -83,22 +85,23 @@ def build_model_fn(
         if mode == tf.estimator.ModeKeys.EVAL:
             return _evaluation_spec(logits, labels, features["weight"], config, runtime)
         assert training is not None, "mode TRAIN needs the argument training"
-        return _training_spec(logits, labels, config, runtime, training)
+        targets = tf.one_hot(labels, num_classes, dtype=tf.float32)
+        targets = inputs.mix_targets(targets, features)
+        return _training_spec(logits, targets, config, runtime, training)
 
     return model_fn
 
 
 def cross_entropy(
-    labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float
+    targets: tf.Tensor, logits: tf.Tensor, label_smoothing: float
 ) -> tf.Tensor:
     """Return the cross-entropy of each image, float32 [batch].
 
     Args:
-        labels: int32 [batch].
+        targets: float32 [batch, num_classes], the sum of each row is 1.
         logits: float32 [batch, num_classes].
         label_smoothing: Share of the target that is spread evenly over all classes.
     """
-    targets = tf.one_hot(labels, logits.shape[1].value, dtype=tf.float32)
     if label_smoothing > 0:
         share = label_smoothing / logits.shape[1].value
         targets = targets * (1.0 - label_smoothing) + share
@@ -209,11 +212,12 @@ def batch_sums(
     """
     num_classes = logits.shape[1].value
     is_image = tf.cast(weight, tf.int32)
+    targets = tf.one_hot(labels, num_classes, dtype=tf.float32)
     in_top_5 = tf.nn.in_top_k(logits, labels, min(5, num_classes))
     return {
         "num_images": tf.reduce_sum(is_image),
         "num_top_5": tf.reduce_sum(tf.cast(in_top_5, tf.int32) * is_image),
-        "loss_sum": tf.reduce_sum(cross_entropy(labels, logits, 0.0) * weight),
+        "loss_sum": tf.reduce_sum(cross_entropy(targets, logits, 0.0) * weight),
     }
 
 
@@ -253,14 +257,19 @@ def _averages_scaffold(config: Config) -> Optional[tf.train.Scaffold]:
 
 def _training_spec(
     logits: tf.Tensor,
-    labels: tf.Tensor,
+    targets: tf.Tensor,
     config: Config,
     runtime: Runtime,
     training: Training,
 ) -> tf.estimator.EstimatorSpec:
     step = tf.train.get_or_create_global_step()
     with runtime.float32_scope():
-        losses = cross_entropy(labels, logits, config.optim.label_smoothing)
+        losses = cross_entropy(targets, logits, config.optim.label_smoothing)
+        if training.class_weights:
+            # Not divided by the weights of the batch: their sums differ between ranks,
+            # so that the mean over ranks would not be that of the global batch.
+            weights = tf.constant(training.class_weights, tf.float32)
+            losses *= tf.reduce_sum(targets * weights, axis=1)
         loss = tf.reduce_mean(losses)
     learning_rate = training.plateau_factor * schedules.learning_rate(
         tf.cast(step, tf.float32), training.plan, ops=tf

@@ -78,6 +78,23 @@ def _fractions() -> Rule:
     )
 
 
+def _aspects() -> Rule:
+    return Rule(
+        "two numbers, 0.25 <= least <= largest <= 4, e.g. (0.75, 1.33)",
+        lambda v: len(v) == 2
+        and all(_is_number(x) for x in v)
+        and 0.25 <= v[0] <= v[1] <= 4,
+    )
+
+
+def _class_weights() -> Rule:
+    return Rule(
+        "none, balanced or a positive number for each class, e.g. 1,2.5",
+        lambda v: v in ("none", "balanced")
+        or all(_parse_number(number) > 0 for number in v.split(",")),
+    )
+
+
 def _percentages() -> Rule:
     return Rule(
         "up to 8 positive numbers with the sum 100, or ()",
@@ -205,8 +222,31 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
             _fractions(),
             "Smallest and largest side of a training crop, over the short side",
         ),
+        "crop_aspects": Field(
+            (1.0, 1.0),
+            _aspects(),
+            "Smallest and largest width over height of a training crop",
+        ),
         "colour_noise_std": Field(
             0.0, at_least(0), "PCA colour noise (paper, 4.1: 0.1); 0: none"
+        ),
+        "brightness": Field(
+            0.0, from_to_below(0, 1), "Random brightness: factor of 1 +- this; 0: none"
+        ),
+        "contrast": Field(
+            0.0, from_to_below(0, 1), "Random contrast: factor of 1 +- this; 0: none"
+        ),
+        "saturation": Field(
+            0.0, from_to_below(0, 1), "Random saturation: factor of 1 +- this; 0: none"
+        ),
+        "erasing_probability": Field(
+            0.0, between(0, 1), "Random erasing (Zhong et al., 2017): its probability"
+        ),
+        "mixup_alpha": Field(
+            0.0, between(0, 100), "Mixup: Beta(alpha, alpha) of the shares; 0: none"
+        ),
+        "cutmix_alpha": Field(
+            0.0, between(0, 100), "CutMix: Beta(alpha, alpha) of the areas; 0: none"
         ),
         "use_ten_crop": Field(
             False, anything(), "Average of 10 crops in evaluation and prediction (4.1)"
@@ -256,6 +296,9 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         "momentum": Field(0.9, from_to_below(0, 1), "Momentum, or beta1 of Adam"),
         "use_nesterov": Field(False, anything(), "Nesterov momentum"),
         "weight_decay": Field(5e-4, at_least(0), "L2 factor of weights, not of biases"),
+        "class_weights": Field(
+            "none", _class_weights(), "Factors of the loss of the classes"
+        ),
         "label_smoothing": Field(0.0, from_to_below(0, 1), "Label smoothing"),
         "schedule": Field(
             "cosine",
@@ -336,6 +379,11 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         ),
         "target_accuracy": Field(
             0.0, between(0, 1), "Accuracy that ends the run early; 0: none"
+        ),
+        "patience_epochs": Field(
+            0.0,
+            at_least(0),
+            "Epochs without a better accuracy that end the run early; 0: no limit",
         ),
         "seed": Field(
             0, between(0, 2**31 - 1), "Seed of weights, order, augmentation, dropout"

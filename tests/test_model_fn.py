@@ -223,7 +223,8 @@ def test_cross_entropy_with_label_smoothing(smoothing: float) -> None:
     logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     expected = -(1 - smoothing) * logs[range(3), labels] - smoothing * logs.mean(1)
     with tf.Graph().as_default(), tiny.session() as session:
-        found = session.run(cross_entropy(labels, tf.constant(logits), smoothing))
+        targets = tf.one_hot(labels, 4)
+        found = session.run(cross_entropy(targets, tf.constant(logits), smoothing))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
@@ -250,7 +251,8 @@ def test_a_step_clips_the_gradient_and_decays_weights(
     tf.get_variable_scope().reuse_variables()
     predict = build_model_fn(settings, NUM_CLASSES, LocalRuntime("cpu"))
     logits = predict(step.features, None, ModeKeys.PREDICT).predictions["logits"]
-    loss = tf.reduce_mean(cross_entropy(step.labels, logits, 0.1))
+    targets = tf.one_hot(step.labels, NUM_CLASSES)
+    loss = tf.reduce_mean(cross_entropy(targets, logits, 0.1))
     gradients = tf.gradients(loss, tf.trainable_variables())
     plan = tiny.make_training(settings).plan
     velocities: List[Any] = [0.0] * len(gradients)

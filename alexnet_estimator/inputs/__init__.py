@@ -1,7 +1,7 @@
 """The input pipeline: sharded by rank, augmented, and reproducible at every step."""
 
+from alexnet_estimator.inputs.augmentation import Features, mix_targets
 from alexnet_estimator.inputs.batches import (
-    Features,
     eval_batches,
     normalise,
     picture_batches,
@@ -25,6 +25,7 @@ __all__ = [
     "decode_for_eval",
     "eval_batch_size",
     "eval_batches",
+    "mix_targets",
     "naming_damage",
     "normalise",
     "num_eval_steps",

@@ -6,18 +6,19 @@ run therefore continues with the same images as a run without interruption.
 
 | batch | content |
 |---|---|
-| training | ``({"image"}, labels)``, with colour noise also ``"colour_offset"`` |
+| training | ``({"image"}, labels)``; augmentation adds features |
 | evaluation | ``({"image", "weight"}, labels)`` |
 | prediction | ``{"image"}`` |
 
 * ``image``: uint8 [batch, size, size, 3], RGB.  With ``data.use_ten_crop``, evaluation
   and prediction have the views of each picture: uint8 [batch, 10, size, size, 3].
 * ``labels``: int32 [batch].
-* ``colour_offset``: float32 [batch, 3], RGB, which is added to the pixels.
+* ``colour_offset``: float32 [batch, 3], RGB, which is added to the pixels.  This is the
+  paper's colour noise; ``augmentation.draw`` describes the features of the others.
 * ``weight``: float32 [batch], 1 for an image and 0 for padding.
 """
 
-from typing import Callable, Dict, Iterator, Sequence, Tuple
+from typing import Callable, Iterator, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -25,6 +26,8 @@ from alexnet_estimator import engine, machine
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import DataError
+from alexnet_estimator.inputs import augmentation
+from alexnet_estimator.inputs.augmentation import Features
 from alexnet_estimator.inputs.pictures import (
     crop,
     decode_for_eval,
@@ -45,7 +48,6 @@ from alexnet_estimator.inputs.synthetic import synthetic_batches, with_weights
 from alexnet_estimator.records.dataset import Dataset
 
 MAX_EPOCHS = 1 << 31
-Features = Dict[str, tf.Tensor]
 # The functions below use graph operations for conditions, so there is nothing for
 # AutoGraph to convert.  Trying would take more than a second.
 _without_autograph = tf.autograph.experimental.do_not_convert
@@ -168,12 +170,12 @@ def normalise(features: Features, mean_rgb: Sequence[float], data: Config) -> tf
     """Convert the images of a batch to the input of the network.
 
     Args:
-        features: Batch with uint8 ``image``, and perhaps ``colour_offset``.
+        features: Batch with uint8 ``image``, and perhaps features of augmentation.
         mean_rgb: Mean of R, G, B, 0 to 255, which is subtracted.
         data: Section ``data`` of the configuration.
 
     Returns:
-        float32 [batch, size, size, 3], divided by ``pixel_scale``, in
+        float32 [batch, size, size, 3], augmented, divided by ``pixel_scale``, in
         ``channel_order``.  With ten-crop, float32 [batch * 10, size, size, 3], in which
         the views of a picture are consecutive.
     """
@@ -183,13 +185,14 @@ def normalise(features: Features, mean_rgb: Sequence[float], data: Config) -> tf
     if images.shape.ndims == 5:
         # [batch, 10, size, size, 3] -> [batch * 10, size, size, 3]
         images = tf.reshape(images, [-1, *images.shape.as_list()[2:]])
+    images = augmentation.change_colours(images, features)
     pixels = images - tf.constant(mean_rgb, tf.float32)
     if "colour_offset" in features:
         # [batch, 3] -> [batch, 1, 1, 3], which is broadcast over the pixels.
         pixels += features["colour_offset"][:, tf.newaxis, tf.newaxis, :]
     if data.channel_order == "bgr":
         pixels = tf.reverse(pixels, axis=[3])
-    return pixels / data.pixel_scale
+    return augmentation.erase_and_mix(pixels / data.pixel_scale, features)
 
 
 def _training_example(
@@ -204,9 +207,16 @@ def _training_example(
     random = tf.random.stateless_uniform([4], seed)
     least, most = data.crop_fractions
     fraction = least if least == most else least + (most - least) * random[3]
-    image = crop(encoded, random[:2], data.image_size, fraction, dataset.short_side)
+    aspect: Union[float, tf.Tensor] = 1.0
+    if data.crop_aspects != (1.0, 1.0):
+        # Another seed, because equal seeds give related numbers.
+        uniform = tf.random.stateless_uniform([], [seed[0] + (2 << 32), seed[1]])
+        aspect = augmentation.draw_aspect(data.crop_aspects, uniform)
+    image = crop(
+        encoded, random[:2], data.image_size, fraction, dataset.short_side, aspect
+    )
     image = tf.cond(random[2] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
-    features = {"image": image}
+    features = {"image": image, **augmentation.draw(seed, data)}
     if data.colour_noise_std > 0:
         features["colour_offset"] = _colour_offset(seed, dataset, data)
     return features, label

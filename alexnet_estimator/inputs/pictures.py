@@ -9,8 +9,8 @@ from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.records.pictures import MAX_PIXELS
 from alexnet_estimator.schema import CROP_FRACTION
 
-# Function that returns the side of the crop for the sides of a picture, int32 [2].
-SideOf = Callable[[tf.Tensor], Union[int, tf.Tensor]]
+# Function that returns the sides of the crop for those of a picture, int32 [2] both.
+SidesOf = Callable[[tf.Tensor], Union[np.ndarray, tf.Tensor]]
 # Relative positions (y, x) of the corners and of the centre.
 _CROP_POSITIONS = ((0, 0), (0, 0.9999), (0.9999, 0), (0.9999, 0.9999), (0.5, 0.5))
 _NUM_VIEWS = 10
@@ -75,56 +75,63 @@ def crop(
     size: int,
     fraction: Union[float, tf.Tensor] = CROP_FRACTION,
     short_side: int = 0,
+    aspect: Union[float, tf.Tensor] = 1.0,
 ) -> tf.Tensor:
-    """Decode a square crop of a picture; of a JPEG, only the crop is decoded.
+    """Decode a crop of a picture; of a JPEG, only the crop is decoded.
 
     Args:
         encoded: Content of a JPEG file (or of a PNG, GIF or BMP file in records from
             other programs), string scalar.
         position: Relative position (y, x) of the crop, float32 [2] in [0, 1).
         size: Side of the result in pixels.
-        fraction: Side of the crop over the short side of the picture.
+        fraction: Side of the crop over the short side of the picture; of a crop that is
+            no square, the side of a square of the same area.
         short_side: Short side in pixels of a JPEG from ``convert``; 0 if it is unknown.
+        aspect: Width over height of the crop, which does not exceed the picture.
 
     Returns:
-        uint8 [size, size, 3].  The crop is resized if its side is not ``size``.
+        uint8 [size, size, 3].  The crop is resized if its sides are not ``size``.
     """
-    is_known = short_side > 0 and not tf.is_tensor(fraction)
+    is_square = not tf.is_tensor(aspect) and aspect == 1.0
+    is_known = short_side > 0 and not tf.is_tensor(fraction) and is_square
     if is_known and round(short_side * fraction) == size:
         # The crop has the right size already.  Without branches and resizing in the
         # graph, this takes a tenth of the time.
-        image = _cut_jpeg(encoded, position, lambda sides: size)
+        image = _cut_jpeg(encoded, position, lambda sides: np.int32([size, size]))
     else:
 
-        def side_of(sides: tf.Tensor) -> tf.Tensor:
+        def sides_of(sides: tf.Tensor) -> tf.Tensor:
             side = tf.cast(tf.reduce_min(sides), tf.float32) * fraction
-            return tf.cast(tf.round(side), tf.int32)
+            if is_square:
+                return tf.cast(tf.round(tf.stack([side, side])), tf.int32)
+            crop_sides = side * tf.sqrt(tf.stack([1.0 / aspect, aspect]))
+            return tf.minimum(tf.cast(tf.round(crop_sides), tf.int32), sides)
 
         image = tf.cond(
             tf.io.is_jpeg(encoded),
-            lambda: _cut_jpeg(encoded, position, side_of),
-            lambda: _cut_other(encoded, position, side_of),
+            lambda: _cut_jpeg(encoded, position, sides_of),
+            lambda: _cut_other(encoded, position, sides_of),
         )
-        fits = tf.equal(tf.shape(image)[0], size)
+        fits = tf.reduce_all(tf.equal(tf.shape(image)[:2], size))
         image = tf.cond(fits, lambda: image, lambda: _resize(image, size))
     image.set_shape([size, size, 3])
     return image
 
 
-def _cut_jpeg(encoded: tf.Tensor, position: tf.Tensor, side_of: SideOf) -> tf.Tensor:
-    """Decode a square crop of a JPEG, uint8 [side, side, 3]."""
+def _cut_jpeg(encoded: tf.Tensor, position: tf.Tensor, sides_of: SidesOf) -> tf.Tensor:
+    """Decode a crop of a JPEG, uint8 [height, width, 3]."""
     sides = _bounded(tf.io.extract_jpeg_shape(encoded)[:2])
-    window = _window(sides, position, side_of(sides))
+    window = _window(sides, position, sides_of(sides))
     # The fast inverse DCT differs from the exact one by one or two grey levels only.
     return tf.io.decode_and_crop_jpeg(
         encoded, window, channels=3, dct_method="INTEGER_FAST"
     )
 
 
-def _cut_other(encoded: tf.Tensor, position: tf.Tensor, side_of: SideOf) -> tf.Tensor:
-    """Decode a square crop of a PNG, a BMP or the first frame of a GIF.
+def _cut_other(encoded: tf.Tensor, position: tf.Tensor, sides_of: SidesOf) -> tf.Tensor:
+    """Decode a crop of a PNG, a BMP or the first frame of a GIF.
 
-    The result is uint8 [side, side, 3].
+    The result is uint8 [height, width, 3].
     """
     # The size is checked before decoding, which would allocate the memory.
     with tf.control_dependencies([_bounded(_declared_sides(encoded))]):
@@ -141,8 +148,9 @@ def _cut_other(encoded: tf.Tensor, position: tf.Tensor, side_of: SideOf) -> tf.T
         default=lambda: tf.io.decode_png(encoded, channels=3),
     )
     sides = tf.shape(picture)[:2]
-    top, left, side, _ = tf.unstack(_window(sides, position, side_of(sides)))
-    return picture[top : top + side, left : left + side]
+    window = tf.unstack(_window(sides, position, sides_of(sides)))
+    top, left, height, width = window
+    return picture[top : top + height, left : left + width]
 
 
 def _declared_sides(encoded: tf.Tensor) -> tf.Tensor:
@@ -178,13 +186,13 @@ def _bounded(sides: tf.Tensor) -> tf.Tensor:
 
 
 def _window(
-    sides: tf.Tensor, position: tf.Tensor, side: Union[int, tf.Tensor]
+    sides: tf.Tensor, position: tf.Tensor, crop_sides: Union[np.ndarray, tf.Tensor]
 ) -> tf.Tensor:
-    """Return the crop window (top, left, side, side), int32 [4]."""
-    num_positions = tf.cast(sides - (side - 1), tf.float32)
+    """Return the crop window (top, left, height, width), int32 [4]."""
+    num_positions = tf.cast(sides - (crop_sides - 1), tf.float32)
     # The cast rounds down, and position is below 1, so that the window is inside.
     top_left = tf.cast(position * num_positions, tf.int32)
-    return tf.concat([top_left, [side, side]], axis=0)
+    return tf.concat([top_left, crop_sides], axis=0)
 
 
 def _resize(image: tf.Tensor, size: int) -> tf.Tensor:

@@ -17,6 +17,9 @@ from alexnet_estimator.optim.schedules import learning_rate
 from alexnet_estimator.schema import PRECISION_ALIASES
 from alexnet_estimator.warm_start import WarmStart
 
+# A class with this many times the pictures of another is warned of.
+MOST_UNEVEN = 4
+
 
 def start_card(
     run: Run,
@@ -51,6 +54,7 @@ def start_card(
         ("model", f"{network.title}, {num_parameters:,} parameters"),
         ("data", describe_data(run)),
         *(("left out", line) for line in run.dataset.left_out),
+        *_uneven_rows(run),
         *shards_rows(run),
         ("steps", f"{run.total_steps}, {run.steps_per_epoch} per epoch"),
         *loop_rows(run),
@@ -92,22 +96,25 @@ def end_card(
 
     Args:
         run: Finished run.
-        result: Last evaluation of the run.
+        result: Evaluation of the checkpoint that counts.
         secs: Wall time since this start in seconds.
         report: Path of the report; None if it could not be written.
     """
-    accuracy = result["top_1_accuracy"]
+    accuracy, step = result["top_1_accuracy"], result["global_step"]
+    newest = checkpoints.latest(run.model_dir)
+    last_step = checkpoints.step_of(newest) if newest else step
+    is_best = step != last_step  # The run was ended by train.patience_epochs.
     chance = majority_share(run)
     rows = [
-        ("steps", f"{result['global_step']}"),
+        ("steps", f"{last_step}" + (f"; step {step} was the best" if is_best else "")),
         (
             "accuracy",
             f"{accuracy:.4f} on {count(result['num_images'], 'unseen image')}",
         ),
         ("majority class", f"{chance:.4f} is the accuracy of always predicting it"),
         ("time", format_secs(secs)),
-        ("checkpoint", str(checkpoints.latest(run.model_dir))),
-        ("evaluation", f"{run.model_dir}/eval/{result['global_step']}.json"),
+        ("checkpoint", str(checkpoints.path_of(run.model_dir, step))),
+        ("evaluation", f"{run.model_dir}/eval/{step}.json"),
         *((("report", report),) if report else ()),
         ("TensorBoard", f"tensorboard --logdir={run.model_dir}"),
     ]
@@ -123,6 +130,24 @@ def describe_data(run: Run) -> str:
         f"{splits['validation'].num_images} for evaluation"
         + (f", without {count(num_bad, 'damaged record')}" if num_bad else "")
     )
+
+
+def _uneven_rows(run: Run) -> List[Tuple[str, str]]:
+    """Warn of classes that have many more pictures than others."""
+    counts = run.dataset.splits["train"].class_counts
+    if max(counts) <= MOST_UNEVEN * max(1, min(counts)):
+        return []
+    names, weights = run.dataset.class_names, run.config.optim.class_weights
+    largest, smallest = counts.index(max(counts)), counts.index(min(counts))
+    advice = "consider --config.optim.class_weights=balanced, and "
+    return [
+        (
+            "uneven",
+            f"{names[largest]} has {max(counts)} images, {names[smallest]} "
+            f"{min(counts)}: {advice if weights == 'none' else ''}look at the balanced "
+            "accuracy",
+        )
+    ]
 
 
 def loop_rows(run: Run) -> List[Tuple[str, str]]:

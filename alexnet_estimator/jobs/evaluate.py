@@ -11,8 +11,14 @@ import numpy as np
 
 from alexnet_estimator import checkpoints, inputs, report
 from alexnet_estimator.checkpoints import restore
-from alexnet_estimator.checkpoints.names import for_tensorflow, prefix_for_tensorflow
-from alexnet_estimator.console import warn
+from alexnet_estimator.checkpoints.best import best_of
+from alexnet_estimator.checkpoints.names import (
+    for_tensorflow,
+    prefix_for_tensorflow,
+    step_of,
+)
+from alexnet_estimator.config import Config
+from alexnet_estimator.console import note, warn
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.files import encode_json, write_bytes
@@ -44,7 +50,7 @@ def evaluate(run: Run, checkpoint: Optional[str] = None) -> Evaluation:
     """
     check_fit(run, is_training=False)
     if run.runtime.is_chief:
-        checkpoint = find_checkpoint(run.model_dir, checkpoint)
+        checkpoint = find_checkpoint(run.model_dir, run.config, checkpoint)
     heartbeat = HeartbeatHook(Heartbeat(run.runtime.heartbeat), "evaluate")
     result = summarise(evaluate_sums(run, checkpoint, [heartbeat]), run)
     if run.runtime.is_chief:
@@ -55,15 +61,22 @@ def evaluate(run: Run, checkpoint: Optional[str] = None) -> Evaluation:
     return result
 
 
-def find_checkpoint(model_dir: str, wanted: Optional[str] = None) -> str:
-    """Return the given checkpoint, or by default the newest valid one.
+def find_checkpoint(
+    model_dir: str, config: Config, wanted: Optional[str] = None
+) -> str:
+    """Return the wanted checkpoint, or the one of a run that counts; change nothing.
 
-    Damaged checkpoints are not moved, because the run may be in use.
+    The newest valid checkpoint counts.  A run with ``train.patience_epochs`` continues
+    after its best evaluation on purpose, so there the most accurate one counts.
 
     Raises:
         DataError: There is no valid checkpoint.
     """
     candidates = [wanted] if wanted else checkpoints.list_checkpoints(model_dir)[::-1]
+    best = best_of(model_dir) if config.train.patience_epochs and not wanted else None
+    if best and best != candidates[0]:
+        note(f"using {best}, the most accurate checkpoint")
+        candidates.insert(0, best)
     advice = "write FOLDER/model.ckpt-STEP" if wanted else "train first"
     return restore.first_valid(candidates, model_dir, advice)
 
@@ -196,6 +209,20 @@ def read_evaluations(model_dir: str) -> List[Evaluation]:
             raise DataError(f"damaged ({error!r}): delete it", str(file)) from error
         results.append(result)
     return sorted(results, key=lambda result: result["global_step"])
+
+
+def choose_result(run: Run, last: Evaluation) -> Evaluation:
+    """Return the evaluation of the checkpoint that counts, see ``find_checkpoint``.
+
+    Args:
+        run: Trained run.
+        last: Evaluation of its last step.
+    """
+    best = best_of(run.model_dir) if run.config.train.patience_epochs else None
+    if best is None:
+        return last
+    results = {r["global_step"]: r for r in read_evaluations(run.model_dir)}
+    return results.get(step_of(best), last)
 
 
 def majority_share(run: Run) -> float:

@@ -5,7 +5,7 @@ import dataclasses
 import os
 import platform
 import sys
-from typing import Dict, Iterator, Optional
+from typing import Dict, Iterator, Optional, Tuple
 
 import numpy as np
 
@@ -13,7 +13,7 @@ import alexnet_estimator
 from alexnet_estimator import inputs, records, run_record
 from alexnet_estimator.config import Config, resolve, validate
 from alexnet_estimator.engine.graph_mode import tf
-from alexnet_estimator.errors import DataError
+from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.jobs.loops import Loop, choose_loop
 from alexnet_estimator.networks import find_network
 from alexnet_estimator.optim import schedules
@@ -40,6 +40,7 @@ class Run:
     runtime: Runtime
     dataset: Dataset
     loop: Loop = Loop(1)
+    class_weights: Tuple[float, ...] = ()
 
     @property
     def global_batch_size(self) -> int:
@@ -120,10 +121,33 @@ def open_run(
     dataset = dataset or open_data(config, model_dir, verb == "train")
     if dataset.splits["train"].num_images == 0:
         raise DataError("the split train has no images", dataset.directory)
-    run = Run(config, model_dir, runtime, dataset)
+    weights = _choose_class_weights(config, dataset)
+    run = Run(config, model_dir, runtime, dataset, class_weights=weights)
     loop = choose_loop(config, run.steps_per_epoch) if runtime.can_loop else Loop(1)
     config = resolve(config, mode, dataset.mean_rgb, loop.num_steps)
     return dataclasses.replace(run, config=config, loop=loop)
+
+
+def _choose_class_weights(config: Config, dataset: Dataset) -> Tuple[float, ...]:
+    """Return the factor of the loss of each class; empty: 1 for all.
+
+    Balanced weights give all classes the same share of the loss.  Their mean over the
+    training images is 1, so the learning rate keeps its meaning.
+    """
+    text, num_classes = config.optim.class_weights, dataset.num_classes
+    if text == "none":
+        return ()
+    if text == "balanced":
+        split = dataset.splits["train"]
+        fair = split.num_images / num_classes
+        return tuple(fair / max(1, number) for number in split.class_counts)
+    weights = tuple(map(float, text.split(",")))
+    if len(weights) != num_classes:
+        raise ConfigError(
+            f"optim.class_weights is {text!r}, which are {len(weights)} numbers: the "
+            f"data has {num_classes} classes"
+        )
+    return weights
 
 
 def open_data(config: Config, model_dir: str, is_training: bool = True) -> Dataset:

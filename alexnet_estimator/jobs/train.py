@@ -159,7 +159,7 @@ class _Trainer:
         result = None
         if self._lacks_evaluation(restored):
             result = self._evaluate(step)
-        while step < run.total_steps and not self._is_good_enough():
+        while step < run.total_steps and not self._is_over():
             self._train_until(step, _next_evaluation(run, step))
             step = self._agree_on_step(is_checked=True) or 0
             self._stop_if_agreed(step)
@@ -172,8 +172,9 @@ class _Trainer:
         self._log.write("end", step, seconds=round(secs, 1))
         report = None
         if run.runtime.is_chief:
+            result = evaluation_job.choose_result(run, result)
             self._say("writing the report ...")
-            report = write_outcome(run, step)
+            report = write_outcome(run, result["global_step"])
         self._say(cards.end_card(run, result, secs, report), is_result=True)
         return result
 
@@ -233,24 +234,33 @@ class _Trainer:
             )
         )
 
-    def _is_good_enough(self) -> bool:
-        """Return rank 0's answer: other servers may not see its evaluations."""
-        runtime, target = self._run.runtime, self._run.config.train.target_accuracy
-        last = self._history[-1][1] if self._history else 0.0
-        return runtime.of_chief(0 < target <= last) > 0
+    def _is_over(self) -> bool:
+        """Return whether the accuracy is good enough, or has not improved for long.
+
+        The answer is rank 0's: other servers may not see its evaluations.
+        """
+        settings, history = self._run.config.train, self._history or [(0.0, 0.0)]
+        epoch, accuracy = history[-1]
+        best_epoch, _ = max(history, key=lambda evaluated: evaluated[1])
+        is_good = 0 < settings.target_accuracy <= accuracy
+        is_stuck = 0 < settings.patience_epochs <= epoch - best_epoch
+        return self._run.runtime.of_chief(is_good or is_stuck) > 0
 
     def _train_until(self, step: int, target: int) -> None:
         """Train from ``step`` to ``target``, or until a stop is agreed on."""
         run, plan = self._run, self._plan
+        # Rank 0's factor: other servers may not see its evaluations.
+        factor = schedules.plateau_factor(self._history, run.config.optim)
         training = Training(
             plan=run.learning_rate_plan,
-            plateau_factor=_agreed_plateau_factor(run, self._history),
+            plateau_factor=run.runtime.of_chief(factor),
             make_hooks=self._make_hooks,
             checkpoint=checkpoints.path_of(run.model_dir, step),
             num_warm_layers=self._num_warm_layers,
             read_weights=functools.partial(read_first_weights, run, plan)
             if plan
             else None,
+            class_weights=run.class_weights,
         )
         # A skipped step uses a batch, too, but does not count as a global step.
         num_skipped = restore.count_skipped(training.checkpoint)
@@ -390,9 +400,3 @@ def _read_history(run: Run, last_step: int) -> List[Tuple[float, float]]:
         for result in evaluation_job.read_evaluations(run.model_dir)
         if result["global_step"] <= last_step
     ]
-
-
-def _agreed_plateau_factor(run: Run, history: List[Tuple[float, float]]) -> float:
-    """Return rank 0's factor: other servers may not see its evaluations."""
-    factor = schedules.plateau_factor(history, run.config.optim)
-    return run.runtime.of_chief(factor)

@@ -83,7 +83,7 @@ def export(
     _check(formats, batch_size)
     with _open_folder(output) as folder:
         record = run_record.read(find_record(model_dir))
-        checkpoint = find_checkpoint(model_dir, checkpoint)
+        checkpoint = find_checkpoint(model_dir, config, checkpoint)
         config = Config(config.to_dict())
         config.precision.mode = "must_keep_origin_dtype"  # What serves is float32.
         config.data.use_ten_crop = False

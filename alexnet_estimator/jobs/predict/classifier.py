@@ -72,7 +72,7 @@ def open_classifier(
             raise ConfigError(f"{model_dir} is an exported model: it has no checkpoint")
         predict_batches = _exported(os.path.dirname(os.path.dirname(file)), config)
     else:
-        checkpoint = find_checkpoint(model_dir, checkpoint)
+        checkpoint = find_checkpoint(model_dir, config, checkpoint)
         runtime = make_runtime(config)
         mode = settle_precision(config.precision.mode, runtime.device)
         config = resolve(config, mode)

@@ -1,0 +1,192 @@
+"""Augmentation beyond the paper's: colours, erasing, mixup and cutmix.
+
+The host draws a few numbers for each image in the input pipeline, from (seed, rank,
+position of the image in the stream), so that a resumed run sees the same pictures.  The
+device changes the pixels of the whole batch in the model function: batches stay uint8
+until then, which takes a quarter of the transfer.
+
+A mixed image takes its other part from its partner, the image at the same place of the
+reversed batch.  Its target takes the same shares, see ``mix_targets``.
+"""
+
+import math
+from typing import Dict, Tuple
+
+import numpy as np
+
+from alexnet_estimator.config import Config
+from alexnet_estimator.engine.graph_mode import tf
+
+Features = Dict[str, tf.Tensor]
+_NUM_QUANTILES = 1000
+# ITU-R BT.601: the weights of red, green and blue in the brightness that eyes see.
+_LUMA = (0.299, 0.587, 0.114)
+# Zhong et al., 2017, section 3.2: area and shape of what is erased.
+_ERASED_AREAS = (0.02, 0.4)
+_ERASED_ASPECTS = (0.3, 1 / 0.3)
+
+
+def draw(seed: list, data: Config) -> Features:
+    """Draw the random numbers of one training image.
+
+    Args:
+        seed: Two integers that belong to this image.
+        data: Section ``data`` of the configuration.
+
+    Returns:
+        The features that are switched on: ``colour_factors``, float32 [3] (brightness,
+        contrast, saturation); ``erased_box`` and ``cutmix_box``, float32 [4] (top,
+        left, bottom, right in pixels; all 0: none); ``mixup_share``, float32 scalar,
+        the part of a mixed image that is its own.
+    """
+    amplitudes = [data.brightness, data.contrast, data.saturation]
+    if not any(
+        [*amplitudes, data.erasing_probability, data.mixup_alpha, data.cutmix_alpha]
+    ):
+        return {}
+    # Crop, flip and colour noise have other seeds: equal seeds give related numbers.
+    random = tf.random.stateless_uniform([12], [seed[0] + (1 << 32), seed[1]])
+    size, features = data.image_size, {}
+    if any(amplitudes):
+        features["colour_factors"] = 1.0 + (2.0 * random[:3] - 1.0) * amplitudes
+    if data.erasing_probability > 0:
+        area = _between(_ERASED_AREAS, random[3])
+        aspect = draw_aspect(_ERASED_ASPECTS, random[4])
+        box = _box(size, area, aspect, random[5:7], is_whole=True)
+        features["erased_box"] = _keep(random[7] < data.erasing_probability, box)
+    has_both = data.mixup_alpha > 0 and data.cutmix_alpha > 0
+    # With both, an image is mixed in one way or in the other.
+    is_mixup = random[8] < (0.5 if has_both else 1.0)
+    if data.mixup_alpha > 0:
+        share = _draw_beta(data.mixup_alpha, random[9])
+        features["mixup_share"] = tf.where(is_mixup, share, tf.ones([]))
+    if data.cutmix_alpha > 0:
+        area = 1.0 - _draw_beta(data.cutmix_alpha, random[9])
+        box = _box(size, area, tf.ones([]), random[10:12], is_whole=False)
+        is_cutmix = tf.logical_not(is_mixup) if has_both else is_mixup
+        features["cutmix_box"] = _keep(is_cutmix, box)
+    return features
+
+
+def draw_aspect(aspects: Tuple[float, float], uniform: tf.Tensor) -> tf.Tensor:
+    """Return a ratio of width to height, as often below 1 as above, float32 scalar.
+
+    Args:
+        aspects: Least and largest ratio.
+        uniform: Random number, float32 scalar in [0, 1).
+    """
+    return tf.exp(_between((math.log(aspects[0]), math.log(aspects[1])), uniform))
+
+
+def change_colours(pixels: tf.Tensor, features: Features) -> tf.Tensor:
+    """Multiply brightness, contrast and saturation by the factors of each image.
+
+    Args:
+        pixels: float32 [batch, size, size, 3], RGB, 0 to 255.
+        features: Features of the batch.
+    """
+    if "colour_factors" not in features:
+        return pixels
+    # [batch, 3] -> 3 x [batch, 1, 1, 1]
+    factors = features["colour_factors"][:, tf.newaxis, tf.newaxis, :, tf.newaxis]
+    brightness, contrast, saturation = (factors[:, :, :, i] for i in range(3))
+    pixels = pixels * brightness
+    grey = tf.reduce_sum(pixels * _LUMA, axis=3, keepdims=True)
+    mean = tf.reduce_mean(grey, axis=[1, 2], keepdims=True)
+    # Contrast scales the distance of all pixels, and of their grey, from the mean.
+    pixels = mean + contrast * (pixels - mean)
+    grey = mean + contrast * (grey - mean)
+    return tf.clip_by_value(grey + saturation * (pixels - grey), 0.0, 255.0)
+
+
+def erase_and_mix(images: tf.Tensor, features: Features) -> tf.Tensor:
+    """Erase boxes, and mix images with their partners.
+
+    Args:
+        images: float32 [batch, size, size, 3], normalised: 0 is the mean colour.
+        features: Features of the batch.
+    """
+    size = images.shape[1].value
+    if "erased_box" in features:
+        images = images * (1.0 - _mask(features["erased_box"], size))
+    if "mixup_share" in features or "cutmix_box" in features:
+        own = _own_pixels(features, size)
+        images = images * own + tf.reverse(images, [0]) * (1.0 - own)
+    return images
+
+
+def mix_targets(targets: tf.Tensor, features: Features) -> tf.Tensor:
+    """Return the targets of mixed images, in the shares of their pixels.
+
+    Args:
+        targets: float32 [batch, num_classes], the sum of each row is 1.
+        features: Features of the batch, the images included.
+    """
+    if "mixup_share" not in features and "cutmix_box" not in features:
+        return targets
+    size = features["image"].shape[1].value
+    # [batch, size, size, 1] -> [batch, 1]
+    own = tf.reduce_mean(_own_pixels(features, size), axis=[1, 2])
+    return targets * own + tf.reverse(targets, [0]) * (1.0 - own)
+
+
+def _own_pixels(features: Features, size: int) -> tf.Tensor:
+    """Return the own part of every pixel, float32 [batch, size or 1, size or 1, 1]."""
+    own = tf.ones([1, 1, 1, 1])
+    if "mixup_share" in features:
+        own = features["mixup_share"][:, tf.newaxis, tf.newaxis, tf.newaxis]
+    if "cutmix_box" in features:
+        own = own * (1.0 - _mask(features["cutmix_box"], size))
+    return own
+
+
+def _mask(boxes: tf.Tensor, size: int) -> tf.Tensor:
+    """Return float32 [batch, size, size, 1], which is 1 within the boxes."""
+    centres = tf.range(size, dtype=tf.float32) + 0.5  # Of the pixels.
+    top, left, bottom, right = (boxes[:, i, tf.newaxis] for i in range(4))
+    rows = tf.logical_and(centres >= top, centres < bottom)  # [batch, size]
+    columns = tf.logical_and(centres >= left, centres < right)
+    inside = tf.logical_and(rows[:, :, tf.newaxis], columns[:, tf.newaxis, :])
+    return tf.cast(inside, tf.float32)[:, :, :, tf.newaxis]
+
+
+def _box(
+    size: int, area: tf.Tensor, aspect: tf.Tensor, place: tf.Tensor, is_whole: bool
+) -> tf.Tensor:
+    """Return a box, float32 [4]: top, left, bottom, right in pixels.
+
+    Args:
+        size: Side of the image in pixels.
+        area: Area of the box, as a part of the image.
+        aspect: Width divided by height.
+        place: Place of the box, float32 [2] in [0, 1).
+        is_whole: Whether the whole box is inside of the image.  Otherwise its centre
+            is, and the edges of the image cut it (Yun et al., 2019, section 3.1).
+    """
+    sides = size * tf.sqrt(tf.stack([area / aspect, area * aspect]))
+    sides = tf.minimum(sides, float(size))
+    start = place * (size - sides) if is_whole else place * size - sides / 2.0
+    box = tf.concat([start, start + sides], axis=0)
+    return tf.clip_by_value(tf.round(box), 0.0, float(size))
+
+
+def _keep(condition: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
+    return box * tf.cast(condition, tf.float32)
+
+
+def _between(limits: Tuple[float, float], uniform: tf.Tensor) -> tf.Tensor:
+    return limits[0] + (limits[1] - limits[0]) * uniform
+
+
+def _draw_beta(alpha: float, uniform: tf.Tensor) -> tf.Tensor:
+    """Return a number of the distribution Beta(alpha, alpha), float32 scalar.
+
+    TensorFlow 1.15 has no stateless Beta or Gamma distribution; the quantiles are those
+    of a large sample, with straight lines between them.
+    """
+    sample = np.random.RandomState(0).beta(alpha, alpha, 100 * _NUM_QUANTILES + 1)
+    quantiles = tf.constant(np.sort(sample)[::100].astype(np.float32))
+    place = uniform * _NUM_QUANTILES
+    lower = tf.cast(place, tf.int32)  # The cast rounds down.
+    start, end = tf.gather(quantiles, lower), tf.gather(quantiles, lower + 1)
+    return start + (end - start) * (place - tf.cast(lower, tf.float32))
