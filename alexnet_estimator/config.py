@@ -26,16 +26,8 @@ from ml_collections import FrozenConfigDict
 from alexnet_estimator import engine
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.networks import DEFAULT, Network, find_network
-from alexnet_estimator.schema import (
-    ACCELERATORS,
-    MAX_NUMBER,
-    PATH,
-    PRECISION_ALIASES,
-    SCHEMA,
-    Field,
-    Rule,
-    one_of,
-)
+from alexnet_estimator.rules import MAX_NUMBER, PATH, Rule, one_of
+from alexnet_estimator.schema import ACCELERATORS, PRECISION_ALIASES, SCHEMA, Field
 
 
 def fields_of(network: Network) -> Dict[str, Dict[str, Field]]:

@@ -4,130 +4,27 @@ This module does not import TensorFlow.
 """
 
 import dataclasses
-import math
-from typing import Any, Callable, Dict, NamedTuple
+from typing import Any, Dict, NamedTuple
 
-MAX_NUMBER = 2.0**63
+from alexnet_estimator.rules import (
+    PATH,
+    Rule,
+    above,
+    anything,
+    at_least,
+    between,
+    class_weights,
+    from_to_below,
+    increasing_epochs,
+    loss_scale,
+    one_of,
+    ordered_pair,
+    percentages,
+    rgb_or_empty,
+)
+
 # The side of a crop over the short side of the picture: 227 of 256 in the paper.
 CROP_FRACTION = 227 / 256
-
-
-@dataclasses.dataclass(frozen=True)
-class Rule:
-    """A rule for values, as a text and as a predicate."""
-
-    text: str
-    accepts: Callable[[Any], bool]
-
-
-def anything() -> Rule:
-    """Return a rule that accepts every value."""
-    return Rule("any value", lambda value: True)
-
-
-PATH = Rule("a path", lambda value: True)
-
-
-def one_of(*choices: Any) -> Rule:
-    """Return a rule that accepts some values only."""
-    names = [str(choice) or "''" for choice in choices]
-    return Rule("one of " + ", ".join(names), lambda v: v in choices)
-
-
-def at_least(low: float) -> Rule:
-    """Return a rule for numbers that are ``low`` or more."""
-    return Rule(f"at least {low}", lambda v: _is_number(v) and v >= low)
-
-
-def above(low: float) -> Rule:
-    """Return a rule for numbers that are more than ``low``."""
-    return Rule(f"above {low}", lambda v: _is_number(v) and v > low)
-
-
-def between(low: float, high: float) -> Rule:
-    """Return a rule for numbers from ``low`` to ``high``, both included."""
-    return Rule(f"from {low} to {high}", lambda v: low <= v <= high)
-
-
-def from_to_below(low: float, high: float) -> Rule:
-    """Return a rule for numbers from ``low``, included, to ``high``, excluded."""
-    return Rule(f"at least {low} and below {high}", lambda v: low <= v < high)
-
-
-def _increasing_epochs() -> Rule:
-    return Rule(
-        "increasing positive numbers of epochs, e.g. (30, 60, 80)",
-        lambda v: all(_is_number(x) and x > 0 for x in v)
-        and all(a < b for a, b in zip(v, v[1:])),
-    )
-
-
-def _rgb_or_empty() -> Rule:
-    return Rule(
-        "three numbers from 0 to 255, or () to take them from dataset.json",
-        lambda v: len(v) in (0, 3) and all(_is_number(x) and 0 <= x <= 255 for x in v),
-    )
-
-
-def _fractions() -> Rule:
-    return Rule(
-        "two numbers, 0.1 <= least <= most <= 1, e.g. (0.5, 1.0)",
-        lambda v: len(v) == 2
-        and all(_is_number(x) for x in v)
-        and 0.1 <= v[0] <= v[1] <= 1,
-    )
-
-
-def _aspects() -> Rule:
-    return Rule(
-        "two numbers, 0.25 <= least <= largest <= 4, e.g. (0.75, 1.33)",
-        lambda v: len(v) == 2
-        and all(_is_number(x) for x in v)
-        and 0.25 <= v[0] <= v[1] <= 4,
-    )
-
-
-def _class_weights() -> Rule:
-    return Rule(
-        "none, balanced or a positive number for each class, e.g. 1,2.5",
-        lambda v: v in ("none", "balanced")
-        or all(_parse_number(number) > 0 for number in v.split(",")),
-    )
-
-
-def _percentages() -> Rule:
-    return Rule(
-        "up to 8 positive numbers with the sum 100, or ()",
-        lambda v: len(v) <= 8
-        and all(_is_number(x) and x > 0 for x in v)
-        and sum(v) in (0, 100),
-    )
-
-
-def _device() -> Rule:
-    names = ", ".join(["auto", *sorted(ACCELERATORS)])
-    return Rule(f"one of {names}", lambda v: v == "auto" or v in ACCELERATORS)
-
-
-def _loss_scale() -> Rule:
-    return Rule(
-        "auto, dynamic, none or a number from 1 to 1e38",
-        lambda v: v in ("auto", "dynamic", "none") or 1 <= _parse_number(v) <= 1e38,
-    )
-
-
-def _is_number(value: Any) -> bool:
-    is_real = isinstance(value, (int, float)) and not isinstance(value, bool)
-    # This refuses NaN, Inf, and integers that neither a float nor an int64 can hold.
-    return is_real and abs(value) < MAX_NUMBER
-
-
-def _parse_number(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        return -math.inf
-    return number if math.isfinite(number) else -math.inf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,6 +101,7 @@ PRECISION_ALIASES = {
     "float32": "must_keep_origin_dtype",
 }
 
+_DEVICE = one_of("auto", *sorted(ACCELERATORS))
 _SWITCH = one_of("auto", "on", "off")
 
 # The help and the report show these descriptions: noun phrases with units.
@@ -219,12 +117,12 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         ),
         "crop_fractions": Field(
             (CROP_FRACTION, CROP_FRACTION),
-            _fractions(),
+            ordered_pair(0.1, 1, "(0.5, 1.0)"),
             "Smallest and largest side of a training crop, over the short side",
         ),
         "crop_aspects": Field(
             (1.0, 1.0),
-            _aspects(),
+            ordered_pair(0.25, 4, "(0.75, 1.33)"),
             "Smallest and largest width over height of a training crop",
         ),
         "colour_noise_std": Field(
@@ -254,7 +152,7 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         "max_bad_records": Field(
             0, at_least(0), "Damaged records that are skipped; 0: none is allowed"
         ),
-        "mean_rgb": Field((), _rgb_or_empty(), "Mean of R, G, B that is subtracted"),
+        "mean_rgb": Field((), rgb_or_empty(), "Mean of R, G, B that is subtracted"),
         "pixel_scale": Field(58.0, above(0), "Divisor of pixels less the mean"),
         "channel_order": Field("rgb", one_of("rgb", "bgr"), "Order of the channels"),
         "shuffle_images": Field(4096, at_least(1), "Records in the shuffle buffer"),
@@ -297,7 +195,7 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         "use_nesterov": Field(False, anything(), "Nesterov momentum"),
         "weight_decay": Field(5e-4, at_least(0), "L2 factor of weights, not of biases"),
         "class_weights": Field(
-            "none", _class_weights(), "Factors of the loss of the classes"
+            "none", class_weights(), "Factors of the loss of the classes"
         ),
         "label_smoothing": Field(0.0, from_to_below(0, 1), "Label smoothing"),
         "schedule": Field(
@@ -306,7 +204,7 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
             "Schedule of the learning rate",
         ),
         "warmup_epochs": Field(0.0, at_least(0), "Epochs of linear warm-up from 0"),
-        "decay_epochs": Field((), _increasing_epochs(), "step: epochs of the decays"),
+        "decay_epochs": Field((), increasing_epochs(), "step: epochs of the decays"),
         "decay_factor": Field(0.1, between(1e-6, 1), "step, plateau: decay factor"),
         "end_learning_rate": Field(
             0.0, at_least(0), "cosine, polynomial: final learning rate"
@@ -343,7 +241,7 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
             "Precision of the computation",
         ),
         "loss_scale": Field(
-            "auto", _loss_scale(), "Loss scale; auto: dynamic if mixed, else none"
+            "auto", loss_scale(), "Loss scale; auto: dynamic if mixed, else none"
         ),
         "initial_loss_scale": Field(32768.0, at_least(1), "dynamic: initial scale"),
         "growth_steps": Field(2000, at_least(1), "dynamic: finite steps before growth"),
@@ -390,7 +288,7 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         ),
     },
     "runtime": {
-        "device": Field("auto", _device(), "Device that trains"),
+        "device": Field("auto", _DEVICE, "Device that trains"),
         "num_threads": Field(0, at_least(0), "CPU threads of a rank; 0: all cores"),
     },
     # Arguments of NPURunConfig.  "auto", "", () and 0 leave an argument to the
@@ -401,7 +299,7 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         ),
         "hcom_parallel": Field("auto", _SWITCH, "Overlap of all-reduce and backward"),
         "gradient_split": Field(
-            (), _percentages(), "Parts of the gradients in percent, e.g. (60, 19, 21)"
+            (), percentages(), "Parts of the gradients in percent, e.g. (60, 19, 21)"
         ),
         "hccl_timeout_secs": Field(0, between(0, 17340), "Timeout of HCCL in seconds"),
         "op_execute_timeout_secs": Field(

@@ -20,6 +20,7 @@ FLOORS = {
     "finding": 0,
     "files": 0,
     "machine": 0,
+    "rules": -1,  # Only the schema and networks need them.
     "schema": 0,
     "disk": 1,
     "networks": 1,

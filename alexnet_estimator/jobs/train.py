@@ -235,10 +235,7 @@ class _Trainer:
         )
 
     def _is_over(self) -> bool:
-        """Return whether the accuracy is good enough, or has not improved for long.
-
-        The answer is rank 0's: other servers may not see its evaluations.
-        """
+        """Return rank 0's answer: other servers may not see its evaluations."""
         settings, history = self._run.config.train, self._history or [(0.0, 0.0)]
         epoch, accuracy = history[-1]
         best_epoch, _ = max(history, key=lambda evaluated: evaluated[1])

@@ -5,7 +5,8 @@ from typing import Any, List
 from ml_collections import ConfigDict
 
 from alexnet_estimator.networks.network import Network
-from alexnet_estimator.schema import Field, Rule, above, at_least, between, one_of
+from alexnet_estimator.rules import Rule, above, at_least, between, one_of
+from alexnet_estimator.schema import Field
 
 # With smaller images, the input of the last pooling layer would be empty.
 MIN_IMAGE_SIZE = 63

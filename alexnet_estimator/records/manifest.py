@@ -17,7 +17,7 @@ from alexnet_estimator.records.dataset import (
     as_tuples,
     with_digest,
 )
-from alexnet_estimator.schema import Rule
+from alexnet_estimator.rules import Rule
 
 FILE_NAME = "dataset.json"
 FORMAT_VERSION = 1
