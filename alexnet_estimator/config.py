@@ -75,7 +75,7 @@ def config_from(changes: Mapping[str, Mapping[str, Any]]) -> Config:
     pairs = []
     for section, fields in changes.items():
         if not isinstance(fields, Mapping):
-            problems.append(f"{section} is {fields!r}; it must be a group of fields")
+            problems.append(f"{section} is {fields!r}: must be a mapping of fields")
             continue
         pairs += [(f"{section}.{name}", value) for name, value in fields.items()]
     for name, value in _network_first(pairs):
@@ -270,7 +270,8 @@ def _assign_text(config: Config, name: str, text: str) -> List[str]:
         value = _parse(text, type(field.default))
     except (ValueError, SyntaxError):
         kind = type(field.default).__name__
-        return [f"{name}={text}: not of type {kind}; the default is {field.default!r}"]
+        default = field.default
+        return [f"{name} is {text!r}: must be of type {kind}, such as {default!r}"]
     return _assign(config, name, value)
 
 
@@ -308,7 +309,7 @@ def _unknown_field(config: Config, name: str) -> str:
     known = [f"{section}.{field}" for section in fields for field in fields[section]]
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}?" if near else "see --helpfull for all fields"
-    return f"no field {name}; {hint}"
+    return f"there is no field {name}; {hint}"
 
 
 def _parse(text: str, kind: type) -> Any:

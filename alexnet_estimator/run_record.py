@@ -186,19 +186,19 @@ def check_fit(
     stored = read(path, config.model.network)
     name = stored.network.get("name", DEFAULT)  # The first versions had AlexNet only.
     if name != network.name:
-        problems = [f"the network is {network.name}, in the stored run {name}"]
+        problems = [f"the network is {network.name}, but {name} in the stored run"]
     else:
         problems = _find_misfits(stored.config, config, is_training)
     if list(stored.class_names) != list(class_names):
         problems.append(
-            f"classes are {list_some(class_names, 5)}, in the stored "
-            f"run {list_some(stored.class_names, 5)}"
+            f"the classes are {list_some(class_names, 5)}, but "
+            f"{list_some(stored.class_names, 5)} in the stored run"
         )
     if problems:
         raise ConfigError(
             problems,
-            f"the run in {model_dir} is another one (use its values, or another "
-            "--model_dir)",
+            f"this job does not fit the run in {model_dir} (use the values of the run, "
+            "or another --model_dir)",
         )
     if stored.network.get("sha256", "") not in ("", network.sha256):
         warn(f"{network.source} has changed since the run was last started")
@@ -246,8 +246,8 @@ def _find_misfits(old: Config, new: Config, is_training: bool) -> List[str]:
     if new.optim.ema_decay > 0 and old.optim.ema_decay == 0:
         names.append(("optim", "ema_decay"))
     return [
-        f"{section}.{name} is {new[section][name]!r}, in the stored run "
-        f"{old[section][name]!r}"
+        f"{section}.{name} is {new[section][name]!r}, but {old[section][name]!r} in "
+        "the stored run"
         for section, name in names
         if new[section][name] != old[section][name]
     ]

@@ -409,8 +409,8 @@ def test_another_network_is_not_the_run(
 ) -> None:
     folder = f"--model_dir={runs.whole}"
     for words, message in (
-        (["--config.model.network=alexnet"], "the network is alexnet, in the stored"),
-        (["--config.model.hidden_units=21"], "model.hidden_units is 21, in the stored"),
+        (["--config.model.network=alexnet"], "the network is alexnet, but"),
+        (["--config.model.hidden_units=21"], "model.hidden_units is 21, but"),
     ):
         words = ["train", folder, "--config.data.image_size=63", *words]
         assert cli.main(words) == 2

@@ -1,4 +1,4 @@
-"""The whole job of a launcher: lock, ranks, restarts, exit code."""
+"""The job of the launcher: it locks the run, starts the ranks and restarts them."""
 
 import contextlib
 import dataclasses
@@ -21,9 +21,8 @@ from alexnet_estimator.rank_table.topology import Topology
 
 COMMAND = (sys.executable, "-m", "alexnet_estimator")
 LOGS = "logs"
-# How ranks find each other: modules with ``describe_ranks``, the variables for each
-# rank, and ``find_missing``, what this machine lacks.  A runtime names its backend; a
-# new one is a line here.
+# The launch backends: modules with ``describe_ranks``, which yields the environment
+# variables of each rank, and ``find_missing``, which returns what this machine lacks.
 BACKENDS: Dict[str, Any] = {"npu": hccl, "horovod": horovod}
 
 
@@ -38,25 +37,25 @@ def run(
     """Run ``python -m alexnet_estimator ARGUMENTS`` once for each rank of a server.
 
     Args:
-        arguments: Verb and flags.
-        topology: Whole job.
-        server_id: This server, see ``rank_table.local_server``.
-        backend: Name in ``BACKENDS``.
-        model_dir: Folder that gets ``logs/rank_<n>.log``.
-        options: Time limits, restarts and the port.
+        arguments: Subcommand and flags.
+        topology: Ranks of all servers.
+        server_id: ID of this server, see ``rank_table.local_server``.
+        backend: Name of the backend in ``BACKENDS``.
+        model_dir: Folder of ``logs/rank_<n>.log``.
+        options: Options of the launcher.
 
     Returns:
         The exit code, see ``supervise``.
 
     Raises:
-        UserError: Something is wrong before a rank has started.
+        UserError: A problem was found before the ranks were started.
     """
     num_servers = len(topology.servers)
     if options.max_restarts and num_servers > 1:
         raise ConfigError(
-            f"--max_restarts is {options.max_restarts}, but the table has "
-            f"{num_servers} servers, which this launcher cannot restart "
-            "together: leave it out, and give the same command on all of them again"
+            f"--max_restarts is {options.max_restarts}, but the rank table has "
+            f"{num_servers} servers, which the launcher cannot restart together: "
+            "omit the flag, and run the command on all servers again after a crash"
         )
     log_dir = os.path.join(model_dir, LOGS)
     try:
@@ -69,7 +68,8 @@ def run(
     port = options.rendezvous_port
     group = Group(topology, server_id, dict(os.environ), log_dir, port)
     command = [*COMMAND, *arguments]
-    # Not the folder's own lock: that is rank 0's, and servers may share the folder.
+    # The launcher locks the log of its first rank.  Rank 0 holds the lock of the run,
+    # and several servers may share the folder.
     first_log = os.path.join(LOGS, f"rank_{topology.ranks_of(server_id)[0]}.log")
     with locks.refuse_others(model_dir, first_log):
         restarts = Restarts(model_dir, options.max_restarts)
@@ -92,11 +92,11 @@ def _run_once(
 
 @contextlib.contextmanager
 def _scratch_folder() -> Iterator[str]:
-    """Make a folder for temporary files, which goes however ranks and launcher end."""
+    """Create a temporary folder, which is removed however ranks and launcher end."""
     folder = tempfile.mkdtemp(prefix="alexnet-")
-    # The end of its input is our own end, be it by SIGKILL.  The ranks may need a
-    # moment to die of that as well.  A signal that reaches all processes must not end
-    # this one before it has cleaned up.
+    # A separate process removes the folder when its input ends, which also happens when
+    # SIGKILL ends the launcher.  It tries twice, because the ranks may take a moment to
+    # end.  It ignores signals that reach all processes, so that it can clean up.
     command = "trap '' HUP INT TERM; " + 'cat; rm -rf "$0" || { sleep 1; rm -rf "$0"; }'
     remover = subprocess.Popen(
         ["/bin/sh", "-c", command, folder],

@@ -1,4 +1,4 @@
-"""All ranks of this server: started together, watched, ended together."""
+"""Supervision of the ranks of this server, which start and end together."""
 
 import contextlib
 import enum
@@ -19,13 +19,13 @@ from alexnet_estimator.launch.verdict import CUT_SHORT, End, Hang, Outcome, Stor
 
 
 class _Phase(enum.IntEnum):
-    """What has been done to end the group."""
+    """The phases of ending a group."""
 
     RUNNING = 0
-    HUNG = 1  # The ranks write their stacks; SIGTERM would not help them.
+    HUNG = 1  # The ranks write their stacks.  SIGTERM would not end them.
     TERMINATED = 2
     KILLED = 3
-    LOST = 4  # Some process survived SIGKILL, as it does while a driver holds it.
+    LOST = 4  # A process has survived SIGKILL, e.g. because a driver blocks it.
 
 
 NEXT = {
@@ -44,21 +44,21 @@ def supervise(
 ) -> Outcome:
     """Run a command once for each rank, until all have ended.
 
-    Each process writes to ``rank_<n>.log``; what the first one writes is shown, too.
-    When one fails or hangs, the others are ended.  SIGINT, SIGTERM and SIGHUP reach the
-    ranks as SIGUSR2, which asks them to save and stop; a second one kills them.  Ranks
-    that hang get SIGUSR1, upon which they write their stacks.  To be called in the main
-    thread.
+    Each process writes to ``rank_<n>.log``, and the output of the first one is also
+    shown.  If a rank fails or hangs, the others are ended.  On SIGINT, SIGTERM or
+    SIGHUP, the ranks get SIGUSR2, which asks them to save and stop; a second signal
+    kills them.  Ranks that hang get SIGUSR1, which makes them write their stacks.  This
+    function must be called in the main thread.
 
     Args:
         command: Program and its arguments.
-        ranks: Processes of this server.
-        log_directory: Folder that exists.
-        options: Durations.
+        ranks: Ranks of this server.
+        log_directory: Existing folder of the logs.
+        options: Options of the launcher.
 
     Returns:
-        The exit code 0 if all are done, 2, 3, 4 or 75 as the ranks reported, 5 if one
-        crashed, was killed, hung or did not stop.
+        The outcome, whose exit code is 0 if all ranks are done; 2, 3, 4 or 75 if a rank
+        has reported it; and 5 if a rank crashed, was killed, hung or did not stop.
 
     Raises:
         ConfigError: The logs cannot be written.
@@ -76,10 +76,10 @@ def supervise(
 
 
 class _Group:
-    """The processes and what has happened to them.
+    """The processes of a group and their events.
 
-    All that happens arrives in ``events`` and is acted on in ``watch`` alone: a
-    process that ended, the number of a signal that came, or nothing for a while.
+    Other threads and signal handlers only put events into the queue ``events``: a
+    process that has ended, or the number of a signal.  ``watch`` handles them.
     """
 
     def __init__(self, options: Options, watchdog: Watchdog) -> None:
@@ -120,13 +120,13 @@ class _Group:
                 self._check_heartbeats()
 
     def kill(self) -> None:
-        """Kill what is left of the group, at once."""
+        """Kill all processes of the group that are still running."""
         if self._running and self._phase < _Phase.KILLED:
             self._enter(_Phase.KILLED)
             self.watch()
 
     def judge(self) -> Outcome:
-        """Say what went wrong and return what follows."""
+        """Print what went wrong, and return the outcome."""
         self._story.immortal = list(self._running.values())
         self._story.is_ended = self._phase > _Phase.RUNNING
         return judge(self._story, self._options.tail_lines)

@@ -1,4 +1,4 @@
-"""What an NPU needs of its machine: the vendor's software, devices and network."""
+"""Checks of the software, devices and network that an NPU needs."""
 
 import glob
 import inspect
@@ -28,7 +28,7 @@ def examine_npu(
     topology: Optional[Topology],
     import_adapter: Callable[[], type],
 ) -> List[Finding]:
-    """Return what is found of the vendor's software, the devices and their network.
+    """Return the findings on the vendor's software, the devices and their network.
 
     Args:
         environ: Variables of this process.
@@ -45,7 +45,7 @@ def examine_npu(
 def _examine_adapter(import_adapter: Callable[[], type]) -> Finding:
     try:
         parameters = inspect.signature(import_adapter()).parameters
-    except Exception as error:  # Libraries that do not fit raise whatever they like.
+    except Exception as error:  # Incompatible libraries can raise any error.
         message = str(error).splitlines()[0]
         return Finding(
             "npu_bridge", "failure", message, "see docs/ascend.md, section 2"

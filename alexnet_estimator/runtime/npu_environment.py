@@ -1,7 +1,7 @@
-"""Who an NPU's process is: the environment, held against the rank table.
+"""Checks of the environment variables of an NPU's process against the rank table.
 
-``npu_bridge`` and HCCL read these variables themselves, and answer a contradiction with
-a time-out, a wrong device or not at all.
+``npu_bridge`` and HCCL read these variables themselves.  They react to contradictions
+with a time-out or use the wrong device.
 """
 
 import os
@@ -49,7 +49,7 @@ def read_rank(environ: Mapping[str, str]) -> Tuple[int, int]:
 
 
 def find_folder_problems(folder: str) -> List[str]:
-    """Return what is wrong with a working folder: CANN's compiler writes into it."""
+    """Return the problems of a working folder, to which the compiler of CANN writes."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             return []
@@ -63,15 +63,15 @@ def find_folder_problems(folder: str) -> List[str]:
 def leave_out_rivals(environ: MutableMapping[str, str]) -> None:
     """Remove the variables by which ascend-operator describes a group.
 
-    HCCL takes the members of a group from them or from a rank table, and refuses both
-    together.  The operator sets them beside the table that it writes, and for a pod
+    HCCL reads the members of a group either from them or from a rank table, and refuses
+    both together.  The operator also sets them for pods with a rank table and for a pod
     that trains alone.
 
     Args:
-        environ: Variables of this process, changed in place.
+        environ: Environment variables of this process, which are changed in place.
 
     Raises:
-        ConfigError: They describe several ranks, and there is no rank table.
+        ConfigError: They describe several ranks, but there is no rank table.
     """
     rivals = sorted(name for name in names.CM_VARIABLES if name in environ)
     is_alone = environ.get(names.CM_WORKER_SIZE, "1") in ("", "0", "1")
@@ -87,13 +87,13 @@ def leave_out_rivals(environ: MutableMapping[str, str]) -> None:
 
 
 def _misleading_variables(environ: Mapping[str, str]) -> List[str]:
-    """Name variables that would make npu_bridge or HCCL do something else."""
+    """Return a message for each variable that changes what npu_bridge or HCCL do."""
     problems = []
     for name in SILENT_WARM_STARTS:
         if environ.get(name):
             problems.append(
-                f"{name} is {environ[name]}: NPUEstimator would start from it without "
-                "a word; unset it and use --warm_start_from"
+                f"{name} is {environ[name]}: NPUEstimator would silently start "
+                "from it: unset it and use --warm_start_from"
             )
     timeout = environ.get(names.HCCL_CONNECT_TIMEOUT, "600")
     if not timeout.isdecimal() or int(timeout) not in CONNECT_TIMEOUT_SECS:
@@ -106,7 +106,7 @@ def _misleading_variables(environ: Mapping[str, str]) -> List[str]:
 def _table_problems(
     environ: Mapping[str, str], table: str, rank: int, num_ranks: int
 ) -> List[str]:
-    """Hold the environment against the rank table."""
+    """Return the contradictions between the environment and the rank table."""
     if not os.path.isabs(table):
         return [f"RANK_TABLE_FILE is {table}: must be an absolute path"]
     try:
@@ -132,7 +132,7 @@ def _device_problems(
     device_id = environ.get(names.ASCEND_DEVICE_ID) or environ.get(names.DEVICE_ID)
     if not device_id:
         return [f"ASCEND_DEVICE_ID is not set: device 0 would be used; {START_HINT}"]
-    # A container that sees some devices only numbers them in its own way.
+    # A container that sees only some devices numbers them from 0.
     is_renumbered = bool(environ.get(names.VISIBLE_DEVICES))
     if is_renumbered or rank >= topology.num_ranks:
         return []

@@ -1,4 +1,4 @@
-"""The configuration's ``npu`` section as arguments of the installed npu_bridge."""
+"""The section ``npu`` of the configuration as arguments of the installed npu_bridge."""
 
 import inspect
 import json
@@ -24,7 +24,7 @@ KEEP_FUNCTION = "keep_tensors_dtypes"
 
 
 def find_problems(config: Config, run_config_class: Any) -> List[str]:
-    """Return what the device would refuse only after minutes, or never mention."""
+    """Return problems that the device would report only after minutes, or never."""
     npu, mode = config.npu, config.precision.mode
     problems = []
     is_old = "precision_mode_v2" not in inspect.signature(run_config_class).parameters
@@ -60,7 +60,7 @@ def _is_json(text: str) -> bool:
 
 
 def accepted_options(npu: Config) -> Dict[str, Any]:
-    """Return the arguments of NPURunConfig that this release knows of those chosen."""
+    """Return the arguments that the user has set, if this release supports them."""
     from npu_bridge.estimator.npu.npu_config import NPURunConfig
 
     chosen = {**_chosen_options(npu), **_debugging_options(npu)}
@@ -96,7 +96,7 @@ def _chosen_options(npu: Config) -> Dict[str, Any]:
 
 
 def _debugging_options(npu: Config) -> Dict[str, Any]:
-    """Return profiling and dump, which have classes of their own."""
+    """Return the arguments of profiling and dump, which are instances of classes."""
     from npu_bridge.estimator.npu.npu_config import DumpConfig, ProfilingConfig
 
     options: Dict[str, Any] = {}
@@ -125,7 +125,7 @@ def _debugging_options(npu: Config) -> Dict[str, Any]:
 def _accepted_by(
     function: Callable[..., Any], options: Mapping[str, Any]
 ) -> Dict[str, Any]:
-    """Drop options that the installed release does not know, and say so."""
+    """Remove options that the installed release does not have, with a warning."""
     known = inspect.signature(function).parameters
     for name in options:
         if name not in known:

@@ -9,7 +9,7 @@ from alexnet_estimator.jobs.doctor.machine import examine_machine
 from alexnet_estimator.rank_table import Topology
 from alexnet_estimator.runtime import find_accelerator, settle_device
 
-REMEDY = "mend the failures above first; see docs/ascend.md"
+REMEDY = "correct the failures above first; see docs/ascend.md"
 
 
 def examine(

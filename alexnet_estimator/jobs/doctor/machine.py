@@ -16,19 +16,19 @@ from alexnet_estimator.machine import num_cores
 from alexnet_estimator.rank_table import Topology, is_own_address
 
 MIB = 1 << 20
-MEMORY_MIB_PER_RANK = 2048  # TensorFlow, AlexNet's weights and slots, a batch.
-DISK_MIB = 4096  # Three checkpoints of AlexNet have 1.5 GiB.
+MEMORY_MIB_PER_RANK = 2048  # TensorFlow, the weights and slots of AlexNet, and a batch.
+DISK_MIB = 4096  # Three checkpoints of AlexNet need 1.5 GiB.
 SHARED_MIB = 256
 SHARED_MEMORY = "/dev/shm"
 MEMINFO = "/proc/meminfo"
 
 
 def examine_machine(topology: Optional[Topology], port: int) -> List[Finding]:
-    """Return what is found of this machine.
+    """Return the findings on this machine.
 
     Args:
-        topology: Ranks of the job; None: one rank.
-        port: TCP port at which ranks meet; 0: any.
+        topology: Ranks of the job; None for one rank.
+        port: TCP port of the rendezvous; 0 for any free port.
     """
     servers = topology.servers if topology else ()
     here = [server for server in servers if is_own_address(server)]
@@ -55,19 +55,19 @@ def _examine_interpreter() -> Finding:
 
 
 def _examine_folder() -> Finding:
-    """Check the working folder, into which CANN's compiler writes, too."""
+    """Check the working folder, to which the compiler of CANN writes."""
     folder = os.getcwd()
     try:
         with tempfile.TemporaryFile(dir=folder):
             return Finding("working folder", "ok", folder)
     except OSError as error:
         seen = f"{folder}: {error.strerror}"
-        return Finding("working folder", "failure", seen, "change to one of yours")
+        return Finding("working folder", "failure", seen, "change to a writable folder")
 
 
 def _examine_disk() -> Finding:
     free_mib = shutil.disk_usage(os.getcwd()).free // MIB
-    remedy = f"a run of AlexNet writes up to {DISK_MIB} MiB: make room"
+    remedy = f"free disk space: a run of AlexNet writes up to {DISK_MIB} MiB"
     return advise("disk", free_mib >= DISK_MIB, f"{free_mib} MiB free", remedy)
 
 
@@ -76,7 +76,7 @@ def _examine_memory(num_ranks: int) -> Finding:
     fields = dict(line.split(":", 1) for line in lines)
     free_mib = int(fields["MemAvailable"].split()[0]) // 1024
     needed_mib = num_ranks * MEMORY_MIB_PER_RANK
-    remedy = f"{num_ranks} ranks want {needed_mib} MiB: use fewer, or a smaller batch"
+    remedy = f"{num_ranks} ranks need {needed_mib} MiB: use fewer, or a smaller batch"
     return advise("memory", free_mib >= needed_mib, f"{free_mib} MiB available", remedy)
 
 
@@ -102,15 +102,15 @@ def _examine_port(address: str, port: int) -> Finding:
             listener.bind((address, port))
         except OSError as error:
             seen = f"{address}:{port}: {error.strerror}"
-            remedy = "give another --rendezvous_port, or end what listens there"
+            remedy = "give another --rendezvous_port, or end the program that uses it"
             return Finding("ports", "failure", seen, remedy)
         return Finding("ports", "ok", f"{address}:{listener.getsockname()[1]} is free")
 
 
 def _examine_clock() -> Finding:
-    """A clock that is behind makes files look new, and certificates invalid."""
+    """Check the clock; if it is behind, files look new and certificates are invalid."""
     package = pathlib.Path(alexnet_estimator.__file__).parent
     newest = max(file.stat().st_mtime for file in package.rglob("*.py"))
     seen = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-    remedy = "the program's files are of the future: set the clock (NTP)"
+    remedy = "the clock is behind the files of this program: set it (NTP)"
     return advise("clock", time.time() > newest - 60, seen, remedy)

@@ -105,7 +105,7 @@ def export(
 def _check(formats: Sequence[str], batch_size: Optional[int]) -> None:
     """Raise ConfigError where the arguments cannot work."""
     problems = [
-        f"no format {name!r}; choose from {', '.join(FORMATS)}"
+        f"there is no format {name!r}: must be one of {', '.join(FORMATS)}"
         for name in formats or [""]
         if name not in FORMATS
     ]
@@ -175,7 +175,7 @@ def _open_folder(path: str) -> Iterator[str]:
         DataError: The folder cannot be written to its end.
     """
     if os.path.isdir(path) and os.listdir(path) or os.path.isfile(path):
-        raise ConfigError("exists: give --output a new folder", path)
+        raise ConfigError("exists: give a new or empty folder as --output", path)
     with contextlib.ExitStack() as stack:
         try:
             folder = stack.enter_context(files.replacing_folder(path))
