@@ -17,11 +17,6 @@ HEADLESS = re.compile(
 )
 # The type of a tensor stays in small letters: float32 [batch].
 START = re.compile(r"[A-Z\d`\"({]|(u?int|float)\d*\b|bool\b|string\b")
-# Packages whose entries still have to be rewritten.
-LATER = {
-    *("checkpoints", "jobs", "rank_table"),
-    *("records", "report", "warm_start"),
-}
 
 
 def entries_of(docstring: str) -> Iterator[str]:
@@ -62,5 +57,4 @@ def problems_of(code: str) -> List[str]:
     "path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE))
 )
 def test_the_entries_of_docstrings_are_sentences(path: pathlib.Path) -> None:
-    problems = problems_of(path.read_text(encoding="utf-8"))
-    assert problems == [] or path.relative_to(PACKAGE).parts[0] in LATER
+    assert problems_of(path.read_text(encoding="utf-8")) == []

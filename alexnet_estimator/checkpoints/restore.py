@@ -36,15 +36,15 @@ def find_problem(prefix: str) -> Optional[str]:
 
 
 def first_valid(candidates: Iterable[str], source: str, advice: str) -> str:
-    """Return the first of some checkpoints that is valid; change nothing.
+    """Return the first valid checkpoint, without moving damaged ones.
 
     Args:
-        candidates: Path prefixes; those passed over are named on stderr.
-        source: Folder or file that they are from.
-        advice: What to do where none is valid.
+        candidates: Path prefixes of checkpoints; warnings name the damaged ones.
+        source: Folder or file of the checkpoints.
+        advice: Remedy in the error if none is valid.
 
     Raises:
-        DataError: None of them is valid.
+        DataError: None of the checkpoints is valid.
     """
     problems = []
     for prefix in candidates:

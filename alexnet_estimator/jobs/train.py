@@ -64,10 +64,11 @@ def train(run: Run) -> Evaluation:
         The last evaluation, see ``evaluate``.
 
     Raises:
-        ConfigError: it cannot be trained, or the run there is another one.
-        DataError: data or checkpoints are damaged, or the disk is full.
-        DivergedError: loss, gradients or weights are not finite any more.
-        StopRequested: some rank was asked to stop; the last step is saved.
+        ConfigError: The run cannot be trained, or it does not fit the run in its
+            folder.
+        DataError: Data or checkpoints are damaged, or the disk is full or broken.
+        DivergedError: The loss, gradients or weights are not finite.
+        StopRequested: A rank was asked to stop; the last step has been saved.
     """
     try:
         os.makedirs(run.model_dir, exist_ok=True)

@@ -223,7 +223,7 @@ def _check_device_ids(entries: List[Entry], problems: List[str]) -> List[str]:
     """Check the devices of each server.
 
     Returns:
-        What an Ascend 910 could not do, but a later chip or a CPU can.
+        Warnings about devices that an Ascend 910 refuses, but not a later chip or CPU.
     """
     servers: Dict[str, List[int]] = {}
     seen: Dict[str, Dict[str, str]] = {}

@@ -75,11 +75,11 @@ def shown(value: Any) -> str:
 
 
 class Node:
-    """A JSON object of a table, from which values are taken.
+    """A JSON object of a rank table whose values are checked when they are read.
 
     Attributes:
-        path: Place in the file; empty for the whole table.
-        problems: What no chip's HCCL takes, anywhere in the table.
+        path: Path of the object in the file; empty for the whole table.
+        problems: Problems anywhere in the table that HCCL refuses on every chip.
     """
 
     def __init__(self, value: Mapping[str, Any], path: str, problems: List[str]):

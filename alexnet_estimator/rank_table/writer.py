@@ -31,7 +31,7 @@ def make(
             up, which is good for CPUs and GPUs only.
 
     Raises:
-        ConfigError: What HCCL would refuse.
+        ConfigError: HCCL would refuse the rank table.
     """
     known = device_ips or {}
     devices: List[Device] = []

@@ -56,12 +56,12 @@ _COLOUR_IMAGES_PER_SHARD = 8
 
 
 class _Name(NamedTuple):
-    """What the name of a file tells.
+    """The parsed name of a file.
 
     Attributes:
         file: Path relative to the data.
-        group: What the files of one split have in common.
-        number: Number of the shard; 0 where there are no numbers.
+        group: Part of the name that the files of one split share.
+        number: Number of the shard; 0 if the names have no numbers.
         total: Number of shards.
     """
 

@@ -49,7 +49,7 @@ class PictureSet(NamedTuple):
         pictures: Pictures that belong to a class.
         has_validation: Whether the layout itself holds pictures out.
         layout: The layout as it was understood, in words.
-        left_out: What is not used.
+        left_out: Files and folders that are not used, with reasons.
     """
 
     source: str

@@ -51,10 +51,11 @@ class Tree(NamedTuple):
     """The files of a source.
 
     Attributes:
-        root: What the paths are relative to: the source, or a single picture's folder.
+        root: Folder or zip to which paths are relative: the source, or the folder of a
+            single picture.
         pictures: Path, with "/", and stamp of each picture, sorted by path.  The stamp
             changes when the file changes.
-        left_out: What is not a picture that can be used.
+        left_out: Files that are not pictures or cannot be used, with reasons.
         folders: Paths of all folders, the empty ones too, that were looked into.
         classes: Classes of pictures that a file beside them names.
     """

@@ -137,10 +137,11 @@ def _evaluated(run: History, name: str, label: str, colour: str, dash: str) -> L
 def summarise(
     steps: np.ndarray, values: np.ndarray
 ) -> Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Cut a long curve into ``MAX_POINTS`` parts.
+    """Divide a long curve into ``MAX_POINTS`` parts.
 
     Returns:
-        Of each part: mean step, mean, lowest and highest value, float64 ``[parts]``.
+        The mean step and the mean, lowest and highest value of each part, float64
+        [parts] each.
     """
     starts = np.linspace(0, len(values), min(MAX_POINTS, len(values)), False, dtype=int)
     sizes = np.diff([*starts, len(values)])

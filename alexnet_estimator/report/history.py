@@ -39,13 +39,13 @@ class Score(NamedTuple):
 
 @dataclasses.dataclass
 class Start:
-    """One start of the run and how far it came.
+    """One start of the run, with its progress.
 
     Attributes:
         step: Global step at which it started.
         time_secs: Time of the start, seconds since 1970; NaN where unknown.
         num_ranks: Number of ranks, as it was logged.
-        notes: What else was logged, e.g. changes of the configuration.
+        notes: Other values in the log, e.g. changes of the configuration.
         last_step: Global step of the last line before the next start.
         last_time_secs: Time of that line.
         outcome: Event of that line, e.g. ``end`` or ``stop``.
@@ -88,7 +88,7 @@ class Sample(NamedTuple):
 
 @dataclasses.dataclass
 class History:
-    """Everything that a run has left.
+    """The content of the files of a run.
 
     Attributes:
         name: Short name, different for every run of a page.
@@ -102,7 +102,7 @@ class History:
         samples: Evaluated pictures, the most confident mistakes first.
         samples_about: Step and numbers of the pictures that samples were taken from.
         kernels: PNG of the first layer; may be empty.
-        notes: What could not be read.
+        notes: Messages about files that could not be read.
     """
 
     name: str
@@ -179,7 +179,7 @@ def read_runs(model_dirs: Sequence[str]) -> List[History]:
     """Read runs.
 
     Raises:
-        ConfigError: folders that hold no run, all of them.
+        ConfigError: Folders have no run; the message names all of them.
     """
     files = (run_record.FILE_NAME, "metrics.jsonl", "eval")
     problems = [

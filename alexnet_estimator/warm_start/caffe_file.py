@@ -60,7 +60,7 @@ def _as_weights(entry: Any) -> Weights:
     """Return a layer's kernel and bias.
 
     Raises:
-        ValueError: the entry is something else.
+        ValueError: The entry is not a pair of arrays.
     """
     if not isinstance(entry, (list, tuple)) or len(entry) != 2:
         raise ValueError("is not [weights, biases]")

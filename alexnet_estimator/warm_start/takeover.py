@@ -24,15 +24,15 @@ WARM_START_FILE = "warm_start.json"
 
 
 class WarmStart(NamedTuple):
-    """What a run took over from another one.
+    """The description of a warm start.
 
     Attributes:
         source: Absolute path of the file or of the checkpoint (prefix).
         sha256: SHA-256 (hex) of the source's files.
-        restored: Layers from the first one upwards, without a gap.
-        new: The other layers, each with the reason.
-        left_out: What of the source is not used.
-        notes: What makes the same weights compute something else.
+        restored: Restored layers, which are consecutive from the first one.
+        new: Reasons by layer for the layers that are not restored.
+        left_out: Names in the source that are not used.
+        notes: Settings with which the same weights compute something else.
     """
 
     source: str
