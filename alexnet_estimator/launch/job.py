@@ -68,8 +68,7 @@ def run(
     port = options.rendezvous_port
     group = Group(topology, server_id, dict(os.environ), log_dir, port)
     command = [*COMMAND, *arguments]
-    # The launcher locks the log of its first rank.  Rank 0 holds the lock of the run,
-    # and several servers may share the folder.
+    # Rank 0 locks the run itself, in a folder that several servers may share.
     first_log = os.path.join(LOGS, f"rank_{topology.ranks_of(server_id)[0]}.log")
     with locks.refuse_others(model_dir, first_log):
         restarts = Restarts(model_dir, options.max_restarts)
