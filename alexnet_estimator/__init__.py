@@ -19,6 +19,7 @@ The functions behind the command line, for programs and notebooks::
 | speed | ``benchmark``, ``BenchmarkRequest`` |
 | predictions | ``open_classifier``, ``predict``; ``find_sources``, ``classify`` |
 | input | ``Reader``, ``train_batches``, ``eval_batches``, ``normalise`` |
+| model function | ``build_model_fn``, ``Training`` |
 | networks | ``alexnet``, ``build_logits``; ``Network``, ``find_network`` |
 | output | ``be_quiet`` |
 
@@ -51,6 +52,7 @@ _MODULES = {
     "jobs.predict.sources": ("find_sources",),
     "jobs.session": ("open_run",),
     "jobs.train": ("train",),
+    "model_fn": ("Training", "build_model_fn"),
     "networks": ("Network", "find_network"),
     "networks.alexnet_graph": ("alexnet",),
     "networks.graphs": ("build_logits",),

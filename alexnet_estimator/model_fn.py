@@ -9,7 +9,7 @@ from alexnet_estimator.checkpoints import restore
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError
-from alexnet_estimator.hooks.answers import COLLECTION as ANSWERS
+from alexnet_estimator.hooks.answers import ANSWERS, MISTAKES, NUM_MISTAKES
 from alexnet_estimator.hooks.step_tensors import StepTensors
 from alexnet_estimator.networks import find_network
 from alexnet_estimator.networks.graphs import Dropout, build_logits, layer_of
@@ -36,8 +36,8 @@ class Training(NamedTuple):
     """
 
     plan: schedules.LearningRatePlan
-    plateau_factor: float
-    make_hooks: MakeHooks
+    plateau_factor: float = 1.0
+    make_hooks: MakeHooks = lambda tensors: []
     checkpoint: Optional[str] = None
     num_warm_layers: int = 0
     read_weights: Optional[Callable[[], Mapping[str, np.ndarray]]] = None
@@ -83,7 +83,7 @@ def build_model_fn(
         if mode == tf.estimator.ModeKeys.PREDICT:
             return _prediction_spec(logits, config)
         if mode == tf.estimator.ModeKeys.EVAL:
-            return _evaluation_spec(logits, labels, features["weight"], config, runtime)
+            return _evaluation_spec(logits, labels, features, config, runtime)
         assert training is not None, "mode TRAIN needs the argument training"
         targets = tf.one_hot(labels, num_classes, dtype=tf.float32)
         targets = inputs.mix_targets(targets, features)
@@ -162,16 +162,18 @@ def _prediction_spec(logits: tf.Tensor, config: Config) -> tf.estimator.Estimato
 def _evaluation_spec(
     logits: tf.Tensor,
     labels: tf.Tensor,
-    weight: tf.Tensor,
+    features: inputs.Features,
     config: Config,
     runtime: Runtime,
 ) -> tf.estimator.EstimatorSpec:
     """Return the specification of an evaluation, whose metrics are sums over all ranks.
 
-    Images of weight 0, which pad the last batches, do not count.  A collection of the
-    graph holds labels, answers and weights, int32 [3, batch], for ``AnswersHook``.
+    Images of weight 0, which pad the last batches, do not count.  Collections of the
+    graph hold labels, answers and weights, int32 [3, batch], and the most confident
+    mistakes of the batch, for ``AnswersHook``.
     """
-    with runtime.float32_scope():
+    weight = features["weight"]
+    with runtime.float32_scope(), tf.name_scope("metrics"):
         sums = batch_sums(logits, labels, weight)
         metrics = {
             name: _summed_metric(name, value, runtime)
@@ -180,10 +182,12 @@ def _evaluation_spec(
         # Estimator only logs this mean over batches.  The result uses loss_sum, which
         # is exact although the last batch is padded.
         loss = sums["loss_sum"] / tf.cast(tf.size(labels), tf.float32)
-    # [batch, num_classes] -> [batch]
-    answers = tf.argmax(logits, axis=1, output_type=tf.int32)
-    rows = tf.stack([labels, answers, tf.cast(weight, tf.int32)])
-    tf.add_to_collection(ANSWERS, rows)
+        # [batch, num_classes] -> [batch]
+        answers = tf.argmax(logits, axis=1, output_type=tf.int32)
+        rows = tf.stack([labels, answers, tf.cast(weight, tf.int32)])
+        tf.add_to_collection(ANSWERS, rows)
+        for tensor in _worst_mistakes(logits, rows, features["image"]):
+            tf.add_to_collection(MISTAKES, tensor)
     return tf.estimator.EstimatorSpec(
         tf.estimator.ModeKeys.EVAL,
         loss=loss,
@@ -191,6 +195,28 @@ def _evaluation_spec(
         evaluation_hooks=runtime.start_hooks(),
         scaffold=_averages_scaffold(config),
     )
+
+
+def _worst_mistakes(
+    logits: tf.Tensor, rows: tf.Tensor, images: tf.Tensor
+) -> Tuple[tf.Tensor, ...]:
+    """Return probability, index and image of the most confident wrong answers.
+
+    The probability is 0 where there are fewer mistakes than that.
+
+    Args:
+        logits: float32 [batch, num_classes].
+        rows: int32 [3, batch]: labels, answers and weights.
+        images: uint8 [batch, size, size, 3], or with views before the size.
+    """
+    is_wrong = tf.cast(tf.not_equal(rows[0], rows[1]), tf.float32)
+    confidence = tf.reduce_max(tf.nn.softmax(logits), axis=1)
+    confidence *= is_wrong * tf.cast(rows[2], tf.float32)
+    # The job's batches have a known size, as NPUs need it.
+    num_shown = min(NUM_MISTAKES, logits.shape[0].value or 1)
+    confidence, indices = tf.nn.top_k(confidence, num_shown)
+    first_view = images if images.shape.ndims == 4 else images[:, 0]
+    return confidence, indices, tf.gather(first_view, indices)
 
 
 def batch_sums(
@@ -263,7 +289,9 @@ def _training_spec(
     training: Training,
 ) -> tf.estimator.EstimatorSpec:
     step = tf.train.get_or_create_global_step()
-    with runtime.float32_scope():
+    # The scopes are for readers of the graph.  No variable is made within one, because
+    # Adam's would get another name, and old checkpoints would not fit.
+    with runtime.float32_scope(), tf.name_scope("loss"):
         losses = cross_entropy(targets, logits, config.optim.label_smoothing)
         if training.class_weights:
             # Not divided by the weights of the batch: their sums differ between ranks,
@@ -271,30 +299,24 @@ def _training_spec(
             weights = tf.constant(training.class_weights, tf.float32)
             losses *= tf.reduce_sum(targets * weights, axis=1)
         loss = tf.reduce_mean(losses)
-    learning_rate = training.plateau_factor * schedules.learning_rate(
-        tf.cast(step, tf.float32), training.plan, ops=tf
-    )
+    with tf.name_scope("metrics"):
+        # Of images that are mixed, the larger part counts.
+        is_right = tf.equal(tf.argmax(logits, axis=1), tf.argmax(targets, axis=1))
+        accuracy = tf.reduce_mean(tf.cast(is_right, tf.float32))
+    with tf.name_scope("schedule"):
+        learning_rate = training.plateau_factor * schedules.learning_rate(
+            tf.cast(step, tf.float32), training.plan, ops=tf
+        )
     is_decayed = runtime.can_decay_slots and optimizers.can_decay_slots(config.optim)
     optimizer = _make_optimizer(learning_rate, config, training, is_decayed)
     scaled = runtime.wrap_optimizer(optimizer, config.precision)
-    gradients = scaled.optimizer.compute_gradients(
-        loss, var_list=_trained_variables(config)
-    )
-    gradients, norm = optimizers.clip_gradients(
-        gradients, config.optim.gradient_clip_norm
-    )
-    if not is_decayed:
-        gradients = optimizers.decay_weights(gradients, config.optim.weight_decay)
-    # Batch normalisation updates its statistics here; AlexNet has no such updates.
-    with tf.control_dependencies(_unfrozen_updates(config)):
-        train_op = scaled.optimizer.apply_gradients(gradients, global_step=step)
+    train_op, norm = _update(scaled.optimizer, loss, config, not is_decayed)
     # The step is read after the update, so that hooks need no second session.run, which
     # takes about as long as a training step on an NPU.
     with tf.control_dependencies([train_op]):
         next_step = step.read_value()
-    tensors = StepTensors(
-        next_step, loss, learning_rate, norm, scaled.scale, scaled.num_skipped
-    )
+    scalars = (loss, accuracy, learning_rate, norm, scaled.scale, scaled.num_skipped)
+    tensors = StepTensors(next_step, *scalars)
     return tf.estimator.EstimatorSpec(
         tf.estimator.ModeKeys.TRAIN,
         # Estimator adds a NanTensorHook, which would end a run although loss scaling
@@ -305,6 +327,24 @@ def _training_spec(
         training_hooks=runtime.start_hooks() + training.make_hooks(tensors),
         scaffold=_first_scaffold(training),
     )
+
+
+def _update(
+    optimizer: tf.train.Optimizer, loss: tf.Tensor, config: Config, is_decay_added: bool
+) -> Tuple[tf.Operation, tf.Tensor]:
+    """Return the operation of a training step, and the norm of its gradients."""
+    gradients = optimizer.compute_gradients(loss, var_list=_trained_variables(config))
+    with tf.name_scope("optimizer") as scope:
+        gradients, norm = optimizers.clip_gradients(
+            gradients, config.optim.gradient_clip_norm
+        )
+        if is_decay_added:
+            gradients = optimizers.decay_weights(gradients, config.optim.weight_decay)
+    step = tf.train.get_or_create_global_step()
+    # Batch normalisation updates its statistics here; AlexNet has no such updates.
+    with tf.control_dependencies(_unfrozen_updates(config)):
+        # The optimizer makes its slots before it enters the scope of this name.
+        return optimizer.apply_gradients(gradients, step, name=scope), norm
 
 
 def _make_optimizer(

@@ -1,4 +1,4 @@
-"""The Python interface: convert, train, evaluate and predict, and single parts.
+"""The Python interface: convert, train, evaluate, predict, and a plain Estimator.
 
     python examples/python_api.py PICTURES FOLDER
 
@@ -10,8 +10,6 @@ names of the two folders there.
 
 # %% Configure a tiny network and 40 steps, which take less than a minute on a laptop.
 import sys
-
-import numpy as np
 
 import alexnet_estimator
 from alexnet_estimator import tf
@@ -43,18 +41,21 @@ found = alexnet_estimator.find_sources([pictures])[:3]
 for path, probabilities in alexnet_estimator.classify(classifier, found, reject=print):
     print(path, dict(zip(classifier.class_names, probabilities.round(3))))
 
-# %% Use only the input pipeline and the network in another graph.
-with tf.Graph().as_default(), tf.Session() as session:
-    reader = alexnet_estimator.Reader(rank=0, num_ranks=1, batch_size=8)
-    batches = alexnet_estimator.train_batches(dataset, config.data, reader, 0)
-    iterator = tf.data.make_initializable_iterator(batches)
-    features, labels = iterator.get_next()
-    images = alexnet_estimator.normalise(features, dataset.mean_rgb, config.data)
-    logits = alexnet_estimator.alexnet(images, dataset.num_classes, config.model)
-    saver = tf.train.Saver(tf.trainable_variables())
-
-    session.run(iterator.initializer)
-    saver.restore(session, tf.train.latest_checkpoint(run.model_dir))
-    answers, truth = session.run([logits, labels])
-    share = np.mean(answers.argmax(axis=1) == truth)
-    print(f"accuracy on a training batch: {share:.3f}")
+# %% Use the input and the model function in a plain Estimator of TensorFlow.
+dataset = alexnet_estimator.open_dataset(f"{folder}/data")
+model_fn = alexnet_estimator.build_model_fn(
+    run.config,
+    dataset.num_classes,
+    run.runtime,
+    alexnet_estimator.Training(run.learning_rate_plan),
+)
+settings = tf.estimator.RunConfig(f"{folder}/plain", tf_random_seed=config.train.seed)
+estimator = tf.estimator.Estimator(model_fn, config=settings)
+data, reader = run.config.data, run.reader
+estimator.train(
+    lambda: alexnet_estimator.train_batches(dataset, data, reader, start_step=0),
+    max_steps=run.total_steps,
+)
+sums = estimator.evaluate(lambda: alexnet_estimator.eval_batches(dataset, data, reader))
+loss = sums["loss_sum"] / sums["num_images"]
+print(f"the plain Estimator's loss is {loss:.3f} on {sums['num_images']} images")

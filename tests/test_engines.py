@@ -81,7 +81,7 @@ def draw_streams(data_dir: str, folder: pathlib.Path) -> Dict[str, np.ndarray]:
 def go_on(begun: pathlib.Path, folder: pathlib.Path, data_dir: str) -> None:
     """Evaluate, resume, report and serve with this engine what one has begun."""
     images = np.load(str(begun / "streams.npz"))["image"]
-    saved_model, frozen = begun / "export/saved_model", begun / "export/model.pb"
+    saved_model, frozen = begun / "export/saved_model/1", begun / "export/model.pb"
     outputs = graphs.run_saved_model(str(saved_model), "images", images)
     shutil.copytree(str(begun / "run"), str(folder))
     evaluate.evaluate(training.open_job(data_dir, folder, optim={"ema_decay": 0.9}))

@@ -1,7 +1,11 @@
 """Export: every format says what the checkpoint says, or nothing is exported."""
 
+import base64
+import dataclasses
+import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -15,12 +19,15 @@ from alexnet_estimator import inputs, run_record
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.jobs.export import graphs, job
+from alexnet_estimator.jobs.export.card import describe_model
 from alexnet_estimator.jobs.export.trial import MAX_DIFFERENCE, Trial, compare
 from alexnet_estimator.jobs.predict.classifier import open_classifier
 from alexnet_estimator.jobs.predict.job import classify, predict
 from alexnet_estimator.jobs.predict.sources import find_sources
 from alexnet_estimator.records import examples, manifest, tfrecord
+from alexnet_estimator.report import wilson_interval
 from tests import tiny, training
+from tests.training import evaluation
 
 CLASS_NAMES = ("apple", "ocean", "tree")
 # Of what serves, and of nothing else.
@@ -126,17 +133,20 @@ def test_saved_model_predicts_as_the_checkpoint(
     assert of_run.shape == (60, 3) and np.ptp(of_run, axis=0).min() > 0.01
     np.testing.assert_allclose(of_export, of_run, atol=1e-4)
     # A SavedModel that was taken out of its folder is a model, too.
-    alone = shutil.copytree(os.path.join(exported, "saved_model"), str(tmp_path / "m"))
-    summary = predict(
-        open_classifier(str(alone)), [_photos(data_dir)], str(tmp_path / "out.csv")
-    )
-    assert summary.num_images == 60
+    saved_model = os.path.join(exported, "saved_model")
+    alone = shutil.copytree(saved_model, str(tmp_path / "m"))
+    # Exports of version 1.0 have it in "saved_model" itself.
+    shutil.copytree(os.path.join(saved_model, "1"), str(tmp_path / "old/saved_model"))
+    for folder in (alone, os.path.join(alone, "1"), str(tmp_path / "old")):
+        classifier = open_classifier(folder)
+        summary = predict(classifier, [_photos(data_dir)], str(tmp_path / "out.csv"))
+        assert summary.num_images == 60
 
 
 def test_signatures_agree(
     exported: str, held_out: List[bytes], images: np.ndarray
 ) -> None:
-    folder = os.path.join(exported, "saved_model")
+    folder = os.path.join(exported, "saved_model", "1")
     by_bytes = graphs.run_saved_model(folder, "serving_default", held_out)
     by_images = graphs.run_saved_model(folder, "images", images)
     for outputs in (by_bytes, by_images):
@@ -157,11 +167,52 @@ def test_signatures_agree(
     )
 
 
+def test_the_request_of_the_card_is_answered(
+    exported: str, held_out: List[bytes], tmp_path: Any
+) -> None:
+    """Do what TensorFlow Serving does: find the version, decode what is base64."""
+    card = pathlib.Path(exported, "README.md").read_text()
+    command = re.findall("(?ms)^printf .*?(?= \\|$)", card)[-1]
+    (tmp_path / "photo.jpg").write_bytes(held_out[0])
+    request = subprocess.check_output(["bash", "-c", command], cwd=str(tmp_path))
+    ((name, value),) = json.loads(request)["instances"][0].items()
+    # Others than TensorFlow Serving know by the name that the value is base64.
+    assert name.endswith("_bytes") and list(value) == ["b64"]
+    (version,) = os.listdir(os.path.join(exported, "saved_model"))
+    folder = os.path.join(exported, "saved_model", str(int(version)))
+    with graphs.loaded(folder) as (session, signatures):
+        signature = signatures["serving_default"]
+        feeds = {signature.inputs[name].name: [base64.b64decode(value["b64"])]}
+        found = session.run(signature.outputs["probabilities"].name, feeds)
+    expected = graphs.run_saved_model(folder, "serving_default", held_out[:1])
+    np.testing.assert_array_equal(found, expected["probabilities"])
+
+
+def test_the_card_says_how_good_the_model_is(
+    exported: str, model_dir: str, tmp_path: Any
+) -> None:
+    card = pathlib.Path(exported, "README.md").read_text()
+    result = evaluation(model_dir, 10)
+    low, high = wilson_interval(result["top_1_accuracy"], 11)
+    assert f"{result['top_1_accuracy']:.4f} on 11 pictures" in card
+    assert f"interval {low:.4f} to {high:.4f}" in card
+    assert '- "ocean": ' in card and "63 x 63 pixels" in card
+    assert model_dir not in card and "does not know the licence" in card
+    record = run_record.read(run_record.path_of(model_dir))
+    config = Config(record.config.to_dict())
+    config.data.path = "sample:mono_poly"
+    names = ("a\nb", "c")
+    record = dataclasses.replace(record, config=config, class_names=names)
+    card = describe_model(record, None, None, ["frozen"])
+    assert "CC BY-NC-SA 4.0" in card and '- "a\\nb": ' in card
+    assert "was not evaluated" in card and "docker run" not in card
+
+
 def test_frozen_graph_predicts_as_the_checkpoint(
     exported: str, images: np.ndarray
 ) -> None:
     probabilities = graphs.run_frozen(os.path.join(exported, "model.pb"), images)
-    folder = os.path.join(exported, "saved_model")
+    folder = os.path.join(exported, "saved_model", "1")
     expected = graphs.run_saved_model(folder, "images", images)["probabilities"]
     np.testing.assert_allclose(probabilities, expected, atol=1e-4)
 
@@ -176,7 +227,7 @@ def test_graphs_are_for_serving_and_float32(exported: str) -> None:
     assert [node.name for node in placeholders] == ["images"]
     (output,) = [node for node in frozen.node if node.name == "probabilities"]
     assert output.op == "Softmax"
-    with graphs.loaded(os.path.join(exported, "saved_model")) as (session, _):
+    with graphs.loaded(os.path.join(exported, "saved_model", "1")) as (session, _):
         names = {v.op.name for v in tf.global_variables()}
         # No momentum; no name of what trains.
         assert {name.split("/")[0] for name in names} == {"alexnet", "global_step"}
@@ -206,7 +257,10 @@ def test_mixed_precision_is_exported_as_float32(model_dir: str, tmp_path: Any) -
     shape = [dim.size for dim in placeholder.attr["shape"].shape.dim]
     assert shape == [4, 63, 63, 3]
     assert config.precision.mode == "allow_mix_precision"
-    assert sorted(os.listdir(output)) == ["class_names.txt", "model.pb", "to_om.sh"]
+    assert sorted(os.listdir(output)) == [
+        "README.md",
+        *("class_names.txt", "model.pb", "to_om.sh"),
+    ]
 
 
 def test_onnx_predicts_as_the_checkpoint(
@@ -247,7 +301,10 @@ def test_difference_and_nan_are_refused(value: float) -> None:
 
 def test_class_names_go_with_every_format(exported: str) -> None:
     text = "\n".join(CLASS_NAMES) + "\n"
-    for folder in (exported, os.path.join(exported, "saved_model", "assets.extra")):
+    for folder in (
+        exported,
+        os.path.join(exported, "saved_model", "1", "assets.extra"),
+    ):
         assert pathlib.Path(folder, "class_names.txt").read_text() == text
     classifier = open_classifier(exported)
     assert classifier.class_names == CLASS_NAMES
@@ -262,7 +319,7 @@ def test_damaged_exports_are_refused(
     def damage(change: Callable[[pathlib.Path], None]) -> str:
         copy = tmp_path / change.__name__
         shutil.copytree(exported, copy)
-        change(copy / "saved_model")
+        change(copy / "saved_model" / "1")
         return str(copy)
 
     def no_assets(folder: pathlib.Path) -> None:

@@ -30,6 +30,7 @@ from tests import tiny
 SEEN = StepTensors(
     step=7,
     loss=0.5,
+    accuracy=0.25,
     learning_rate=0.125,
     gradient_norm=2.0,
     loss_scale=1.0,
@@ -242,6 +243,7 @@ def test_throughput_leaves_out_start_and_pauses(
         "step": 4,
         "epoch": 1.0,
         "loss": 0.5,
+        "top_1_accuracy": 0.25,
         "learning_rate": 0.125,
         "gradient_norm": 2.0,
         "loss_scale": 4.0,
@@ -357,8 +359,8 @@ def test_metrics_go_to_json_and_tensorboard(tmp_path: Any) -> None:
         for value in event.summary.value
     ]
     assert [(step, value.tag) for step, value in values] == [
-        (3, "train/loss"),
-        (3, "train/images_per_sec"),
+        (3, "loss"),
+        (3, "throughput/images_per_sec"),
         (4, "kernels"),
     ]
     assert values[1][1].simple_value == 2.5

@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 from alexnet_estimator import checkpoints, inputs
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import ConfigError
-from alexnet_estimator.hooks.answers import COLLECTION, AnswersHook
+from alexnet_estimator.hooks.answers import NUM_MISTAKES, AnswersHook
 from alexnet_estimator.hooks.step_tensors import StepTensors
 from alexnet_estimator.inputs import Reader
 from alexnet_estimator.model_fn import build_model_fn, cross_entropy
@@ -118,7 +118,6 @@ class Evaluator:
             metrics = model_fn(features, self.labels, ModeKeys.EVAL).eval_metric_ops
             self.values = {name: value for name, (value, _) in metrics.items()}
             self.updates = [update for _, update in metrics.values()]
-            (self.answers,) = tf.get_collection(COLLECTION)
             tf.get_variable_scope().reuse_variables()
             features = {"image": self.image}
             self.predictions = model_fn(features, None, ModeKeys.PREDICT).predictions
@@ -129,14 +128,16 @@ class Evaluator:
     def evaluate(self, batches: List[Any]) -> Arrays:
         self.session.run(self.start)
         counting = AnswersHook()
-        with self.answers.graph.as_default():
+        with self.session.graph.as_default():
             counting.begin()
+        fetches = counting.before_run(None).fetches
         for features, labels in batches:
             feeds = {self.image: features["image"], self.weight: features["weight"]}
             _, answers = self.session.run(
-                [self.updates, self.answers], {**feeds, self.labels: labels}
+                [self.updates, fetches], {**feeds, self.labels: labels}
             )
             counting.after_run(None, mock.Mock(results=answers))
+        self.mistakes = counting.mistakes
         confusion = np.zeros([NUM_CLASSES, NUM_CLASSES])
         confusion[tuple(counting.rows[:, :2].T)] = counting.rows[:, 2]
         return {**self.session.run(self.values), "confusion_matrix": confusion}
@@ -173,6 +174,15 @@ def test_masked_evaluation_equals_image_by_image(dataset: Dataset) -> None:
         assert found.keys() == expected.keys()
         for name, value in expected.items():
             np.testing.assert_allclose(found[name], value, rtol=1e-4, err_msg=name)
+    # Of batches of one image, every mistake is a candidate.
+    is_wrong = logits.argmax(1) != labels
+    worst = np.argsort(np.where(is_wrong, -shares.max(1), 0))[:NUM_MISTAKES]
+    assert is_wrong[worst].all()
+    for mistake, index in zip(evaluator.mistakes, worst):
+        assert mistake.confidence == pytest.approx(shares[index].max(), rel=1e-4)
+        assert mistake[1:3] == (labels[index], logits[index].argmax())
+        np.testing.assert_array_equal(mistake.image, features["image"][index])
+    assert len(evaluator.mistakes) == NUM_MISTAKES
     padding = {
         "image": np.zeros([NUM_CLASSES, 63, 63, 3]),
         "weight": np.zeros([NUM_CLASSES]),
@@ -311,6 +321,17 @@ class RecordingRank(tiny.SimulatedRank):
     def dropout(self, x: tf.Tensor, keep_prob: float, seed: tf.Tensor) -> tf.Tensor:
         self.seeds.append(seed)
         return super().dropout(x, keep_prob, seed)
+
+
+def test_the_graph_has_named_parts_and_variables_keep_their_names() -> None:
+    with tf.Graph().as_default() as graph:
+        step = make_step(tiny.config(optim={"optimizer": "adam"}))
+        scopes = {op.name.split("/")[0] for op in graph.get_operations()}
+        assert {"loss", "metrics", "schedule", "optimizer"} <= scopes
+        names = {name.split("/")[0] for name in step.variables()}
+        assert names == {"alexnet", "beta1_power", "beta2_power", "global_step"}
+        updates = [op.name for op in graph.get_operations() if "update_" in op.name]
+        assert {name.split("/")[0] for name in updates} == {"optimizer"}
 
 
 def test_all_but_the_frozen_layers_are_trained() -> None:

@@ -297,7 +297,7 @@ def test_an_exported_model_needs_no_file_of_the_network(
     output = tmp_path / "exported"
     assert run("export", f"--model_dir={runs.whole}", f"--output={output}", *words) == 0
     file.unlink()
-    record = output / "saved_model" / "assets.extra" / "config.json"
+    record = output / "saved_model" / "1" / "assets.extra" / "config.json"
     assert str(tmp_path) not in record.read_text()
     assert json.loads(record.read_text())["network"]["title"] == "LeNet-5"
     words = ["-m", "alexnet_estimator", "predict", picture_folder]

@@ -22,6 +22,9 @@ def test_converted_data_is_loaded(tmp_path: pathlib.Path, cache: str) -> None:
     dataset = pictures.make_dataset(tmp_path)
     settings = pictures.settings()
     assert records.open_dataset(dataset.directory, cache, settings) == dataset
+    assert records.open_dataset(dataset.directory) == dataset
+    with pytest.raises(DataError, match="cache_directory, and none was given"):
+        records.open_dataset(str(tmp_path))
     assert not os.path.exists(cache)
 
 

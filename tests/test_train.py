@@ -100,6 +100,8 @@ def test_a_run_leaves_what_is_promised_and_nothing_else(story: Story) -> None:
         n for n in os.listdir(os.path.join(story.model_dir, "eval")) if "js" in n
     ]
     assert sorted(results) == [f"{step}.json" for step in (12, 24, 36, 40, 48, 60)]
+    # Estimator writes no events of its own: ours are one file for each start.
+    assert len(os.listdir(os.path.join(story.model_dir, "eval"))) == 6 + 3
 
 
 def test_the_configuration_is_recorded_as_resolved(story: Story) -> None:
@@ -161,22 +163,33 @@ def test_an_evaluation_is_complete(story: Story) -> None:
         assert {r["top_1_accuracy"] for r in logged} == {result["top_1_accuracy"]}
 
 
-def test_tensorboard_finds_scalars_and_kernels(story: Story) -> None:
+def test_tensorboard_finds_scalars_and_pictures(story: Story) -> None:
     scalars: Dict[str, Dict[int, float]] = {}
     images = {}
-    for path in sorted(pathlib.Path(story.model_dir).glob("events.*")):
+    for path in sorted(pathlib.Path(story.model_dir).rglob("events.*")):
+        folder = path.parent.name
         for event in tf.train.summary_iterator(str(path)):
             for value in event.summary.value:
                 if value.HasField("image"):
                     images[value.tag, event.step] = value.image.encoded_image_string
-                else:
-                    by_step = scalars.setdefault(value.tag, {})
+                elif value.HasField("simple_value"):
+                    by_step = scalars.setdefault(f"{folder}/{value.tag}", {})
                     by_step[event.step] = value.simple_value
+    tags = ("loss", "optimizer/learning_rate", "throughput/images_per_sec")
     for record in metrics(story.model_dir, "train"):
-        for name in ("loss", "learning_rate", "images_per_sec"):
-            seen = scalars[f"train/{name}"][record["step"]]
-            assert seen == pytest.approx(record[name])
-    assert sorted(scalars["evaluation/top_1_accuracy"]) == [12, 24, 36, 40, 48, 60]
+        for tag in tags:
+            seen = scalars[f"run/{tag}"][record["step"]]
+            assert seen == pytest.approx(record[tag.split("/")[-1]])
+    for tag in ("loss", "accuracy/top_1"):
+        assert len(scalars[f"run/{tag}"]) > 20
+        assert sorted(scalars[f"eval/{tag}"]) == [12, 24, 36, 40, 48, 60]
+    for tag in ("input_samples", "conv1_kernels", "confusion_matrix"):
+        assert sorted(step for name, step in images if name == tag) == [
+            *(12, 24, 36, 40, 48, 60)
+        ]
+    logged = metrics(story.model_dir, "evaluation")
+    lacking = {r["step"] for r in logged if r["top_1_accuracy"] < 1}
+    assert {step for name, step in images if name == "mistakes"} == lacking
     picture = Image.open(io.BytesIO(images["conv1_kernels", 60]))
     # 8 kernels of 11 x 11 weights, 4 pixels each, in rows of 4 with gaps between.
     assert picture.size == (4 * 48 + 4, 2 * 48 + 4)

@@ -1,5 +1,6 @@
 """The log of a run: JSON lines and TensorBoard events."""
 
+import importlib.util
 import json
 import math
 import os
@@ -7,12 +8,28 @@ import socket
 import struct
 import textwrap
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Mapping, Set
 
 from alexnet_estimator import locks
 from alexnet_estimator.console import warn
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.records import tfrecord
+
+# Tags of the numbers that TensorBoard draws; it groups them by what is before the
+# slash.  Training and evaluation share them, so that their curves overlay.
+TAGS = {
+    "loss": "loss",
+    "top_1_accuracy": "accuracy/top_1",
+    "top_5_accuracy": "accuracy/top_5",
+    "balanced_accuracy": "accuracy/top_1_balanced",
+    "learning_rate": "optimizer/learning_rate",
+    "gradient_norm": "optimizer/gradient_norm",
+    "loss_scale": "optimizer/loss_scale",
+    "num_skipped_steps": "optimizer/skipped_steps",
+    "images_per_sec": "throughput/images_per_sec",
+}
+# Folder within that of the run.  TensorBoard shows it as a run of its own.
+EVALUATION = "eval"
 
 
 class MetricsLog:
@@ -39,11 +56,13 @@ class MetricsLog:
         # TensorBoard looks for this name.  A FileWriter is not used: on a full disk it
         # writes part of an event, and TensorBoard reads nothing after a damaged event.
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
-        self._events_path = os.path.join(model_dir, name)
-        self._write_event(file_version="brain.Event:2")
+        self._events_paths = {
+            folder: os.path.join(model_dir, folder, name) for folder in ("", EVALUATION)
+        }
+        self._begun: Set[str] = set()
 
     def write(self, event: str, step: int, **values: Any) -> None:
-        """Append one line, and show its numbers in TensorBoard.
+        """Append one line, and show its numbers that have a tag in TensorBoard.
 
         Args:
             event: Kind of the line, e.g. ``train`` or ``evaluation``.
@@ -56,18 +75,17 @@ class MetricsLog:
         for name, value in values.items():
             is_infinite = isinstance(value, float) and not math.isfinite(value)
             line[name] = None if is_infinite else value
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                tag = f"{event}/{name}"
-                scalars.append(tf.Summary.Value(tag=tag, simple_value=value))
+            if name in TAGS:
+                scalars.append(tf.Summary.Value(tag=TAGS[name], simple_value=value))
         text = json.dumps(line, ensure_ascii=False) + "\n"
         self._append(self._path, text.encode("utf-8"))
         if scalars:
-            self._write_summary(step, *scalars)
+            folder = EVALUATION if event == "evaluation" else ""
+            summary = tf.Summary(value=scalars)
+            self._write_event(folder, step=step, summary=summary)
 
-    def write_image(self, tag: str, step: int, png: Optional[bytes]) -> None:
-        """Show an image in TensorBoard, given as the bytes of a PNG; ignore None."""
-        if png is None:
-            return
+    def write_image(self, tag: str, step: int, png: bytes) -> None:
+        """Show an image in TensorBoard, given as the bytes of a PNG."""
         # Bytes 16 to 24 of a PNG are its width and height, as big-endian integers.
         width, height = struct.unpack(">II", png[16:24])
         image = tf.Summary.Image(encoded_image_string=png, width=width, height=height)
@@ -89,18 +107,60 @@ class MetricsLog:
             self._write_event(graph_def=definition.SerializeToString())
             self._has_graph = True
 
+    def write_hparams(self, values: Mapping[str, Any]) -> None:
+        """Begin a row of TensorBoard's table of runs (HParams).
+
+        Args:
+            values: Settings of the run; the same names for every run.
+        """
+        if not self._is_chief or importlib.util.find_spec("tensorboard") is None:
+            return  # Some vendors' builds of TensorFlow come without TensorBoard.
+        from tensorboard.plugins.hparams import api
+
+        metrics = [
+            api.Metric(TAGS[name], group=EVALUATION, display_name=label)
+            for name, label in (("top_1_accuracy", "accuracy"), ("loss", "loss"))
+        ]
+        columns = [api.HParam(name) for name in values]
+        for summary in (
+            api.hparams_config_pb(columns, metrics),
+            api.hparams_pb(values, trial_id=os.path.dirname(self._path)),
+        ):
+            self._write_foreign(summary)
+
+    def end_hparams(self) -> None:
+        """Mark the row of this run as finished."""
+        if not self._is_chief or importlib.util.find_spec("tensorboard") is None:
+            return
+        from tensorboard.plugins.hparams import api_pb2, summary
+
+        self._write_foreign(summary.session_end_pb(api_pb2.STATUS_SUCCESS))
+
+    def _write_foreign(self, summary: Any) -> None:
+        """Append a summary of TensorBoard's own class."""
+        self._write_event(summary=tf.Summary.FromString(summary.SerializeToString()))
+
     def _write_summary(self, step: int, *values: tf.Summary.Value) -> None:
         self._write_event(step=step, summary=tf.Summary(value=values))
 
-    def _write_event(self, **content: Any) -> None:
+    def _write_event(self, folder: str = "", **content: Any) -> None:
+        """Append an event to the file in a folder, which begins with its version."""
+        path = self._events_paths[folder]
+        if folder not in self._begun:
+            self._begun.add(folder)
+            self._write_event(folder, file_version="brain.Event:2")
         event = tf.Event(wall_time=time.time(), **content)
-        self._append(self._events_path, tfrecord.frame(event.SerializeToString()))
+        self._append(path, tfrecord.frame(event.SerializeToString()))
 
     def _append(self, path: str, content: bytes) -> None:
         """Append all of the content or nothing; print one warning if this fails."""
         if not self._is_chief:
             return
+        folder = os.path.dirname(path)
         try:
+            # The folder of a run that was deleted must not come back.
+            if os.path.basename(folder) == EVALUATION and not os.path.isdir(folder):
+                os.mkdir(folder)
             locks.append_bytes(path, content)
         except OSError as error:
             if not self._has_warned:

@@ -116,6 +116,7 @@ class ProgressHook(tf.train.SessionRunHook):
             step,
             epoch=round(step / self._amounts.steps_per_epoch, 3),
             loss=float(seen["loss"]),
+            top_1_accuracy=round(float(seen["accuracy"]), 4),
             learning_rate=float(seen["learning_rate"]),
             gradient_norm=float(seen["gradient_norm"]),
             loss_scale=float(seen["loss_scale"]),

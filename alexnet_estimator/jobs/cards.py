@@ -1,6 +1,6 @@
 """The cards that are printed at the start and at the end of a training."""
 
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from alexnet_estimator import checkpoints
 from alexnet_estimator.config import Config
@@ -65,6 +65,29 @@ def start_card(
         ("model_dir", run.model_dir),
     ]
     return format_card(network.title, rows)
+
+
+def compared_settings(run: Run) -> Dict[str, Union[str, int, float]]:
+    """Return the settings by which TensorBoard compares runs of any network."""
+    config = run.config
+    network = find_network(config.model.network)
+    changed = [
+        f"{name}={config.model[name]}"
+        for name, field in network.settings.items()
+        if config.model[name] != field.default
+    ]
+    optim = ("learning_rate", "optimizer", "schedule", "momentum", "weight_decay")
+    # TensorBoard shows the first five until its user chooses others.
+    return {
+        "network": network.name,
+        "network settings": ", ".join(changed) or "default",
+        "batch size": run.global_batch_size,
+        **{name.replace("_", " "): config.optim[name] for name in optim},
+        "steps": run.total_steps,
+        "image size": config.data.image_size,
+        "precision": config.precision.mode,
+        "seed": config.train.seed,
+    }
 
 
 def warm_start_rows(run: Run, warm: WarmStart, is_new: bool) -> List[Tuple[str, str]]:

@@ -12,11 +12,7 @@ import numpy as np
 from alexnet_estimator import checkpoints, inputs, report
 from alexnet_estimator.checkpoints import restore
 from alexnet_estimator.checkpoints.best import best_of
-from alexnet_estimator.checkpoints.names import (
-    for_tensorflow,
-    prefix_for_tensorflow,
-    step_of,
-)
+from alexnet_estimator.checkpoints.names import prefix_for_tensorflow, step_of
 from alexnet_estimator.config import Config
 from alexnet_estimator.console import note, warn
 from alexnet_estimator.engine.graph_mode import tf
@@ -91,15 +87,16 @@ def evaluate_sums(
 
     Args:
         run: Opened run.
-        checkpoint: Path prefix of the checkpoint; None for the newest one, or on a rank
+        checkpoint: Path prefix of the checkpoint; None for new weights, or on a rank
             without a checkpoint, for the weights that rank 0 sends.
         hooks: Hooks of the evaluation session.
         num_steps: Number of steps, in which the images are repeated; None to evaluate
             every image once.
 
     Returns:
-        The sums of ``model_fn.batch_sums``, ``global_step``, and ``answers``, int64
-        [n, 3]: true class, predicted class and number of images.
+        The sums of ``model_fn.batch_sums``, ``global_step``, ``answers``, int64 [n, 3]:
+        true class, predicted class and number of images, and the ``mistakes`` that
+        ``AnswersHook`` has kept on this rank.
 
     Raises:
         DataError: There is no image to evaluate.
@@ -117,7 +114,7 @@ def evaluate_sums(
         return batches.repeat() if num_steps else batches
 
     counting = AnswersHook()
-    with explaining_data_errors(run), _events_folder(run, checkpoint) as folder:
+    with explaining_data_errors(run), _events_folder() as folder:
         estimator = run.runtime.make_estimator(model_fn, folder, run.config)
         sums = estimator.evaluate(
             input_fn,
@@ -125,7 +122,8 @@ def evaluate_sums(
             checkpoint_path=checkpoint and prefix_for_tensorflow(checkpoint),
             hooks=[*hooks, counting],
         )
-    return {**sums, "answers": _gather_rows(counting.rows, run.runtime)}
+    answers = _gather_rows(counting.rows, run.runtime)
+    return {**sums, "answers": answers, "mistakes": counting.mistakes}
 
 
 def _gather_rows(rows: np.ndarray, runtime: Runtime) -> np.ndarray:
@@ -140,13 +138,15 @@ def _gather_rows(rows: np.ndarray, runtime: Runtime) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _events_folder(run: Run, checkpoint: Optional[str]) -> Iterator[str]:
-    """Yield the folder of the Estimator, to which it writes events."""
-    if checkpoint is None or os.access(run.model_dir, os.W_OK):
-        yield for_tensorflow(run.model_dir)
-    else:  # A run in a read-only folder can be evaluated as well.
-        with tempfile.TemporaryDirectory(prefix="alexnet-evaluate-") as folder:
-            yield folder
+def _events_folder() -> Iterator[str]:
+    """Yield a folder for the events that Estimator writes of an evaluation.
+
+    In the folder of the run they would repeat those of ``MetricsLog`` in TensorBoard.
+    """
+    with tempfile.TemporaryDirectory(prefix="alexnet-evaluate-") as folder:
+        yield folder
+        # TensorFlow keeps a writer, which is a thread and an open file, per folder.
+        tf.summary.FileWriterCache.clear()
 
 
 def evaluation_reader(run: Run) -> inputs.Reader:

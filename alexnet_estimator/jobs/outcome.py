@@ -20,7 +20,8 @@ from alexnet_estimator.networks import find_network
 from alexnet_estimator.records import examples, pictures, tfrecord
 
 # Images in which the most confident mistakes are searched, equally many of all files.
-MAX_IMAGES = 1000
+# More of them would delay the end of a training on a CPU by many seconds.
+MAX_IMAGES = 300
 NUM_SHOWN = 12  # Number of mistakes, and number of correct predictions.
 NUM_ANSWERS = 3
 THUMBNAIL_PIXELS = 160

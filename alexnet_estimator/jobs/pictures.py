@@ -2,18 +2,19 @@
 
 import io
 import math
-from typing import Dict, Optional
+from typing import Dict, Optional, Sequence
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from alexnet_estimator import inputs, report
 from alexnet_estimator.checkpoints import restore
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
+from alexnet_estimator.hooks.answers import Mistake
 from alexnet_estimator.jobs.evaluate import Evaluation
-from alexnet_estimator.jobs.session import Run
-from alexnet_estimator.networks import Network
+from alexnet_estimator.jobs.session import Run, explaining_data_errors
+from alexnet_estimator.networks import Network, find_network
 from alexnet_estimator.runtime.base import session_config
 
 
@@ -51,6 +52,58 @@ def draw_kernels(network: Network, checkpoint: str, zoom: int = 4) -> Dict[str, 
     tiles = np.transpose((kernels - low) / span * 255, [3, 0, 1, 2]).astype(np.uint8)
     drawing = _draw_grid(tiles.repeat(zoom, axis=1).repeat(zoom, axis=2), gap=zoom)
     return {f"{network.drawn_kernels}_kernels": drawing}
+
+
+def draw_evaluation(
+    run: Run,
+    checkpoint: Optional[str],
+    result: Evaluation,
+    mistakes: Sequence[Mistake],
+) -> Dict[str, bytes]:
+    """Draw what TensorBoard shows at an evaluation.
+
+    Args:
+        run: Run that is trained.
+        checkpoint: Path prefix of the checkpoint that was evaluated, if there is one.
+        result: Evaluation of the checkpoint.
+        mistakes: Some of its mistakes.
+
+    Returns:
+        PNG files by name: next training images, mistakes, kernels, confusion matrix;
+        without those that cannot be drawn.
+    """
+    network = find_network(run.config.model.network)
+    with explaining_data_errors(run):
+        samples = draw_input_samples(run, result["global_step"])
+    confusion = draw_confusion(result)
+    return {
+        "input_samples": samples,
+        **({"mistakes": draw_mistakes(mistakes, run)} if mistakes else {}),
+        **(draw_kernels(network, checkpoint) if checkpoint else {}),
+        **({"confusion_matrix": confusion} if confusion else {}),
+    }
+
+
+def draw_mistakes(mistakes: Sequence[Mistake], run: Run) -> bytes:
+    """Draw images in a grid, with the true class and the answer below each.
+
+    Args:
+        mistakes: At least one image that was answered wrongly.
+        run: Run whose classes they are of.
+    """
+    names = run.dataset.class_names
+    size = mistakes[0].image.shape[0]
+    tiles = []
+    for confidence, label, answer, image in mistakes:
+        tile = Image.new("RGB", (max(size, 120), size + 30), "white")
+        tile.paste(Image.fromarray(image), (0, 0))
+        texts = (f"is {names[label]}", f"{confidence:.0%} {names[answer]}")
+        for line, text in enumerate(texts):
+            # Pillow's own font has few letters; others would be an error.
+            plain = text.encode("ascii", "replace").decode()
+            ImageDraw.Draw(tile).text((2, size + 2 + 13 * line), plain, "black")
+        tiles.append(np.asarray(tile))
+    return _draw_grid(np.stack(tiles), gap=4)
 
 
 def draw_confusion(result: Evaluation) -> Optional[bytes]:

@@ -171,6 +171,7 @@ class _Trainer:
             raise DataError("the folder of the run has gone: restore it", run.model_dir)
         secs = time.monotonic() - self._start_secs
         self._log.write("end", step, seconds=round(secs, 1))
+        self._log.end_hparams()
         report = None
         if run.runtime.is_chief:
             result = evaluation_job.choose_result(run, result)
@@ -195,9 +196,7 @@ class _Trainer:
         if run.runtime.is_chief:
             self._log.write_text("run", step, card)
             self._log.write_text("configuration", step, to_json(run.config))
-            with explaining_data_errors(run):
-                samples = pictures.draw_input_samples(run, step)
-            self._log.write_image("input_samples", step, samples)
+            self._log.write_hparams(cards.compared_settings(run))
 
     def _agree_on_step(self, is_checked: bool) -> Optional[int]:
         """Return the step of rank 0's newest checkpoint on all ranks; None without one.
@@ -305,12 +304,9 @@ class _Trainer:
         if run.runtime.is_chief:
             best.note_best(run.model_dir, step, accuracy)
             evaluation_job.write_evaluation(run.model_dir, result)
-            network = find_network(run.config.model.network)
-            kernels = pictures.draw_kernels(network, checkpoint) if checkpoint else {}
-            for name, drawing in kernels.items():
+            shown = pictures.draw_evaluation(run, checkpoint, result, sums["mistakes"])
+            for name, drawing in shown.items():
                 self._log.write_image(name, step, drawing)
-            confusion = pictures.draw_confusion(result)
-            self._log.write_image("confusion_matrix", step, confusion)
         self._say(
             f"step {step}/{run.total_steps}  "
             f"evaluated {count(result['num_images'], 'image')}: "

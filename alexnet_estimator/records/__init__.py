@@ -4,7 +4,7 @@ import hashlib
 import os
 from typing import Optional
 
-from alexnet_estimator.config import Config
+from alexnet_estimator.config import Config, default_config
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.records import clean_copies, convert, manifest, sample
 from alexnet_estimator.records.dataset import Dataset
@@ -14,8 +14,8 @@ SAMPLE_PREFIX = "sample:"
 
 def open_dataset(
     path: str,
-    cache_directory: str,
-    settings: Config,
+    cache_directory: str = "",
+    settings: Optional[Config] = None,
     label_offset: int = 0,
     max_bad_records: int = 0,
     digest: str = "",
@@ -29,8 +29,9 @@ def open_dataset(
     Args:
         path: Converted data, foreign ImageNet TFRecords, a folder or zip of pictures
             (see ``layouts``), or ``sample:mono_poly``, ``sample:defective``.
-        cache_directory: Folder into which pictures are converted.
-        settings: Section ``convert`` of the configuration.
+        cache_directory: Folder into which pictures are converted; converted data need
+            none.
+        settings: Section ``convert`` of the configuration; None: the default.
         label_offset: Number by which the labels of foreign TFRecords are reduced.
         max_bad_records: Damaged records that may be left out; 0: records are not read.
         digest: Digest of the data that a run has recorded.  Where they are in the
@@ -41,11 +42,18 @@ def open_dataset(
     """
     if not path:
         raise DataError("no data: give --data_path=FOLDER, or sample:mono_poly")
+    if not cache_directory and (max_bad_records or not manifest.is_dataset(path)):
+        raise DataError(
+            "is converted or copied into a cache_directory, and none was given: name "
+            "one, or open data that `convert` has made",
+            path,
+        )
     path = _fetch(path, cache_directory)
     if manifest.is_dataset(path):
         dataset = manifest.load(path, label_offset, cache_directory)
     else:
         recorded = _find_recorded(path, cache_directory, digest)
+        settings = settings or default_config().convert
         dataset = recorded or _convert(path, cache_directory, settings)
     manifest.check_files(dataset)
     if max_bad_records == 0:

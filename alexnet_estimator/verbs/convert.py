@@ -9,6 +9,7 @@ from alexnet_estimator.verbs.settings import configure
 def convert(command: Command) -> int:
     """Convert a folder or zip of pictures."""
     command.require("data_path", "output")
+    console.note(f"looking for pictures in {command.flags.data_path} ...")
     from alexnet_estimator.records.convert import convert as convert_pictures
 
     config = configure(command, command.flags.config)

@@ -7,6 +7,7 @@ from alexnet_estimator.errors import EXIT_DONE
 
 def report(command: Command) -> int:
     """Write the report of one or more runs."""
+    console.note("writing the report ...")
     from alexnet_estimator.report import write_report
 
     console.say(write_report(command.arguments, command.flags.output), is_result=True)

@@ -8,11 +8,12 @@ from alexnet_estimator.verbs.settings import configure
 
 def verify(command: Command) -> int:
     """Check converted data and name the damaged records."""
-    from alexnet_estimator.records.verify import verify as verify_records
-
     config = configure(command, command.flags.config)
     if not config.data.path:
         raise ConfigError("--data_path is missing: give the folder of converted data")
+    console.note(f"reading {config.data.path} ...")
+    from alexnet_estimator.records.verify import verify as verify_records
+
     damages = verify_records(config.data.path, config.data.label_offset)
     summary = console.count(len(damages), "problem") if damages else "no damage"
     console.show("\n".join([*map(str, damages), summary]))

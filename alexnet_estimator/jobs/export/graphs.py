@@ -29,6 +29,8 @@ from alexnet_estimator.runtime.base import session_config
 from alexnet_estimator.runtime.local import LocalRuntime
 
 NAMES_FILE = "class_names.txt"
+# Some servers take base64 only for names that end in _bytes.
+ENCODED = "image_bytes"
 BYTES_SIGNATURE = tf.saved_model.signature_constants.DEFAULT_SERVING_SIGNATURE_DEF_KEY
 # Known to every onnxruntime that runs with Python 3.7, and to CANN.
 _ONNX_OPSET = 13
@@ -56,13 +58,14 @@ class Model(NamedTuple):
 def write_saved_model(model: Model, folder: str) -> None:
     """Write a SavedModel with two signatures into a new folder.
 
-    ``serving_default`` takes ``encoded``, string [batch]: JPEG, PNG, GIF or BMP files.
-    ``images`` takes decoded ones.  Both return ``probabilities``, float32 [batch,
-    num_classes], ``class_index``, int32 [batch], and ``class_name``, string [batch].
+    ``serving_default`` takes ``image_bytes``, string [batch]: JPEG, PNG, GIF or BMP
+    files.  ``images`` takes decoded ones.  Both return ``probabilities``, float32
+    [batch, num_classes], ``class_index``, int32 [batch], and ``class_name``, string
+    [batch].
     """
     size = model.config.data.image_size
     with tf.Graph().as_default(), _session(model) as session:
-        encoded = tf.placeholder(tf.string, [None], "encoded")
+        encoded = tf.placeholder(tf.string, [None], ENCODED)
         decoded = tf.map_fn(
             lambda picture: inputs.decode_for_eval(picture, size), encoded, tf.uint8
         )
@@ -83,7 +86,7 @@ def write_saved_model(model: Model, folder: str) -> None:
             session,
             [tf.saved_model.tag_constants.SERVING],
             {
-                BYTES_SIGNATURE: _signature({"encoded": encoded}, outputs),
+                BYTES_SIGNATURE: _signature({ENCODED: encoded}, outputs),
                 IMAGES: _signature({IMAGES: images}, outputs),
             },
             saver=saver,

@@ -7,8 +7,9 @@ from typing import Callable, Dict, Iterator, NamedTuple, Optional, Sequence
 from alexnet_estimator import checkpoints, files, run_record
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import ConfigError, DataError
-from alexnet_estimator.jobs.evaluate import find_checkpoint
+from alexnet_estimator.jobs.evaluate import find_checkpoint, read_evaluations
 from alexnet_estimator.jobs.export import graphs
+from alexnet_estimator.jobs.export.card import describe_model
 from alexnet_estimator.jobs.export.trial import (
     Trial,
     compare,
@@ -23,6 +24,7 @@ from alexnet_estimator.jobs.predict.classifier import (
 )
 from alexnet_estimator.networks import find_network
 
+CARD_FILE = "README.md"
 FROZEN_FILE = "model.pb"
 ONNX_FILE = "model.onnx"
 ATC_FILE = "to_om.sh"
@@ -97,9 +99,12 @@ def export(
         trial = prepare_trial(model, model_dir)
         graphs.write_names(model, folder)
         differences = [FORMATS[name](model, folder, trial) for name in formats]
-    return Export(
-        output, checkpoints.step_of(checkpoint), len(trial.images), max(differences)
-    )
+        step = checkpoints.step_of(checkpoint)
+        found = [r for r in read_evaluations(model_dir) if r["global_step"] == step]
+        card = describe_model(record, step, found[0] if found else None, formats)
+        path = os.path.join(folder, CARD_FILE)
+        files.write_bytes(path, card.encode("utf-8", "replace"))
+    return Export(output, step, len(trial.images), max(differences))
 
 
 def _check(formats: Sequence[str], batch_size: Optional[int]) -> None:

@@ -17,7 +17,9 @@ from alexnet_estimator.run_record import FILE_NAME
 from alexnet_estimator.runtime import make_runtime, settle_device, settle_precision
 from alexnet_estimator.runtime.base import Runtime, session_config
 
-SAVED_MODEL = "saved_model"
+# TensorFlow Serving needs a folder whose name is a version number.  Version 1.0 of this
+# package wrote the SavedModel into the folder above.
+SAVED_MODEL = os.path.join("saved_model", "1")
 # Folder of files that belong to a SavedModel but are not read by its graph.
 ASSETS = "assets.extra"
 IMAGES = "images"
@@ -87,7 +89,8 @@ def find_record(model_dir: str) -> str:
         ConfigError: The folder has neither a run nor an exported model.
         DataError: The exported model has no ``config.json``.
     """
-    for folder in (model_dir, os.path.join(model_dir, SAVED_MODEL)):
+    for part in ("", "1", SAVED_MODEL, os.path.dirname(SAVED_MODEL)):
+        folder = os.path.join(model_dir, part)
         if os.path.isfile(os.path.join(folder, "saved_model.pb")):
             file = os.path.join(folder, ASSETS, FILE_NAME)
             if not os.path.isfile(file):
