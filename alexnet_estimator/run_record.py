@@ -12,7 +12,7 @@ from alexnet_estimator.config import Config, config_from, find_breaches, resolve
 from alexnet_estimator.console import list_some, warn
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.networks import DEFAULT, find_network, is_file_name
-from alexnet_estimator.schema import Rule
+from alexnet_estimator.rules import Rule
 
 FILE_NAME = "config.json"
 # This is enough for 250,000 classes with the longest names that file systems allow.

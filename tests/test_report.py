@@ -380,7 +380,7 @@ def test_the_configuration_names_what_differs_from_the_defaults(
     changes = {"optim": {"momentum": 0.75, "gone": 1}, "data": {"mean_rgb": []}}
     page = report(write_run(tmp_path / "run", config=changes))
     changed, same = page.text.split("fields are the defaults", 1)
-    assert re.search(r"optim\.momentum\s+0\.75\s+0\.9\s+beta1", changed)
+    assert re.search(r"optim\.momentum\s+0\.75\s+0\.9\s+Momentum, or beta1", changed)
     assert "optim.gone" in changed and "no such field now" in changed
     assert "data.mean_rgb" in same and "data.mean_rgb" not in changed
 

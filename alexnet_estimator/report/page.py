@@ -12,7 +12,8 @@ from alexnet_estimator.files import write_bytes
 from alexnet_estimator.networks import DEFAULT, find_network
 from alexnet_estimator.report import charts, text
 from alexnet_estimator.report.history import History, read_runs
-from alexnet_estimator.schema import SCHEMA, Field, anything
+from alexnet_estimator.rules import anything
+from alexnet_estimator.schema import SCHEMA, Field
 
 FILE_NAME = "report.html"
 COMPARISON_FILE_NAME = "comparison.html"

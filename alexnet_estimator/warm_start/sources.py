@@ -12,7 +12,8 @@ from alexnet_estimator.config import find_breaches
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.files import sha256_of
 from alexnet_estimator.networks import Network
-from alexnet_estimator.schema import SCHEMA, Rule, above
+from alexnet_estimator.rules import Rule, above
+from alexnet_estimator.schema import SCHEMA
 from alexnet_estimator.warm_start.caffe_file import read_caffe_file
 
 # What TensorFlow appends to the name of a variable's moving average.
