@@ -85,11 +85,11 @@ def draw_evaluation(
 
 
 def draw_mistakes(mistakes: Sequence[Mistake], run: Run) -> bytes:
-    """Draw images in a grid, with the true class and the answer below each.
+    """Draw images in a grid, with the true and the predicted class below each.
 
     Args:
-        mistakes: At least one image that was answered wrongly.
-        run: Run whose classes they are of.
+        mistakes: Images whose predictions are wrong, at least one.
+        run: Run with the names of the classes.
     """
     names = run.dataset.class_names
     size = mistakes[0].image.shape[0]

@@ -106,8 +106,7 @@ def open_run(
             the environment variables.
         dataset: Data of the run; None for the data of the configuration.
         verb: Name of the subcommand.  ``train`` and ``benchmark`` need more of
-            TensorFlow than the others, and only ``train`` converts changed pictures
-            again.
+            TensorFlow than the others, and they convert changed pictures again.
 
     Raises:
         ConfigError: The configuration is wrong, or the device or the precision is not
@@ -118,7 +117,10 @@ def open_run(
     runtime = runtime or make_runtime(config)
     mode = settle_precision(config.precision.mode, runtime.device)
     model_dir = os.path.abspath(model_dir)
-    dataset = dataset or open_data(config, model_dir, verb == "train")
+    # The others use the data that the run has recorded.  A benchmark must not need a
+    # complete run record, because it only measures a configuration.
+    is_training = verb in ("train", "benchmark")
+    dataset = dataset or open_data(config, model_dir, is_training)
     if dataset.splits["train"].num_images == 0:
         raise DataError("the split train has no images", dataset.directory)
     weights = _choose_class_weights(config, dataset)
