@@ -549,6 +549,7 @@ def test_asks_the_tool_before_the_file(tmp_path: pathlib.Path) -> None:
     assert local.local_device_ips(2, str(conf), str(tool)) == both
     assert local.local_device_ips(2, str(conf), str(tmp_path / "none")) == both
     assert local.local_device_ips(4, str(conf), str(tmp_path / "none")) == []
+    assert local.local_device_ips(2, str(tmp_path), str(tmp_path / "none")) == []
 
 
 def topology_of(*servers: str) -> Topology:
