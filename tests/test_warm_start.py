@@ -514,6 +514,10 @@ def wrong(tmp_path_factory: pytest.TempPathFactory, source_run: str) -> Dict[str
     shutil.copytree(str(folder / "bare"), str(folder / "damaged"))
     with next((folder / "damaged").glob("*.data-*")).open("r+b") as stream:
         stream.truncate(100)
+    shutil.copytree(str(folder / "bare"), str(folder / "odd"))
+    record = json.loads(pathlib.Path(source_run, "config.json").read_text())
+    record["config"]["data"]["mean_rgb"] = [90.0, 80.0]
+    (folder / "odd" / "config.json").write_text(json.dumps(record))
     paths = {path.name: str(path) for path in folder.iterdir()}
     return {**paths, "missing": str(folder / "missing"), "harm": str(folder / "harm")}
 
@@ -527,6 +531,7 @@ def wrong(tmp_path_factory: pytest.TempPathFactory, source_run: str) -> Dict[str
         ("bare/model.ckpt-7", 2, "is not there"),
         ("bare/model.ckpt-6", 3, "no config.json beside it"),
         ("damaged", 3, "no valid checkpoint"),
+        ("odd/model.ckpt-6", 3, r"mean_rgb is \[90.0, 80.0\]; it must be three num"),
         ("empty", 3, "no valid checkpoint: give the folder of a run"),
         ("evil.npy", 3, "it refers to posix.mkdir, .*do not trust"),
         ("bomb.npy", 3, "a text in the encoding 'zlib_codec'"),
