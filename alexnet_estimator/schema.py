@@ -101,7 +101,12 @@ PRECISION_ALIASES = {
     "float32": "must_keep_origin_dtype",
 }
 
-_DEVICE = one_of("auto", *sorted(ACCELERATORS))
+# The predicate looks the name up when it is called: a program may register another
+# accelerator after this module is imported.
+_DEVICE = Rule(
+    one_of("auto", *sorted(ACCELERATORS)).text,
+    lambda name: name == "auto" or name in ACCELERATORS,
+)
 _SWITCH = one_of("auto", "on", "off")
 
 # The help and the report show these descriptions: noun phrases with units.
