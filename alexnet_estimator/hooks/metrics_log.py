@@ -122,9 +122,11 @@ class MetricsLog:
             for name, label in (("top_1_accuracy", "accuracy"), ("loss", "loss"))
         ]
         columns = [api.HParam(name) for name in values]
+        # Names of folders need not be UTF-8, which messages have to be.
+        folder = os.path.dirname(self._path).encode("utf-8", "replace").decode()
         for summary in (
             api.hparams_config_pb(columns, metrics),
-            api.hparams_pb(values, trial_id=os.path.dirname(self._path)),
+            api.hparams_pb(values, trial_id=folder),
         ):
             self._write_foreign(summary)
 
