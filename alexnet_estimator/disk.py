@@ -7,7 +7,7 @@ import resource
 from typing import Iterator
 
 from alexnet_estimator.console import STDOUT_NAME
-from alexnet_estimator.errors import DataError
+from alexnet_estimator.errors import ConfigError, DataError, UserError
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _BROKEN = (errno.EIO, errno.EROFS)
@@ -56,6 +56,22 @@ def explaining_errors(folder: str) -> Iterator[None]:
         if not reason.startswith(tuple(map(os.strerror, _NO_SPACE))):
             raise
         raise _error(path, reason.splitlines()[0], folder) from error
+
+
+def error_at(path: str, what: str, error: OSError) -> UserError:
+    """Return the error for a path that the command names.
+
+    Args:
+        path: Path of a file or folder.
+        what: What is wrong with it, e.g. ``cannot be written``.
+        error: Error of the operating system.
+
+    Returns:
+        DataError if the disk is full or broken; otherwise ConfigError, since another
+        path would do: this one is no folder, or needs other rights.
+    """
+    is_disk = error.errno in (*_NO_SPACE, errno.EIO)
+    return (DataError if is_disk else ConfigError)(f"{what}: {error.strerror}", path)
 
 
 def _error(path: str, reason: str, folder: str) -> DataError:

@@ -1,6 +1,7 @@
 """Atomic writing: a file or folder appears whole or not at all."""
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import hashlib
@@ -12,6 +13,7 @@ import uuid
 from typing import Any, BinaryIO, Callable, Iterator, Optional, Sequence
 
 _CHUNK_BYTES = 1 << 20
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # Of linux/fcntl.h and linux/fs.h.
 
 
 @contextlib.contextmanager
@@ -45,9 +47,11 @@ def replacing(path: str) -> Iterator[BinaryIO]:
 def replacing_folder(path: str) -> Iterator[str]:
     """Create a folder that replaces ``path`` when the block ends without an error.
 
-    Readers see either the whole old folder or the whole new one.  Between two renamings
-    there is a moment without a folder.  If several processes write at the same time,
-    the last one wins.
+    Readers see either the whole old folder or the whole new one, also if this process
+    is killed: the kernel exchanges the two.  On a file system that cannot do this
+    (NFS), an old folder with content is moved away first.  A process that is killed at
+    that moment leaves no folder, and has to be run again.  If several processes write
+    at the same time, the last one wins.
 
     Args:
         path: Path of the folder.  Missing parent folders are created.
@@ -65,15 +69,17 @@ def replacing_folder(path: str) -> Iterator[str]:
             for name in names:
                 sync(os.path.join(folder, name))
             _sync_folder(folder)
-        # A folder cannot replace a folder with content, so the old one is moved first.
         while True:
             try:
                 os.replace(partial, path)
                 break
             except OSError as error:
+                # Renaming cannot replace a folder that has content.
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-            with contextlib.suppress(FileNotFoundError):  # Another writer has moved it.
+            if _exchange(partial, path):
+                break
+            with contextlib.suppress(FileNotFoundError):  # Another writer moved it.
                 os.replace(path, os.path.join(old, uuid.uuid4().hex))
         _sync_folder(os.path.dirname(partial))
 
@@ -228,6 +234,15 @@ def _remove_leftovers(folder: str, name: str) -> None:
         if lock is not None:
             _remove(path)
             os.close(lock)
+
+
+def _exchange(path: str, other: str) -> bool:
+    """Exchange two folders in one step; return whether that was possible."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    if renameat2 is None:  # A C library before glibc 2.28.
+        return False
+    names = os.fsencode(path), os.fsencode(other)
+    return renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0
 
 
 def _remove(path: str) -> None:

@@ -13,6 +13,7 @@ import os
 import socket
 from typing import Iterator
 
+from alexnet_estimator import disk
 from alexnet_estimator.console import note, warn
 from alexnet_estimator.errors import ConfigError
 
@@ -24,7 +25,7 @@ def use_run(model_dir: str) -> Iterator[None]:
     """Lock a run, so that no other process writes its checkpoints and reports.
 
     Raises:
-        ConfigError: Another job holds the lock, or the folder cannot be written.
+        UserError: Another job holds the lock, or the folder cannot be written.
     """
     with refuse_others(model_dir, RUN) as descriptor:
         os.ftruncate(descriptor, 0)
@@ -45,13 +46,13 @@ def refuse_others(model_dir: str, name: str) -> Iterator[int]:
         The descriptor of the file.
 
     Raises:
-        ConfigError: Another process holds the lock, or the file cannot be written.
+        UserError: Another process holds the lock, or the file cannot be written.
     """
     path = os.path.join(model_dir, name)
     try:
         file = open(path, "ab+")
     except OSError as error:
-        raise ConfigError(f"cannot be written: {error.strerror}", path) from error
+        raise disk.error_at(path, "cannot be written", error) from error
     with file:
         try:
             _lock(file.fileno(), model_dir, fcntl.LOCK_EX | fcntl.LOCK_NB)

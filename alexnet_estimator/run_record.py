@@ -7,7 +7,7 @@ import dataclasses
 import os
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from alexnet_estimator import files
+from alexnet_estimator import disk, files
 from alexnet_estimator.config import Config, config_from, find_breaches, resolve
 from alexnet_estimator.console import list_some, warn
 from alexnet_estimator.errors import ConfigError
@@ -218,7 +218,7 @@ def read_values(path: str) -> Dict[str, Any]:
         # Versions up to 1.0 wrote names that are not UTF-8 without escapes.
         values = files.read_json(path, MAX_BYTES)
     except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", path) from error
+        raise disk.error_at(path, "cannot be read", error) from error
     except ValueError as error:
         raise _damaged(path, str(error)) from error
     if not isinstance(values, dict) or not isinstance(values.get("config"), dict):

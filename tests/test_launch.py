@@ -176,12 +176,11 @@ def test_a_killed_rank_ends_the_group_and_is_named(
         f"DIR = {str(tmp_path)!r}\n{WRITE_PID}"
         "for i in range(5): print('line', i, flush=True)\n"
         "if rank == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "time.sleep(60)"
+        "time.sleep(60)\nprint('slept')"
     )
-    started = time.monotonic()
     assert supervise(tmp_path, code, num_ranks=3) == 5
-    assert time.monotonic() - started < 5
     assert not any(is_alive(pid) for pid in pids_in(tmp_path, 3))
+    assert "slept" not in log_of(tmp_path, 0) + log_of(tmp_path, 1)
     errors = capfd.readouterr().err.splitlines()
     log = tmp_path / "rank_2.log"
     assert errors == [
@@ -221,9 +220,7 @@ def test_ranks_that_ignore_sigterm_are_killed_with_their_children(
         "while rank == 0 or len(os.listdir(DIR)) < 6: time.sleep(0.02)\n"
         "leave(1)"
     )
-    started = time.monotonic()
     assert supervise(tmp_path, code) == 5
-    assert time.monotonic() - started < 5
     wait_until(lambda: not any(is_alive(pid) for pid in pids_in(tmp_path, 4)))
 
 
@@ -295,11 +292,10 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: pathlib.Path) -> Non
 
 def test_no_rank_stays_when_another_cannot_start(tmp_path: pathlib.Path) -> None:
     (tmp_path / "rank_1.log").mkdir()
-    started = time.monotonic()
     with pytest.raises(ConfigError, match="rank 1 cannot be started: Is a directory"):
-        supervise(tmp_path, f"time.sleep(60)  # {tmp_path}")
-    assert time.monotonic() - started < 5
+        supervise(tmp_path, f"time.sleep(60)  # {tmp_path}\nprint('slept')")
     assert not has_process_with(str(tmp_path))
+    assert "slept" not in log_of(tmp_path, 0)
 
 
 def has_process_with(text: str) -> bool:
@@ -414,9 +410,7 @@ def test_a_loading_rank_that_is_asked_alone_ends_all(
         f"if rank: os.kill(os.getpid(), signal.{number})\n"
         "time.sleep(60)"
     )
-    started = time.monotonic()
     assert supervise(tmp_path, code) == 75
-    assert time.monotonic() - started < 5
     assert "asked" in log_of(tmp_path, 0)
     assert capfd.readouterr().err == (
         "stopped before the ranks could save; run the same command again to resume\n"

@@ -4,13 +4,16 @@ import base64
 import io
 import json
 import pathlib
+import tempfile
 from typing import Any, Dict
+from unittest import mock
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from alexnet_estimator import inputs
+from alexnet_estimator.hooks.heartbeat import Heartbeat
 from alexnet_estimator.jobs import outcome, pictures
 from alexnet_estimator.jobs.session import Run
 from alexnet_estimator.jobs.train import train
@@ -36,7 +39,7 @@ def samples(job: Run) -> Dict[str, Any]:
     file = pathlib.Path(job.model_dir, "samples.json")
     if file.exists():
         file.unlink()
-    path = outcome.write_outcome(job, STEP)
+    path = outcome.write_outcome(job, STEP, Heartbeat(None))
     assert path == f"{job.model_dir}/report.html"
     return json.loads(file.read_text(encoding="utf-8"))
 
@@ -82,7 +85,8 @@ def test_no_more_pictures_are_read_than_wanted(
 ) -> None:
     monkeypatch.setattr(outcome, "MAX_IMAGES", 3)
     monkeypatch.setattr(outcome, "NUM_SHOWN", 1)
-    found = outcome.find_samples(job, f"{job.model_dir}/model.ckpt-{STEP}")
+    checkpoint = f"{job.model_dir}/model.ckpt-{STEP}"
+    found = outcome.find_samples(job, checkpoint, Heartbeat(None))
     assert found["num_images"] == 3 and 1 <= len(found["pictures"]) <= 2
 
 
@@ -93,10 +97,20 @@ def test_the_report_shows_it(job: Run, samples: Dict[str, Any]) -> None:
     assert base64.b64encode(kernels).decode() in page
 
 
+def test_a_long_report_does_not_look_like_a_hang(job: Run) -> None:
+    with tempfile.TemporaryFile() as file:
+        heartbeat = Heartbeat(file.fileno())
+        with mock.patch.object(heartbeat, "beat", wraps=heartbeat.beat) as beat:
+            outcome.write_outcome(job, STEP, heartbeat)
+    phases = [call[0][0] for call in beat.call_args_list]
+    # The kernels, the one file, the graph, two batches of at most 8, the page.
+    assert phases == ["report", "report", "start", "report", "report", "report"]
+
+
 def test_what_goes_wrong_is_a_warning(
     job: Run, samples: Dict[str, Any], capsys: pytest.CaptureFixture
 ) -> None:
-    assert outcome.write_outcome(job, 999) is None
+    assert outcome.write_outcome(job, 999, Heartbeat(None)) is None
     seen = capsys.readouterr().err
     assert seen.startswith(f"warning: {job.model_dir}: no report: DataError")
 
@@ -107,7 +121,7 @@ def test_made_up_data_has_no_samples(job: Run, data_dir: str) -> None:
     file = pathlib.Path(job.model_dir, "samples.json")
     content = file.read_bytes()
     file.unlink()
-    assert outcome.write_outcome(synthetic, STEP) is not None
+    assert outcome.write_outcome(synthetic, STEP, Heartbeat(None)) is not None
     assert not file.exists()
     file.write_bytes(content)
 

@@ -4,7 +4,6 @@ import pathlib
 import shlex
 import shutil
 import subprocess
-import time
 from typing import Any, Dict, List, NamedTuple, Union
 
 import pytest
@@ -258,9 +257,7 @@ def test_second_run_does_nothing(machine: Machine) -> None:
     machine.add_python(PYTHON_37)
     machine.run("setup_env.sh", "--with-tests")
     assert len(machine.calls("--editable")) == 2
-    start = time.monotonic()
     done = machine.run("setup_env.sh")
-    assert time.monotonic() - start < 2
     assert done.stdout.endswith("/.venv/1.15-intel/bin/python\n")
     machine.run("setup_env.sh", "--with-tests")
     assert machine.calls() == []

@@ -9,6 +9,7 @@ import pickle
 import re
 import shutil
 import struct
+import tracemalloc
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
@@ -29,6 +30,7 @@ from alexnet_estimator.networks import find_network
 from alexnet_estimator.networks.graphs import variable_shapes
 from alexnet_estimator.runtime.local import LocalRuntime
 from alexnet_estimator.warm_start import Source, takeover
+from alexnet_estimator.warm_start.caffe_file import read_caffe_file
 from tests import pictures, tiny
 from tests.ranks import train_two_ranks
 from tests.training import open_job, train, variables
@@ -150,6 +152,23 @@ def logits_of(
         )
         scaffold.init_fn(session)  # Nothing else gives values to any variable.
         return session.run(spec.predictions["logits"], {images: pixels})
+
+
+def test_five_bytes_of_a_pickle_do_not_take_gigabytes(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "weights.npy"
+    header = io.BytesIO()
+    np.save(header, np.array(None), allow_pickle=True)
+    start = header.getvalue().index(b"\n") + 1
+    # A list that is to be remembered as number 2 ** 27.
+    pickled = b"\x80\x02]r" + struct.pack("<I", 2**27) + b"."
+    path.write_bytes(header.getvalue()[:start] + pickled)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="expected a pickled dictionary"):
+            read_caffe_file(str(path), ["conv1"])
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
 
 
 def test_bvlc_alexnet_computes_what_it_did_in_caffe(tmp_path: pathlib.Path) -> None:

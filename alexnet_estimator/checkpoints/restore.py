@@ -1,7 +1,8 @@
 """Finding the checkpoint that can be trusted, and restoring it."""
 
+import contextlib
 import os
-from typing import Any, Callable, Dict, Iterable, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, Optional
 
 import numpy as np
 
@@ -136,6 +137,28 @@ def newest_valid(
         )
         raise DataError(lines, f"{model_dir} has no valid checkpoint", advice)
     return None
+
+
+@contextlib.contextmanager
+def noticing_deletion(checkpoint: Optional[str]) -> Iterator[None]:
+    """Explain an error if a training job has deleted the checkpoint meanwhile.
+
+    Args:
+        checkpoint: Path prefix of the checkpoint that the block reads; None: none.
+
+    Raises:
+        DataError: The block has failed, and the checkpoint is not there any more.
+    """
+    try:
+        yield
+    except (tf.errors.OpError, ValueError, OSError) as error:
+        if checkpoint is None or os.path.exists(checkpoint + ".index"):
+            raise
+        raise DataError(
+            "deleted meanwhile, as training does with old ones: run the same command "
+            "again",
+            checkpoint,
+        ) from error
 
 
 def restoring_scaffold(checkpoint: Optional[str]) -> Optional[tf.train.Scaffold]:

@@ -13,8 +13,9 @@ NUM_BYTES = 100
 class Heartbeat:
     """A small JSON record of the last progress of this rank.
 
-    The record has the fields ``phase`` (``start``, ``train`` or ``evaluate``),
-    ``count`` (number of heartbeats) and ``time_secs`` (since 1970).  Each heartbeat
+    The record has the fields ``phase`` (``start``, ``train``, ``evaluate`` or
+    ``report``), ``count`` (number of heartbeats) and ``time_secs`` (of the machine's
+    monotonic clock, which is the same for all ranks of a server).  Each heartbeat
     overwrites it in a file that the launcher has opened.  This takes microseconds, so
     that every step is recorded, and the counts tell which rank stopped first.
     """
@@ -34,8 +35,7 @@ class Heartbeat:
         self._count += 1
         if self._descriptor is None:
             return
-        record = {"phase": phase, "count": self._count, "time_secs": time.time()}
-        # The fixed length overwrites the whole previous record.
+        record = {"phase": phase, "count": self._count, "time_secs": time.monotonic()}
         text = json.dumps(record).ljust(NUM_BYTES)
         os.pwrite(self._descriptor, text.encode(), 0)
 

@@ -114,7 +114,10 @@ def evaluate_sums(
         return batches.repeat() if num_steps else batches
 
     counting = AnswersHook()
-    with explaining_data_errors(run), _events_folder() as folder:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(restore.noticing_deletion(checkpoint))
+        stack.enter_context(explaining_data_errors(run))
+        folder = stack.enter_context(_events_folder())
         estimator = run.runtime.make_estimator(model_fn, folder, run.config)
         sums = estimator.evaluate(
             input_fn,

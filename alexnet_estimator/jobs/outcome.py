@@ -13,6 +13,7 @@ from alexnet_estimator import checkpoints, files, inputs, report
 from alexnet_estimator.console import warn
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import DataError
+from alexnet_estimator.hooks.heartbeat import Heartbeat
 from alexnet_estimator.jobs.pictures import draw_kernels
 from alexnet_estimator.jobs.predict.classifier import trained
 from alexnet_estimator.jobs.session import Run
@@ -23,6 +24,7 @@ from alexnet_estimator.records import examples, pictures, tfrecord
 # More of them would delay the end of a training on a CPU by many seconds.
 MAX_IMAGES = 300
 NUM_SHOWN = 12  # Number of mistakes, and number of correct predictions.
+PHASE = "report"  # Phase of the heartbeats: one for each file and each batch.
 NUM_ANSWERS = 3
 THUMBNAIL_PIXELS = 160
 
@@ -35,17 +37,20 @@ class _Picture(NamedTuple):
     file: str
 
 
-def write_outcome(run: Run, step: int) -> Optional[str]:
+def write_outcome(run: Run, step: int, heartbeat: Heartbeat) -> Optional[str]:
     """Write drawings of kernels, ``samples.json`` and ``report.html`` to the run.
 
     Args:
         run: Trained run; only rank 0 calls this function.
         step: Global step of the checkpoint.
+        heartbeat: Heartbeat of this process, without which a long report would be
+            taken for a hang.
 
     Returns:
         The path of the report, or None after a failure, which is printed as a warning.
     """
     try:
+        heartbeat.beat(PHASE)
         checkpoint = checkpoints.path_of(run.model_dir, step)
         if checkpoint is None:
             raise DataError(f"no checkpoint of step {step}")
@@ -53,22 +58,24 @@ def write_outcome(run: Run, step: int) -> Optional[str]:
         for name, drawing in draw_kernels(network, checkpoint).items():
             files.write_bytes(os.path.join(run.model_dir, f"{name}.png"), drawing)
         if not run.config.data.synthetic:
-            samples = {"global_step": step, **find_samples(run, checkpoint)}
+            samples = {"global_step": step, **find_samples(run, checkpoint, heartbeat)}
             text = json.dumps(samples, ensure_ascii=False)
             path = os.path.join(run.model_dir, "samples.json")
             files.write_bytes(path, text.encode("utf-8", "replace"))
+        heartbeat.beat(PHASE)
         return report.write_report([run.model_dir])
     except Exception as error:  # The training itself is complete and saved.
         warn(f"{run.model_dir}: no report: {error!r}")
         return None
 
 
-def find_samples(run: Run, checkpoint: str) -> Dict[str, Any]:
+def find_samples(run: Run, checkpoint: str, heartbeat: Heartbeat) -> Dict[str, Any]:
     """Find the most confident mistakes and some correct predictions.
 
     Args:
         run: Opened run with real data.
         checkpoint: Path prefix of the checkpoint.
+        heartbeat: Heartbeat of this process.
 
     Returns:
         A mapping with ``num_images`` that were searched, ``num_mistakes`` among them,
@@ -76,8 +83,13 @@ def find_samples(run: Run, checkpoint: str) -> Dict[str, Any]:
         probability, the most probable first), ``file`` and ``jpeg`` (a thumbnail in
         base64).
     """
-    listed = list(_read_pictures(run))
-    probabilities = _predict(run, checkpoint, [picture.encoded for picture in listed])
+    listed = list(_read_pictures(run, heartbeat))
+    heartbeat.beat("start")  # The graph is compiled next, which may take minutes.
+    batches = []
+    for batch in _predict(run, checkpoint, [picture.encoded for picture in listed]):
+        heartbeat.beat(PHASE)
+        batches.append(batch)
+    probabilities = np.concatenate(batches)[: len(listed)]
     is_right = probabilities.argmax(axis=1) == [picture.label for picture in listed]
     by_confidence = np.argsort(-probabilities.max(axis=1), kind="stable")
     mistakes = [i for i in by_confidence if not is_right[i]][:NUM_SHOWN]
@@ -89,27 +101,27 @@ def find_samples(run: Run, checkpoint: str) -> Dict[str, Any]:
     }
 
 
-def _read_pictures(run: Run) -> Iterator[_Picture]:
+def _read_pictures(run: Run, heartbeat: Heartbeat) -> Iterator[_Picture]:
     """Yield the first records of every file of the validation split."""
     paths = run.dataset.shard_paths("validation")
     num_per_file = -(-MAX_IMAGES // len(paths))
     for path in paths:
+        heartbeat.beat(PHASE)
         for record in itertools.islice(tfrecord.read_records(path), num_per_file):
             encoded, label = examples.parse(record.data)
             file = examples.parse_path(record.data)
             yield _Picture(label - run.dataset.label_offset, encoded, file)
 
 
-def _predict(run: Run, checkpoint: str, encoded: List[bytes]) -> np.ndarray:
-    """Return the probabilities, float32 [len(encoded), num_classes]."""
+def _predict(run: Run, checkpoint: str, encoded: List[bytes]) -> Iterator[np.ndarray]:
+    """Yield probabilities, float32 [batch, num_classes]; the last batch is padded."""
     config, num_classes = run.config, run.dataset.num_classes
     batch_size = inputs.eval_batch_size(config.data, config.train.batch_size_per_rank)
 
     def batches() -> tf.data.Dataset:
         return inputs.picture_batches(lambda: iter(encoded), config.data, batch_size)
 
-    predict_batches = trained(run.runtime, config, num_classes, checkpoint)
-    return np.concatenate(list(predict_batches(batches)))[: len(encoded)]
+    return trained(run.runtime, config, num_classes, checkpoint)(batches)
 
 
 def _sample(picture: _Picture, probabilities: np.ndarray) -> Dict[str, Any]:

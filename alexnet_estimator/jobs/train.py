@@ -15,7 +15,7 @@ from alexnet_estimator.checkpoints.names import for_tensorflow
 from alexnet_estimator.config import Config, to_json
 from alexnet_estimator.console import count, say
 from alexnet_estimator.engine.graph_mode import tf
-from alexnet_estimator.errors import ConfigError, DataError, StopRequested
+from alexnet_estimator.errors import DataError, StopRequested
 from alexnet_estimator.hooks.guard import FiniteGuard
 from alexnet_estimator.hooks.heartbeat import Heartbeat, HeartbeatHook
 from alexnet_estimator.hooks.metrics_log import MetricsLog
@@ -73,7 +73,7 @@ def train(run: Run) -> Evaluation:
     try:
         os.makedirs(run.model_dir, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"cannot be made: {error.strerror}", run.model_dir) from error
+        raise disk.error_at(run.model_dir, "cannot be made", error) from error
     with contextlib.ExitStack() as stack:
         stack.enter_context(disk.explaining_errors(run.model_dir))
         request = stack.enter_context(StopRequest().listening())
@@ -176,7 +176,7 @@ class _Trainer:
         if run.runtime.is_chief:
             result = evaluation_job.choose_result(run, result)
             self._say("writing the report ...")
-            report = write_outcome(run, result["global_step"])
+            report = write_outcome(run, result["global_step"], self._heartbeat)
         self._say(cards.end_card(run, result, secs, report), is_result=True)
         return result
 

@@ -3,6 +3,7 @@
 import contextlib
 import faulthandler
 import os
+import select
 import threading
 from typing import Iterator, Optional
 
@@ -31,10 +32,12 @@ def watching_alone(
         The descriptor to which this rank has to write heartbeats, or None.
     """
     watchdog = heartbeats.Watchdog([] if descriptor is not None else [0], options)
-    is_over = threading.Event()
+    # Closing the sink ends the watch.  Waiting for a threading.Event would last for
+    # hours where the clock is set back: Python 3.7 waits for a time of the day.
+    source, sink = os.pipe()
 
     def watch() -> None:
-        while not is_over.wait(heartbeats.POLL_SECS):
+        while not select.select([source], [], [], heartbeats.POLL_SECS)[0]:
             for pulse in watchdog.find_hang([0]):
                 tell(f"this process {watchdog.describe(pulse)}; its stacks:")
                 faulthandler.dump_traceback(STDERR, all_threads=True)
@@ -45,6 +48,7 @@ def watching_alone(
     try:
         yield next(iter(watchdog.descriptors_of(0)), descriptor)
     finally:
-        is_over.set()
+        os.close(sink)
         thread.join()
+        os.close(source)
         watchdog.close()

@@ -22,9 +22,9 @@ class Pulse:
         rank: Number of the rank.
         file: File without a name to which the rank writes its heartbeats.
         count: Number of heartbeats; 0 before the first.
-        phase: ``start``, ``train`` or ``evaluate``.
-        time_secs: Time of the last heartbeat, by the clock of the rank.
-        idle_secs: Seconds since the count has changed, by the clock of the launcher.
+        phase: ``start``, ``train``, ``evaluate`` or ``report``.
+        time_secs: Time of the last heartbeat, by the machine's monotonic clock.
+        idle_secs: Seconds since the count has changed, by the same clock.
     """
 
     rank: int

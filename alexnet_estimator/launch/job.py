@@ -8,7 +8,7 @@ import sys
 import tempfile
 from typing import Any, Dict, Iterator, Sequence
 
-from alexnet_estimator import locks, rank_environment
+from alexnet_estimator import disk, locks, rank_environment
 from alexnet_estimator.console import warn
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.launch import hccl, horovod
@@ -61,7 +61,7 @@ def run(
     try:
         os.makedirs(log_dir, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"cannot be made: {error.strerror}", log_dir) from error
+        raise disk.error_at(log_dir, "cannot be made", error) from error
     if rank_environment.TF_CONFIG in os.environ:
         warn(rank_environment.TF_CONFIG_IS_IGNORED)
 

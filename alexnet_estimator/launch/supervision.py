@@ -5,11 +5,14 @@ import enum
 import math
 import os
 import queue
+import select
 import signal
+import socket
 import time
 from typing import Dict, Iterator, Sequence, Union
 
-from alexnet_estimator.errors import EXIT_DONE, EXIT_STOPPED, ConfigError
+from alexnet_estimator import disk
+from alexnet_estimator.errors import EXIT_DONE, EXIT_STOPPED
 from alexnet_estimator.launch.group import Rank
 from alexnet_estimator.launch.heartbeats import POLL_SECS, Watchdog
 from alexnet_estimator.launch.options import Options
@@ -61,7 +64,7 @@ def supervise(
         has reported it; and 5 if a rank crashed, was killed, hung or did not stop.
 
     Raises:
-        ConfigError: The logs cannot be written.
+        UserError: The logs cannot be written.
     """
     watchdog = Watchdog([rank.rank for rank in ranks], options)
     group = _Group(options, watchdog)
@@ -72,7 +75,39 @@ def supervise(
         finally:
             group.kill()
             watchdog.close()
+            group.events.close()
     return group.judge()
+
+
+class _Events:
+    """What happens to a group: a process that has ended, or the number of a signal.
+
+    Waiting for a queue would last for hours where the clock is set back meanwhile:
+    Python 3.7 waits for a time of the day.  For a socket, the kernel counts seconds.
+    """
+
+    def __init__(self) -> None:
+        # A SimpleQueue may be filled by a signal handler that interrupts its get().
+        self._queue: "queue.SimpleQueue[Union[Process, int]]" = queue.SimpleQueue()
+        self._source, self._sink = socket.socketpair()
+
+    def put(self, event: Union[Process, int]) -> None:
+        """Add an event; one that comes after the end is lost."""
+        self._queue.put(event)
+        with contextlib.suppress(OSError):
+            self._sink.send(b".")
+
+    def get(self, timeout_secs: float) -> Union[Process, int, None]:
+        """Wait for the next event and return it; None where none comes in time."""
+        if not select.select([self._source], [], [], timeout_secs)[0]:
+            return None
+        self._source.recv(1)
+        return self._queue.get()
+
+    def close(self) -> None:
+        """Forget all events."""
+        self._source.close()
+        self._sink.close()
 
 
 class _Group:
@@ -83,8 +118,7 @@ class _Group:
     """
 
     def __init__(self, options: Options, watchdog: Watchdog) -> None:
-        # A SimpleQueue may be filled by a signal handler that interrupts its get().
-        self.events: "queue.SimpleQueue[Union[Process, int]]" = queue.SimpleQueue()
+        self.events = _Events()
         self._options, self._watchdog = options, watchdog
         self._running: Dict[int, Process] = {}
         self._story = Story()
@@ -101,15 +135,16 @@ class _Group:
                 heartbeat = self._watchdog.descriptors_of(rank.rank)
                 process = Process(rank, command, log_path, rank is ranks[0], heartbeat)
             except OSError as error:
-                text = f"rank {rank.rank} cannot be started: {error.strerror}"
-                raise ConfigError(text, log_path) from error
+                what = f"rank {rank.rank} cannot be started"
+                raise disk.error_at(log_path, what, error) from error
             self._running[rank.rank] = process
             process.call_at_end(self.events.put)
 
     def watch(self) -> None:
         """Return when all processes have ended or cannot be ended."""
         while self._running and self._phase < _Phase.LOST:
-            event = self._next_event()
+            left_secs = self._deadline - time.monotonic()
+            event = self.events.get(min(POLL_SECS, max(0.0, left_secs)))
             if isinstance(event, Process):
                 self._note_end(event)
             elif event is not None:
@@ -130,13 +165,6 @@ class _Group:
         self._story.immortal = list(self._running.values())
         self._story.is_ended = self._phase > _Phase.RUNNING
         return judge(self._story, self._options.tail_lines)
-
-    def _next_event(self) -> Union[Process, int, None]:
-        timeout = min(POLL_SECS, max(0.0, self._deadline - time.monotonic()))
-        try:
-            return self.events.get(timeout=timeout)
-        except queue.Empty:
-            return None
 
     def _note_end(self, process: Process) -> None:
         del self._running[process.rank]
@@ -197,8 +225,8 @@ class _Group:
 
 
 @contextlib.contextmanager
-def _signals_to(events: "queue.SimpleQueue[Union[Process, int]]") -> Iterator[None]:
-    """Put requests to stop into a queue instead of acting on them."""
+def _signals_to(events: _Events) -> Iterator[None]:
+    """Make events of requests to stop instead of acting on them."""
     numbers = stop_signals()
     previous = [
         signal.signal(number, lambda received, _: events.put(received))

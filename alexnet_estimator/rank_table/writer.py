@@ -5,7 +5,7 @@ import json
 import os
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from alexnet_estimator import files
+from alexnet_estimator import disk, files
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.rank_table.local import is_own_address, local_device_ips
 from alexnet_estimator.rank_table.parser import parse
@@ -69,7 +69,7 @@ def write(topology: Topology, path: str) -> None:
         path: Path of the file, whose name ends in ``.json``.
 
     Raises:
-        ConfigError: The name is wrong, or the folder cannot be written.
+        UserError: The name is wrong, or the folder cannot be written.
     """
     if not path.endswith(".json"):
         raise ConfigError("HCCL reads only names that end in .json", path)
@@ -77,7 +77,7 @@ def write(topology: Topology, path: str) -> None:
     try:
         files.write_bytes(path, text.encode())
     except OSError as error:
-        raise ConfigError(f"cannot be written: {error.strerror}", path) from error
+        raise disk.error_at(path, "cannot be written", error) from error
 
 
 def _to_table(topology: Topology) -> Dict[str, Any]:

@@ -7,7 +7,7 @@ import time
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import alexnet_estimator
-from alexnet_estimator.errors import ConfigError
+from alexnet_estimator import disk
 from alexnet_estimator.files import write_bytes
 from alexnet_estimator.networks import DEFAULT, find_network
 from alexnet_estimator.report import charts, text
@@ -34,7 +34,7 @@ def write_report(model_dirs: Sequence[str], output: Optional[str] = None) -> str
         The path of the page.
 
     Raises:
-        ConfigError: A folder holds no run, or the page cannot be written.
+        UserError: A folder holds no run, or the page cannot be written.
     """
     runs = read_runs(model_dirs)
     is_alone = len(runs) == 1
@@ -62,7 +62,7 @@ def write_report(model_dirs: Sequence[str], output: Optional[str] = None) -> str
         # JSON can hold halves of characters, which UTF-8 cannot.
         write_bytes(output, page.encode("utf-8", "replace"))
     except OSError as error:
-        raise ConfigError(f"cannot be written: {error.strerror}", output) from error
+        raise disk.error_at(output, "cannot be written", error) from error
     return output
 
 

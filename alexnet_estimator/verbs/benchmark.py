@@ -1,6 +1,7 @@
 """The benchmark subcommand."""
 
 import contextlib
+import functools
 import os
 import pathlib
 import shutil
@@ -14,7 +15,12 @@ from alexnet_estimator.jobs.benchmark.request import (
     BenchmarkRequest,
     check_request,
 )
-from alexnet_estimator.verbs.ranks import FLAGS, launch_ranks, read_topology
+from alexnet_estimator.verbs.ranks import (
+    FLAGS,
+    launch_ranks,
+    read_topology,
+    watching_alone,
+)
 from alexnet_estimator.verbs.settings import (
     announce_loading,
     configure,
@@ -45,7 +51,8 @@ def benchmark(command: Command) -> int:
     if topology is None:
         from alexnet_estimator.jobs.benchmark.job import benchmark as run_benchmark
 
-        run_benchmark(config, model_dir, request)
+        watch = functools.partial(watching_alone, command)
+        run_benchmark(config, model_dir, request, watch)
         return EXIT_DONE
     with contextlib.ExitStack() as stack:
         folder = tempfile.mkdtemp(prefix="alexnet-benchmark-")

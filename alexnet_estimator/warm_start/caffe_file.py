@@ -129,7 +129,9 @@ _STAND_INS = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
+# The one in Python, whose memo is a dictionary: the one in C makes an array as long as
+# the largest index, and five bytes of a file would take gigabytes.
+class _Unpickler(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         full_name = f"{module}.{name}"
         if full_name not in _STAND_INS:

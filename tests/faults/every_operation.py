@@ -1,20 +1,28 @@
 """Strike every operation on files of short jobs: kill the process, or fail the call.
 
-    python -m tests.faults.every_operation [--points=N] [--jobs=train,export]
+    python -m tests.faults.every_operation [--points=N] [--jobs=A] [--faults=A,B]
 
-For every point, a job is started from the same state and struck at one call that
-changes a file (``strike.c`` lists them).  The same command is given again, and what it
-leaves is compared with that of a job without faults.  By default all points are struck;
-``--points`` chooses so many of each job and fault, evenly spread.
+``strike.c`` counts the calls that change a file below a folder.  The faults are:
 
-One process imports TensorFlow, and each job is a fork of it, which takes a second or
-two.  Jobs of two ranks are real processes; their rank 0 and their launcher are struck.
+* ``state``: in one job without faults, the folder is copied before every call, which
+  gives what SIGKILL would leave there.  The job goes on from each copy that differs
+  from those before.
+* ``kill``: SIGKILL really ends the process before the call.
+* ``EIO``, ``ENOSPC``: the call fails.
+
+Afterwards the same command is given again, and what it leaves is compared with that of
+a job without faults.  By default all points are struck; ``--points`` chooses so many of
+each job and fault, evenly spread.
+
+One process imports TensorFlow.  Each job is a fork of it, and so are the ranks that a
+launcher starts: loading takes longer than such a job.
 """
 
 import argparse
 import contextlib
+import ctypes
 import errno
-import json
+import hashlib
 import os
 import pathlib
 import shutil
@@ -23,236 +31,151 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
-from unittest import mock
+from typing import Dict, Iterator, List, Optional, Sequence
+
+from tests.faults.struck_jobs import JOBS, LIMIT_SECS, Job, become, load_everything
 
 SOURCE = pathlib.Path(__file__).with_name("strike.c")
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-LIMIT_SECS = 600
+NETWORK = pathlib.Path(__file__).with_name("one_layer.py")
+PR_SET_CHILD_SUBREAPER = 36
+STATE = "state"
 # Number of the error with which a call fails; 0 kills the process.
-FAULTS = {"kill": 0, "EIO": errno.EIO, "ENOSPC": errno.ENOSPC}
+FAULTS = {STATE: 0, "kill": 0, "EIO": errno.EIO, "ENOSPC": errno.ENOSPC}
 # Exit codes of a job in which one call has failed: it went on, or said what failed.
-ALLOWED_CODES = (0, 2, 3)
-
-
-class Job(NamedTuple):
-    """A command line whose operations are struck.
-
-    Attributes:
-        words: Words of the command line in a folder.
-        start: Name of the prepared folder that it starts from.
-        check: Function that raises AssertionError if two folders, that of a struck and
-            repeated job and that of a job without faults, do not hold the same results.
-        num_ranks: Number of ranks; 1 runs in a fork of this process.
-        rank: Value of HOROVOD_RANK in the process that is struck.
-        has_outcome: Whether training ends with its report.
-    """
-
-    words: Callable[[pathlib.Path], List[str]]
-    start: str
-    check: Callable[[pathlib.Path, pathlib.Path], None]
-    num_ranks: int = 1
-    rank: str = ""
-    has_outcome: bool = True
+# No such error is a mistake in the command, so 2 is not among them.
+ALLOWED_CODES = (0, 3)
 
 
 def build(folder: pathlib.Path) -> str:
     """Compile ``strike.c`` and return the path of the library."""
     library = str(folder / "strike.so")
-    command = ["cc", "-shared", "-fPIC", "-O1", "-o", library, str(SOURCE), "-ldl"]
-    subprocess.check_call(command)
+    command = ["cc", "-shared", "-fPIC", "-O1", "-o", library, str(SOURCE)]
+    subprocess.check_call([*command, "-ldl", "-lpthread"])
     return library
-
-
-def train_words(folder: pathlib.Path) -> List[str]:
-    config = folder.parent / "config.json"
-    return ["train", f"--config={config}", f"--model_dir={folder}/run"]
-
-
-def names_in(folder: pathlib.Path) -> List[str]:
-    """Return the files of a folder; the numbers in names of events are left out."""
-    names = [str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()]
-    kept = {"EVENTS" if "tfevents" in name else name for name in names}
-    # The file of a lock stays.
-    return sorted(n for n in kept if not n.endswith(".lock"))
-
-
-def check_names(folder: pathlib.Path, whole: pathlib.Path) -> None:
-    found, expected = names_in(folder), names_in(whole)
-    assert found == expected, f"files differ: {set(found) ^ set(expected)}"
-
-
-def check_contents(folder: pathlib.Path, whole: pathlib.Path) -> None:
-    check_names(folder, whole)
-    for name in names_in(whole):
-        if name.startswith(("data", "predictions")):
-            same = (folder / name).read_bytes() == (whole / name).read_bytes()
-            assert same, f"{name} has another content"
-
-
-def check_run(folder: pathlib.Path, whole: pathlib.Path) -> None:
-    from tests import training
-    from tests.faults.kit import assert_same_weights
-
-    check_names(folder, whole)
-    assert_same_weights(folder / "run", whole / "run")
-    for file in sorted((whole / "run" / "eval").glob("*.json")):
-        found = json.loads((folder / "run" / "eval" / file.name).read_text())
-        assert found == json.loads(file.read_text()), f"{file.name} differs"
-    for event in ("evaluation", "end"):
-        found_steps = {r["step"] for r in training.metrics(folder / "run", event)}
-        steps = {r["step"] for r in training.metrics(whole / "run", event)}
-        assert steps <= found_steps, f"metrics.jsonl lacks {event} of some steps"
-
-
-JOBS: Dict[str, Job] = {
-    "convert": Job(
-        lambda folder: [
-            "convert",
-            f"--data_path={folder.parent}/pictures",
-            f"--output={folder}/data",
-            "--config.convert.num_workers=1",
-            "--config.convert.short_side=71",
-            "--config.convert.images_per_shard=8",
-        ],
-        "empty",
-        check_contents,
-    ),
-    "train": Job(train_words, "empty", check_run, has_outcome=False),
-    "report": Job(train_words, "trained", check_run),
-    "export": Job(
-        lambda folder: [
-            "export",
-            f"--model_dir={folder}/run",
-            f"--output={folder}/export",
-        ],
-        "trained",
-        check_names,
-    ),
-    "predict": Job(
-        lambda folder: [
-            "predict",
-            f"--model_dir={folder}/run",
-            f"--output={folder}/predictions.csv",
-            f"{folder.parent}/pictures",
-        ],
-        "trained",
-        check_contents,
-    ),
-    "train_2_ranks": Job(
-        lambda f: [*train_words(f), f"--rank_table={f.parent}/table.json"],
-        "empty",
-        check_run,
-        num_ranks=2,
-        rank="0",
-    ),
-    "train_2_launcher": Job(
-        lambda f: [*train_words(f), f"--rank_table={f.parent}/table.json"],
-        "empty",
-        check_run,
-        num_ranks=2,
-    ),
-}
 
 
 class Sweep:
     """Strikes jobs in a temporary folder and counts what happens."""
 
-    def __init__(self, root: pathlib.Path, faults: Sequence[str]):
-        """Make pictures, data, a configuration, and a run that has ended.
-
-        Args:
-            root: Empty folder.
-            faults: Keys of ``FAULTS``.
-        """
+    def __init__(self, root: pathlib.Path):
+        """Make pictures, data, a configuration, and a run that has ended."""
         from alexnet_estimator import rank_table
-        from tests import pictures, tiny, training
+        from alexnet_estimator.config import config_from
+        from tests import pictures, training
 
-        self._root, self._work, self._faults = root, root / "work", faults
+        self._root, self._work, self._output = root, root / "work", root / "output"
         data = pictures.make_dataset(
-            root, num_per_class=12, images_per_shard=8, short_side=71
+            root, num_per_class=6, images_per_shard=4, short_side=36
         )
-        config = tiny.config(
-            data={"path": data.directory, "shuffle_images": 16},
-            train={
-                "steps": 4,
-                "eval_every_epochs": 0.5,
-                "save_every_steps": 1,
-                "log_every_steps": 1,
-            },
+        train = {"batch_size_per_rank": 2, "steps": 2, "save_every_steps": 1}
+        config = config_from(
+            {
+                "data": {"path": data.directory, "image_size": 32, "shuffle_images": 4},
+                "model": {"network": str(NETWORK)},
+                "train": {**train, "eval_every_epochs": 0.0, "log_every_steps": 1},
+                "runtime": {"num_threads": 1, "device": "cpu"},
+            }
         )
         training.train_words(config, root)
         rank_table.write(rank_table.make(["127.0.0.1"], 2), str(root / "table.json"))
         (root / "empty").mkdir()
+        (root / "tmp").mkdir()
         self._reset("empty")
         assert self._run(JOBS["report"], {}) == 0, self.output()
         shutil.copytree(str(self._work), str(root / "trained"))
 
-    def strike(self, name: str, num_points: Optional[int]) -> Iterator[str]:
+    def strike(
+        self, name: str, faults: Sequence[str], num_points: Optional[int]
+    ) -> Iterator[str]:
         """Strike a job at many points; yield a line for everything that is wrong.
 
         Args:
             name: Key of ``JOBS``.
+            faults: Keys of ``FAULTS``.
             num_points: Number of points of each fault; None: all.
         """
-        job = JOBS[name]
-        whole = self._root / "whole"
+        job, start = JOBS[name], time.monotonic()
+        whole, states = self._root / "whole", self._root / "states"
         self._reset(job.start)
-        code, calls = self._run(job, {"STRIKE_NUMBER": "0"}), self._struck_calls()
+        for folder in (whole, states):
+            shutil.rmtree(str(folder), ignore_errors=True)
+        states.mkdir()
+        copying = {"STRIKE_STATES": str(states)} if STATE in faults else {}
+        code = self._run(job, {"STRIKE_NUMBER": "0", **copying})
+        calls = self._struck_calls()
         assert code == 0 and calls, self.output()
-        shutil.rmtree(str(whole), ignore_errors=True)
         shutil.copytree(str(self._work), str(whole))
-        start, num_wrong = time.monotonic(), 0
-        num_points = min(num_points or len(calls), len(calls))
-        # The middle of each of so many equal parts, counted from 1.
-        numbers = [
-            (2 * i + 1) * len(calls) // (2 * num_points) + 1 for i in range(num_points)
-        ]
-        for fault in self._faults:
-            for number in numbers:
-                problem = self._strike_once(job, fault, number, whole)
+        yield f"{name}: {len(calls)} operations"
+        for fault in faults:
+            numbers = list(range(1, len(calls) + 1))
+            if fault == STATE:
+                found = {digest_of(states / str(n)): n for n in reversed(numbers)}
+                numbers = sorted(found.values())
+            total, num_struck, num_wrong = len(numbers), 0, 0
+            problem: Optional[str]
+            wanted = min(num_points or total, total)
+            # The middle of each of so many equal parts.
+            for number in [
+                numbers[(2 * i + 1) * total // (2 * wanted)] for i in range(wanted)
+            ]:
+                if fault == STATE:
+                    self._reset(f"states/{number}")
+                    problem = self._continue(job, whole)
+                else:
+                    problem = self._strike_once(job, fault, number, whole)
+                num_struck += problem is not None
                 if problem:
                     num_wrong += 1
-                    call = (self._struck_calls() or [f"{number} (not reached)"])[0]
-                    yield f"WRONG: {name}: {fault} at {call}: {problem}"
-        yield (
-            f"{name}: {len(calls)} operations, "
-            f"{len(self._faults) * num_points} struck, "
-            f"{num_wrong} wrong, {time.monotonic() - start:.0f} s"
-        )
+                    yield f"WRONG: {name}: {fault} at {calls[number - 1]}: {problem}"
+            secs = time.monotonic() - start
+            yield (
+                f"{name}: {fault}: {num_struck} of {total} struck, {num_wrong} wrong, "
+                f"{secs:.0f} s so far"
+            )
 
     def _strike_once(
         self, job: Job, fault: str, number: int, whole: pathlib.Path
-    ) -> str:
-        """Strike a job and give its command again; return what is wrong, or nothing."""
+    ) -> Optional[str]:
+        """Strike a job and give its command again; return what is wrong, or "".
+
+        Returns None where the call was not reached: a launcher copies what its ranks
+        write in more pieces or fewer.
+        """
         self._reset(job.start)
-        variables = {
-            "STRIKE_NUMBER": str(number),
-            "STRIKE_ERRNO": str(FAULTS[fault]),
-        }
+        variables = {"STRIKE_NUMBER": str(number), "STRIKE_ERRNO": str(FAULTS[fault])}
         code, output = self._run(job, variables), self.output()
-        if fault != "kill" and code not in ALLOWED_CODES and job.num_ranks == 1:
+        if not self._struck_calls():
+            return None
+        if fault != "kill" and code not in ALLOWED_CODES:
             return f"exit code {code}: {output[-2000:]}"
         if "Traceback" in output:
             return f"a traceback: {output[-2000:]}"
+        return self._continue(job, whole)
+
+    def _continue(self, job: Job, whole: pathlib.Path) -> str:
+        """Give a command again; return what is wrong, or nothing."""
         code = self._run(job, {})
-        if code != 0:
+        is_exported = code == 2 and "exists: give --output a new" in self.output()
+        if code != 0 and not is_exported:
             return f"the next start ends with exit code {code}: {self.output()[-2000:]}"
         try:
             job.check(self._work, whole)
+            left = os.listdir(str(self._root / "tmp"))
+            assert not left, f"{left} are left in $TMPDIR"
         except (AssertionError, OSError, ValueError) as error:
             return str(error) or repr(error)
         return ""
 
     def _reset(self, start: str) -> None:
         shutil.rmtree(str(self._work), ignore_errors=True)
-        shutil.copytree(str(self._root / start), str(self._work))
+        shutil.copytree(str(self._root / start), str(self._work), symlinks=True)
         with contextlib.suppress(FileNotFoundError):
             (self._root / "calls").unlink()
+        for path in (self._root / "tmp").iterdir():
+            shutil.rmtree(str(path)) if path.is_dir() else path.unlink()
 
     def _run(self, job: Job, variables: Dict[str, str]) -> int:
-        """Run a job and return its exit code, that of a shell after a signal.
+        """Run a job in a fork and return its exit code, that of a shell after a signal.
 
         Args:
             job: Job to run in the work folder.
@@ -266,50 +189,20 @@ class Sweep:
                 "STRIKE_RANK": job.rank,
             }
         words = job.words(self._work)
-        if job.num_ranks > 1:
-            with open(str(self._root / "output"), "wb") as file:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "alexnet_estimator", *words],
-                    cwd=str(REPOSITORY),
-                    env={**os.environ, **variables},
-                    stdout=file,
-                    stderr=subprocess.STDOUT,
-                )
-                return process.wait(LIMIT_SECS)
         pid = os.fork()
         if pid == 0:
-            try:
-                code = self._run_fork(job, words, variables)
-            except BaseException:
-                traceback.print_exc()
-                code = 1
-            sys.stdout.flush()
-            os._exit(code)
+            output = os.open(str(self._output), os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+            os.environ.update(variables, TMPDIR=str(self._root / "tmp"))
+            become(words, output, job.has_outcome)
         _, status = os.waitpid(pid, 0)
+        # What the job has started ends with it, if perhaps a moment later.
+        signal.alarm(LIMIT_SECS)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, 0)
+        signal.alarm(0)
         killed = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         return 128 + killed if killed else os.WEXITSTATUS(status)
-
-    def _run_fork(self, job: Job, words: List[str], variables: Dict[str, str]) -> int:
-        """Run a command line in this process, a fork, and return its exit code."""
-        import ctypes
-
-        from alexnet_estimator import __main__ as cli
-        from alexnet_estimator.jobs import train as train_job
-
-        descriptor = os.open(str(self._root / "output"), os.O_WRONLY | os.O_CREAT)
-        os.ftruncate(descriptor, 0)
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
-        signal.alarm(LIMIT_SECS)
-        os.environ.update(variables)
-        ctypes.CDLL(os.environ["LD_PRELOAD"]).strike_arm()
-        with contextlib.ExitStack() as stack:
-            # A checkpoint that could not be written is tried again after seconds.
-            stack.enter_context(mock.patch("time.sleep"))
-            if not job.has_outcome:
-                stack.enter_context(mock.patch.object(train_job, "write_outcome"))
-            code = cli.main(words)
-        return code
 
     def _struck_calls(self) -> List[str]:
         file = self._root / "calls"
@@ -317,7 +210,16 @@ class Sweep:
 
     def output(self) -> str:
         """Return what the last job has printed."""
-        return (self._root / "output").read_text(errors="replace")
+        return self._output.read_text(errors="replace")
+
+
+def digest_of(folder: pathlib.Path) -> str:
+    """Return a digest of all names and contents in a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        digest.update(f"{path.relative_to(folder)} {path.is_file()}\n".encode())
+        digest.update(path.read_bytes() if path.is_file() else b"")
+    return digest.hexdigest()
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -328,13 +230,18 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("--faults", default=",".join(FAULTS), help="with commas")
     options = parser.parse_args(argv)
     is_wrong = False
-    with tempfile.TemporaryDirectory(prefix="every-operation-") as folder:
-        root = pathlib.Path(folder)
-        sweep = Sweep(root, options.faults.split(","))
+    load_everything()
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    # Not a TemporaryDirectory: each fork would remove it at its end.
+    root = pathlib.Path(tempfile.mkdtemp(prefix="every-operation-"))
+    try:
+        sweep = Sweep(root)
         for name in options.jobs.split(","):
-            for line in sweep.strike(name, options.points):
+            for line in sweep.strike(name, options.faults.split(","), options.points):
                 is_wrong |= line.startswith("WRONG")
                 print(line, flush=True)
+    finally:
+        shutil.rmtree(str(root))
     return int(is_wrong)
 
 

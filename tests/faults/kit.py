@@ -33,14 +33,12 @@ class Result:
         output: what the terminal has shown.
         logs: of each rank.
         metrics: the records of ``metrics.jsonl``.
-        secs: it took.
     """
 
     exit_code: int
     output: str
     logs: Dict[int, str]
     metrics: List[Dict[str, Any]]
-    secs: float
 
     def events(self, name: str) -> List[Dict[str, Any]]:
         """Return the records of one kind."""
@@ -73,7 +71,6 @@ class Job:
         rank_table.write(rank_table.make(["127.0.0.1"], num_ranks), str(table))
         words = [f"--{name}={value}" for name, value in flags.items()]
         self._mark = f"{MARK}={self._scratch}"
-        self._start = time.monotonic()
         self._output = (self._scratch / "output").open("w+b")
         self.popen = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.program", "train"]
@@ -114,7 +111,6 @@ class Job:
         except subprocess.TimeoutExpired:
             self.popen.kill()
             raise AssertionError(f"no end after {timeout_secs} s:\n{self.output()}")
-        secs = time.monotonic() - self._start
         if exit_code == -signal.SIGKILL:  # The kernel ends its ranks a moment later.
             time.sleep(1)
         else:
@@ -122,7 +118,7 @@ class Job:
             assert not temporary, f"{temporary} are left"
         left = self.pids()
         assert not left, f"processes {left} are left:\n{self.output()}"
-        return Result(exit_code, self.output(), self._logs(), self._metrics(), secs)
+        return Result(exit_code, self.output(), self._logs(), self._metrics())
 
     def output(self) -> str:
         """Return what the terminal has shown."""

@@ -6,6 +6,8 @@
      STRIKE_FOLDER  absolute path; without it, nothing is counted
      STRIKE_LOG     file outside of the folder, to which the calls are appended
      STRIKE_NUMBER  number of the call to strike, from 1; 0 logs all calls
+     STRIKE_STATES  folder outside; with number 0, the folder is copied to its subfolder N
+                    before call N: what SIGKILL would leave there
      STRIKE_ERRNO   error number with which the call fails; 0 kills the process before it
      STRIKE_RANK    value of HOROVOD_RANK in the process that is meant; empty: one that
                     has none
@@ -15,22 +17,31 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-static char folder[PATH_MAX], log_path[PATH_MAX];
+static char folder[PATH_MAX], log_path[PATH_MAX], states[PATH_MAX];
+
 static long number;
 static int error;
-static atomic_long count;
+/* Shared with the processes that this one forks, whose calls count as well. */
+static struct {
+  atomic_long count;
+  pthread_mutex_t copying;
+} *shared;
 
 static const char *variable(const char *name) {
   const char *value = getenv(name);
@@ -41,9 +52,15 @@ __attribute__((constructor)) void strike_arm(void) {
   int is_meant = !strcmp(variable("STRIKE_RANK"), variable("HOROVOD_RANK"));
   strncpy(folder, is_meant ? variable("STRIKE_FOLDER") : "", PATH_MAX - 1);
   strncpy(log_path, variable("STRIKE_LOG"), PATH_MAX - 1);
+  strncpy(states, variable("STRIKE_STATES"), PATH_MAX - 1);
   number = atol(variable("STRIKE_NUMBER"));
   error = atoi(variable("STRIKE_ERRNO"));
-  atomic_store(&count, 0);
+  shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE,
+                MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  pthread_mutexattr_t attributes;
+  pthread_mutexattr_init(&attributes);
+  pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+  pthread_mutex_init(&shared->copying, &attributes);
 }
 
 /* Write the path of an open file, or of a name relative to an open folder. */
@@ -63,6 +80,14 @@ static void resolve(int descriptor, const char *name, char *path) {
   if (name) snprintf(path + length, PATH_MAX - length, length ? "/%s" : "%s", name);
 }
 
+static void copy_state(long current) {
+  char target[2 * PATH_MAX];
+  char *command[] = {"cp", "-a", folder, target, NULL}, *none[] = {NULL};
+  pid_t pid;
+  snprintf(target, sizeof target, "%s/%ld", states, current);
+  if (!posix_spawnp(&pid, "cp", NULL, NULL, command, none)) waitpid(pid, NULL, 0);
+}
+
 /* Note a call; return whether it has to fail, with errno set. */
 static int strikes(const char *call, int descriptor, const char *name) {
   char path[2 * PATH_MAX], line[3 * PATH_MAX];
@@ -72,7 +97,13 @@ static int strikes(const char *call, int descriptor, const char *name) {
   resolve(descriptor, name, path);
   errno = saved;
   if (strncmp(path, folder, length) || (path[length] && path[length] != '/')) return 0;
-  long current = atomic_fetch_add(&count, 1) + 1;
+  if (states[0] && !number) {
+    /* Else other threads change what is being copied. */
+    pthread_mutex_lock(&shared->copying);
+    copy_state(atomic_load(&shared->count) + 1);
+  }
+  long current = atomic_fetch_add(&shared->count, 1) + 1;
+  if (states[0] && !number) pthread_mutex_unlock(&shared->copying);
   if (number && current != number) return 0;
   int size = snprintf(line, sizeof line, "%ld %s %s\n", current, call, path + length);
   /* System calls, which are not counted. */

@@ -18,6 +18,7 @@ from alexnet_estimator.checkpoints import restore
 from alexnet_estimator.config import Config
 from alexnet_estimator.launch import job
 from tests import tiny
+from tests.faults.kit import assert_same_weights
 from tests.faults.spoiled import Spoil, read_trace, spoiled
 from tests.ranks import run_ranks
 from tests.test_loss_scale import oracle
@@ -69,6 +70,19 @@ def check_newest(model_dir: pathlib.Path, step: int) -> None:
     assert restore.find_problem(prefix) is None
     assert tf.train.latest_checkpoint(str(model_dir)) == prefix
     assert not (model_dir / "quarantine").exists()
+
+
+def test_a_resumed_run_goes_on_behind_the_batches_of_skipped_steps(
+    data_dir: str, tmp_path: pathlib.Path
+) -> None:
+    spoil = Spoil(str(tmp_path / "trace"), "inf", [1])
+    scaled = {"loss_scale": "dynamic"}
+    for name, steps in (("whole", 4), ("resumed", 2)):
+        with spoiled(spoil):
+            run_job(data_dir, tmp_path / name, train={"steps": steps}, precision=scaled)
+    run_job(data_dir, tmp_path / "resumed", train={"steps": 4}, precision=scaled)
+    assert variables(tmp_path / "resumed")["loss_scale/num_skipped"] == 1
+    assert_same_weights(tmp_path / "resumed", tmp_path / "whole")
 
 
 @pytest.mark.parametrize(

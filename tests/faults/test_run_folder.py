@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from alexnet_estimator import files, locks
-from alexnet_estimator.errors import DataError
+from alexnet_estimator.checkpoints import files_of
+from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.hooks.progress import ProgressHook
 from alexnet_estimator.jobs import evaluate as evaluate_job
 from alexnet_estimator.jobs import train as train_job
@@ -93,6 +94,44 @@ def test_a_broken_disk_is_one_message(
         run_job(data_dir, tmp_path / "run", train={"steps": 2})
     run_job(data_dir, tmp_path / "run", train={"steps": 2})
     assert evaluation(tmp_path / "run", 2)["num_images"] == 11
+
+
+@pytest.mark.parametrize(
+    "number, kind",
+    [
+        (errno.EIO, DataError),
+        (errno.ENOSPC, DataError),
+        (errno.EACCES, ConfigError),
+        (errno.ENOTDIR, ConfigError),
+        (errno.EROFS, ConfigError),
+    ],
+)
+def test_a_broken_disk_is_no_mistake_in_the_command(
+    number: int, kind: Any, data_dir: str, tmp_path: pathlib.Path
+) -> None:
+    run = open_job(data_dir, tmp_path / "run")
+    error = OSError(number, os.strerror(number))
+    with mock.patch.object(os, "makedirs", side_effect=error):
+        with pytest.raises(kind, match=f"cannot be made: {os.strerror(number)}"):
+            train_job.train(run)
+
+
+def test_an_old_checkpoint_may_be_deleted_while_it_is_evaluated(
+    data_dir: str, tmp_path: pathlib.Path
+) -> None:
+    run_job(data_dir, tmp_path / "run", train={"steps": 2})
+    run = open_job(data_dir, tmp_path / "run", train={"steps": 2})
+    find = evaluate_job.find_checkpoint
+
+    def find_and_delete(*arguments: Any) -> str:
+        prefix = find(*arguments)
+        for path in files_of(prefix):
+            os.remove(path)
+        return prefix
+
+    with mock.patch.object(evaluate_job, "find_checkpoint", find_and_delete):
+        with pytest.raises(DataError, match="model.ckpt-2: deleted meanwhile"):
+            evaluate_job.evaluate(run)
 
 
 def test_a_folder_that_goes_ends_the_run(

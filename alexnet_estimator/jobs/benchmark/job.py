@@ -13,13 +13,13 @@ import os
 import resource
 import tempfile
 import time
-from typing import List
+from typing import Any, Callable, ContextManager, List
 
 from alexnet_estimator import disk, files, inputs, locks
 from alexnet_estimator.config import Config
 from alexnet_estimator.console import STDOUT, note, show
 from alexnet_estimator.engine.graph_mode import tf
-from alexnet_estimator.errors import ConfigError, StopRequested
+from alexnet_estimator.errors import StopRequested
 from alexnet_estimator.hooks.heartbeat import Heartbeat
 from alexnet_estimator.hooks.metrics_log import MetricsLog
 from alexnet_estimator.hooks.progress import StepClock
@@ -39,13 +39,16 @@ from alexnet_estimator.jobs.session import Run, explaining_data_errors, open_run
 from alexnet_estimator.jobs.train import group_hooks, run_steps, watching_hooks
 from alexnet_estimator.model_fn import Training
 from alexnet_estimator.runtime import find_accelerator, make_runtime, settle_device
-from alexnet_estimator.runtime.base import session_config
+from alexnet_estimator.runtime.base import Runtime, session_config
 
 NUM_TRACED_STEPS = 5
 
 
 def benchmark(
-    config: Config, model_dir: str, request: BenchmarkRequest = BenchmarkRequest()
+    config: Config,
+    model_dir: str,
+    request: BenchmarkRequest = BenchmarkRequest(),
+    watch: Callable[[Runtime], ContextManager[Any]] = contextlib.nullcontext,
 ) -> List[Record]:
     """Measure training, evaluation and input with synthetic and with real data.
 
@@ -55,6 +58,7 @@ def benchmark(
         model_dir: Folder of a run, which is neither read nor written.  Pictures are
             converted beside it, as in training.
         request: Measurements to make.
+        watch: Context that ends this process if it hangs.
 
     Returns:
         The measurements of this rank.
@@ -71,6 +75,7 @@ def benchmark(
         stack.enter_context(disk.explaining_errors(scratch))
         stop = stack.enter_context(StopRequest().listening())
         runs = _open_runs(config, model_dir, scratch, request)
+        stack.enter_context(watch(runs[0].runtime))
         heartbeat = Heartbeat(runs[0].runtime.heartbeat)
         is_chief = runs[0].runtime.is_chief
         for mode in request.modes or MODES:
@@ -110,7 +115,7 @@ def _prepare_profile(config: Config, folder: str) -> None:
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"cannot be created: {error.strerror}", folder) from error
+        raise disk.error_at(folder, "cannot be created", error) from error
     device = settle_device(config.runtime.device)
     find_accelerator(device).prepare_profile(config, folder)
 

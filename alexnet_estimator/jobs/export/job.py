@@ -4,8 +4,10 @@ import contextlib
 import os
 from typing import Callable, Dict, Iterator, NamedTuple, Optional, Sequence
 
-from alexnet_estimator import checkpoints, files, run_record
+from alexnet_estimator import checkpoints, disk, files, run_record
+from alexnet_estimator.checkpoints import restore
 from alexnet_estimator.config import Config
+from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.jobs.evaluate import find_checkpoint, read_evaluations
 from alexnet_estimator.jobs.export import graphs
@@ -96,9 +98,10 @@ def export(
             checkpoint,
             batch_size,
         )
-        trial = prepare_trial(model, model_dir)
-        graphs.write_names(model, folder)
-        differences = [FORMATS[name](model, folder, trial) for name in formats]
+        with restore.noticing_deletion(checkpoint):
+            trial = prepare_trial(model, model_dir)
+            graphs.write_names(model, folder)
+            differences = [FORMATS[name](model, folder, trial) for name in formats]
         step = checkpoints.step_of(checkpoint)
         found = [r for r in read_evaluations(model_dir) if r["global_step"] == step]
         card = describe_model(record, step, found[0] if found else None, formats)
@@ -185,9 +188,15 @@ def _open_folder(path: str) -> Iterator[str]:
         try:
             folder = stack.enter_context(files.replacing_folder(path))
         except OSError as error:
-            raise ConfigError(f"cannot be made: {error.strerror}", path) from error
+            raise disk.error_at(path, "cannot be made", error) from error
         try:
             yield folder
             stack.close()
         except OSError as error:
             raise DataError(f"cannot be written: {error}", path) from error
+        except tf.errors.OpError as error:
+            # TensorFlow writes the SavedModel, and its error begins with the file.
+            if folder not in error.message:
+                raise
+            reason = error.message.partition("\n")[0].replace(folder, path)
+            raise DataError(f"cannot be written: {reason}", path) from error

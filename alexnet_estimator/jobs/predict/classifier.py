@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Tuple
 import numpy as np
 
 from alexnet_estimator import run_record
+from alexnet_estimator.checkpoints import restore
 from alexnet_estimator.checkpoints.names import for_tensorflow, prefix_for_tensorflow
 from alexnet_estimator.config import Config, resolve
 from alexnet_estimator.engine.graph_mode import tf
@@ -118,13 +119,14 @@ def trained(
     estimator = runtime.make_estimator(model_fn, for_tensorflow(model_dir), config)
 
     def predict_batches(input_fn: InputFn) -> Iterator[np.ndarray]:
-        for predictions in estimator.predict(
-            input_fn,
-            predict_keys=[PROBABILITIES],
-            checkpoint_path=prefix_for_tensorflow(checkpoint),
-            yield_single_examples=False,
-        ):
-            yield predictions[PROBABILITIES]
+        with restore.noticing_deletion(checkpoint):
+            for predictions in estimator.predict(
+                input_fn,
+                predict_keys=[PROBABILITIES],
+                checkpoint_path=prefix_for_tensorflow(checkpoint),
+                yield_single_examples=False,
+            ):
+                yield predictions[PROBABILITIES]
 
     return predict_batches
 

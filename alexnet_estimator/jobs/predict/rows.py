@@ -7,8 +7,9 @@ from typing import Any, BinaryIO, Callable, Iterator, NamedTuple, Sequence, Text
 
 import numpy as np
 
+from alexnet_estimator import disk
 from alexnet_estimator.console import STDOUT, escape, require_stdout, writing_results
-from alexnet_estimator.errors import ConfigError, DataError
+from alexnet_estimator.errors import DataError
 from alexnet_estimator.files import encode_csv, is_formula, replacing
 
 ROW_FORMATS = ("csv", "jsonl")
@@ -94,8 +95,7 @@ def open_output(path: str) -> Iterator[Any]:
     """Open a file that appears when it is complete, or standard output for ``-``.
 
     Raises:
-        ConfigError: The file cannot be opened.
-        DataError: The file was opened but cannot be written, e.g. on a full disk.
+        UserError: The file cannot be opened, or cannot be written to its end.
         OSError: Standard output cannot be written.
     """
     if path == STDOUT:
@@ -111,7 +111,7 @@ def open_output(path: str) -> Iterator[Any]:
         try:
             file = stack.enter_context(replacing(path))
         except OSError as error:
-            raise ConfigError(f"cannot be written: {error.strerror}", path) from error
+            raise disk.error_at(path, "cannot be written", error) from error
         try:
             yield file
             stack.close()
