@@ -723,5 +723,5 @@ def test_says_that_horovod_is_missing(
     for name in [n for n in sys.modules if n.startswith("horovod.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "horovod", None)
-    with pytest.raises(ConfigError, match="need Horovod, built with Gloo and Tensor"):
+    with pytest.raises(ConfigError, match="need Horovod with Gloo and TensorFlow"):
         launch.run([], topology_of(2), SERVERS[0], "horovod", str(tmp_path))
