@@ -8,7 +8,7 @@ import socket
 import struct
 import textwrap
 import time
-from typing import Any, Dict, Mapping, Set
+from typing import Any, Dict, Mapping
 
 from alexnet_estimator import locks
 from alexnet_estimator.console import warn
@@ -59,7 +59,6 @@ class MetricsLog:
         self._events_paths = {
             folder: os.path.join(model_dir, folder, name) for folder in ("", EVALUATION)
         }
-        self._begun: Set[str] = set()
 
     def write(self, event: str, step: int, **values: Any) -> None:
         """Append one line, and show its numbers that have a tag in TensorBoard.
@@ -148,11 +147,12 @@ class MetricsLog:
     def _write_event(self, folder: str = "", **content: Any) -> None:
         """Append an event to the file in a folder, which begins with its version."""
         path = self._events_paths[folder]
-        if folder not in self._begun:
-            self._begun.add(folder)
-            self._write_event(folder, file_version="brain.Event:2")
-        event = tf.Event(wall_time=time.time(), **content)
-        self._append(path, tfrecord.frame(event.SerializeToString()))
+        events = [tf.Event(wall_time=time.time(), **content)]
+        # A full disk can have kept the file empty until now.
+        if not os.path.exists(path) or os.path.getsize(path) == 0:
+            events.insert(0, tf.Event(file_version="brain.Event:2"))
+        frames = [tfrecord.frame(event.SerializeToString()) for event in events]
+        self._append(path, b"".join(frames))
 
     def _append(self, path: str, content: bytes) -> None:
         """Append all of the content or nothing; print one warning if this fails."""

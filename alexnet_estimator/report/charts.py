@@ -287,7 +287,7 @@ def _save(figure: Any, left: float, bottom: float) -> Drawing:
     svg, png = io.BytesIO(), io.BytesIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(svg, format="svg", transparent=True, metadata=nothing)
-    figure.savefig(png, format="png", dpi=150, facecolor="white")
+    figure.savefig(png, format="png", dpi=200, facecolor="white")
     # matplotlib 3.5 quotes the generic family, which browsers then do not find.
     scalable = svg.getvalue().replace(b"'sans-serif'", b"system-ui, sans-serif")
     return Drawing(scalable, png.getvalue())

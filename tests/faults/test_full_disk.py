@@ -191,7 +191,11 @@ def test_other_files_that_do_not_fit_are_named(
     if moment == "write":
         file = "config.json"
     with monkeypatch.context() as patch:
-        owner = train_job.run_record if moment == "write" else train_job
+        owners = {
+            "write": train_job.run_record,
+            "write_evaluation": train_job.evaluation_job,
+        }
+        owner = owners.get(moment, train_job)
         before_call(patch, owner, moment, lambda *arguments: disk.fill())
         with pytest.raises(DataError) as caught:
             train(data_dir, disk.model_dir)
