@@ -1,6 +1,6 @@
-"""The report of a run: one page, and the same curves as pictures.
+"""The report of a run: an HTML page, and its charts as PNG files.
 
-No TensorFlow is imported here, so that a report of a run can be made anywhere.
+This package does not import TensorFlow, so a report can be written on any machine.
 """
 
 from alexnet_estimator.report.charts import can_draw, draw_confusion

@@ -1,4 +1,4 @@
-"""Curves and confusion matrices, drawn by matplotlib where it is installed."""
+"""Charts and confusion matrices, drawn with matplotlib if it is installed."""
 
 import collections
 import contextlib
@@ -13,29 +13,29 @@ import numpy as np
 from alexnet_estimator.report.history import History
 from alexnet_estimator.report.scores import Answers
 
-# More points than that cannot be told apart in a chart of this width.
+# A chart is too narrow to show more points than this one by one.
 MAX_POINTS = 300
-# A confusion matrix of more classes is drawn without names and numbers.
+# With more classes, a confusion matrix is drawn without names and numbers.
 MAX_NAMED_CLASSES = 20
-# Rows of a confusion matrix that can be told apart in a picture.
+# A drawing is too small to show more rows of a confusion matrix than this.
 MAX_CELLS = 200
-# The colours of Okabe and Ito, which people with any colour vision can tell apart:
-# blue, vermilion, green, purple, orange, sky blue.
+# The palette of Okabe and Ito: blue, vermilion, green, purple, orange, sky blue.
+# Readers with colour blindness can distinguish these colours.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b4588c", "#c98a00", "#3d9fd8")
 GREY = "#7a8590"
 _STYLE_FILE = os.path.join(os.path.dirname(__file__), "charts.mplstyle")
 
 
 class Line(NamedTuple):
-    """One curve.
+    """One curve in a chart.
 
     Attributes:
         label: Name in the legend.
         steps: Global steps, float64 ``[n]``.
         values: Finite values at these steps, float64 ``[n]``.
         colour: Hexadecimal RGB colour.
-        dash: Line style of matplotlib.
-        marker: Marker of matplotlib; empty for none.
+        dash: Matplotlib line style.
+        marker: Matplotlib marker, or an empty string for no marker.
         is_faint: Whether the line is drawn behind the others and without a label.
     """
 
@@ -49,7 +49,7 @@ class Line(NamedTuple):
 
     @property
     def is_long(self) -> bool:
-        """Tell whether the line is drawn as means with a band of extremes."""
+        """Return whether the line is drawn as mean values in a band of extremes."""
         return len(self.values) > MAX_POINTS
 
 
@@ -57,11 +57,12 @@ class Chart(NamedTuple):
     """One set of axes.
 
     Attributes:
-        name: Name of its file.
+        name: Name of the PNG file, without the suffix.
         title: Title, with the unit.
-        lines: Lines, each with a value; at least one.
+        lines: Lines.  There is at least one, and each has at least one value.
         scale: Scale of the vertical axis: ``from_0``, ``linear``, ``log`` or ``log2``.
-        restarts: Steps at which the only run was started again.
+        restarts: Steps at which the run was started again; empty if the chart compares
+            several runs.
     """
 
     name: str
@@ -72,11 +73,11 @@ class Chart(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """The same picture twice.
+    """One drawing in two file formats.
 
     Attributes:
-        svg: Scalable and without a background, for the page.
-        png: Bitmap on white, for a file beside the page.
+        svg: Content of an SVG file with a transparent background, for the page.
+        png: Content of a PNG file with a white background, written beside the page.
     """
 
     svg: bytes
@@ -93,7 +94,7 @@ def plan_charts(runs: Sequence[History]) -> List[Chart]:
         ("gradient_norm", "Gradient norm", "from_0"),
     )
     lines: Dict[str, List[Line]] = collections.defaultdict(list)
-    # Colours and dashes make 12 different pairs.
+    # The 6 colours and 4 dashes give 12 different pairs before they repeat.
     styles = zip(itertools.cycle(COLOURS), itertools.cycle(("-", "--", "-.", ":")))
     for run, style in zip(runs, styles):
         label = "training" if is_alone else f"{run.name} (training)"
@@ -121,7 +122,7 @@ def plan_charts(runs: Sequence[History]) -> List[Chart]:
         values = np.concatenate([line.values for line in drawn] or [[]])
         if name == "loss_scale" and not (values > 1).any() or not drawn:
             continue
-        # A linear scale would show nothing but a peak.
+        # On a linear scale, the peak would flatten the rest of the curve.
         is_steep = values.min() > 0 and values.max() / 100 > np.median(values)
         scale = "log" if is_steep and scale != "log2" else scale
         charts.append(Chart(name, title, drawn, scale, restarts))
@@ -137,11 +138,11 @@ def _evaluated(run: History, name: str, label: str, colour: str, dash: str) -> L
 def summarise(
     steps: np.ndarray, values: np.ndarray
 ) -> Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Divide a long curve into ``MAX_POINTS`` parts.
+    """Summarise a curve in at most ``MAX_POINTS`` parts.
 
     Returns:
-        The mean step and the mean, lowest and highest value of each part, float64
-        [parts] each.
+        A tuple of four float64 arrays of the shape [parts]: the mean step, and the
+        mean, the lowest and the highest value of each part.
     """
     starts = np.linspace(0, len(values), min(MAX_POINTS, len(values)), False, dtype=int)
     sizes = np.diff([*starts, len(values)])
@@ -153,7 +154,7 @@ def summarise(
 
 
 def can_draw() -> bool:
-    """Tell whether matplotlib is installed."""
+    """Return whether matplotlib is installed."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
@@ -162,7 +163,7 @@ def can_draw() -> bool:
 
 
 def draw_chart(chart: Chart) -> Drawing:
-    """Draw a chart with its title and, of several lines, a legend below the axes."""
+    """Draw a chart; if it has several lines, a legend is drawn below the axes."""
     named = [line for line in chart.lines if not line.is_faint]
     named = named if len(chart.lines) > 1 else []
     num_columns = 3 if all(len(line.label) <= 16 for line in named) else 1
@@ -180,12 +181,16 @@ def draw_chart(chart: Chart) -> Drawing:
 
 
 def draw_confusion(answers: Answers) -> Drawing:
-    """Draw a confusion matrix, with names and numbers where there are few classes."""
+    """Draw a confusion matrix.
+
+    Up to ``MAX_NAMED_CLASSES`` classes, the names and the numbers are written as well.
+    """
     from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgb
 
     num_classes = len(answers.class_names)
     is_named = num_classes <= MAX_NAMED_CLASSES
-    # From transparent, so that it fits any page; the root lets rare errors show.
+    # The colours begin with transparent, so that the drawing suits a light and a dark
+    # page.  The square root of the shares (PowerNorm) makes rare errors visible.
     colour = to_rgb(COLOURS[5])
     colours = LinearSegmentedColormap.from_list("", [(*colour, 0), (*colour, 1)])
     sides = (-0.5, num_classes - 0.5, num_classes - 0.5, -0.5)
@@ -208,7 +213,10 @@ def draw_confusion(answers: Answers) -> Drawing:
 
 
 def _plain(text: str, max_letters: int) -> str:
-    """Return text in which matplotlib finds no formula and nothing unprintable."""
+    """Return a text, shortened to ``max_letters``, that matplotlib draws as it is.
+
+    A dollar sign would start a formula, and unprintable characters have no glyphs.
+    """
     text = text if len(text) <= max_letters else text[: max_letters - 1] + "…"
     printable = "".join(letter if letter.isprintable() else "?" for letter in text)
     return printable.replace("$", r"\$")
@@ -223,17 +231,20 @@ def _plot_line(axes: Any, line: Line) -> None:
         means,
         color=line.colour,
         linestyle=line.dash,
-        # A single point needs one to be seen.
+        # A line through a single point is invisible without a marker.
         marker=line.marker or ("." if len(steps) == 1 else ""),
         markersize=4 if len(steps) < 50 else 0,
         alpha=0.4 if line.is_faint else 1,
-        # matplotlib leaves labels with a leading underscore out of the legend.
+        # matplotlib omits labels that begin with an underscore from the legend.
         label=None if line.is_faint else " " + _plain(line.label, 60),
     )
 
 
 def _scale_axes(axes: Any, chart: Chart) -> int:
-    """Choose ticks; return the number of letters of the longest vertical one."""
+    """Set the scales and ticks; return the length of the longest vertical tick label.
+
+    The length is a number of characters.
+    """
     from matplotlib.ticker import LogLocator, MaxNLocator
 
     thousands = "{x:,.0f}"
@@ -249,7 +260,7 @@ def _scale_axes(axes: Any, chart: Chart) -> int:
         axes.yaxis.set_major_locator(LogLocator(2, numticks=6))
     else:
         axes.yaxis.set_major_locator(MaxNLocator(5))
-    # Beyond that, matplotlib's powers of ten are shorter.
+    # From 1e9, matplotlib's own labels (powers of ten) are shorter.
     if chart.scale == "log2" or 1000 <= max(axes.get_ylim()) < 1e9:
         axes.yaxis.set_major_formatter(thousands)
     if chart.scale == "from_0":
@@ -260,27 +271,30 @@ def _scale_axes(axes: Any, chart: Chart) -> int:
 
 @contextlib.contextmanager
 def _new_axes(title: str, width: float, height: float) -> Iterator[Any]:
-    """Yield axes on a new figure, whose size is in inches."""
+    """Yield the axes of a new figure; ``width`` and ``height`` are in inches."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(fname=_STYLE_FILE), warnings.catch_warnings():
-        # Bitmaps lack the letters of some languages; the page has them.
+        # matplotlib warns of letters that its font lacks.  Only the PNG files lack
+        # them: in the SVG they are text, which the browser draws.
         warnings.simplefilter("ignore")
-        # Without pyplot there is no global state and no display.
+        # pyplot would keep figures in global state and might need a display.
         axes = Figure(figsize=(width, height)).add_subplot()
         axes.set_title(title)
         yield axes
 
 
 def _save(figure: Any, left: float, bottom: float) -> Drawing:
-    """Draw a figure twice.
+    """Render a figure as SVG and as PNG.
+
+    The caller gives the margins, because measuring all texts in matplotlib
+    (``tight_layout``) would double the time.
 
     Args:
-        figure: Figure of ``_new_axes``.
-        left: Margin that holds the vertical ticks, in inches.  Given, because having
-            matplotlib measure all texts would double the time.
-        bottom: Margin that holds the horizontal ticks and the legend, in inches.
+        figure: Figure of the axes that ``_new_axes`` yields.
+        left: Margin for the vertical tick labels, in inches.
+        bottom: Margin for the horizontal tick labels and the legend, in inches.
     """
     width, height = figure.get_size_inches()
     figure.subplots_adjust(left / width, bottom / height, 0.97, 1 - 0.32 / height)
@@ -288,6 +302,7 @@ def _save(figure: Any, left: float, bottom: float) -> Drawing:
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(svg, format="svg", transparent=True, metadata=nothing)
     figure.savefig(png, format="png", dpi=200, facecolor="white")
-    # matplotlib 3.5 quotes the generic family, which browsers then do not find.
+    # matplotlib 3.5 quotes the generic font family sans-serif.  Browsers look for a
+    # font of that name and find none.
     scalable = svg.getvalue().replace(b"'sans-serif'", b"system-ui, sans-serif")
     return Drawing(scalable, png.getvalue())

@@ -1,4 +1,4 @@
-"""A run's files, read with patience: what is missing or damaged becomes a note."""
+"""Reading of a run's files; a missing or damaged file gives a note, not an error."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/]+=*")
 
 
 class Score(NamedTuple):
-    """Result of one evaluation; numbers are NaN where nothing was recorded."""
+    """Result of one evaluation; a value that was not recorded is NaN."""
 
     step: int
     num_images: int
@@ -33,22 +33,23 @@ class Score(NamedTuple):
 
     @property
     def interval(self) -> Tuple[float, float]:
-        """Return the 95 % confidence interval of the accuracy of some images."""
+        """Return the 95 % confidence interval of the top-1 accuracy."""
         return wilson_interval(self.top_1_accuracy, self.num_images)
 
 
 @dataclasses.dataclass
 class Start:
-    """One start of the run, with its progress.
+    """One start of the run and what was logged until the next one.
 
     Attributes:
-        step: Global step at which it started.
-        time_secs: Time of the start, seconds since 1970; NaN where unknown.
+        step: Global step at which the run started.
+        time_secs: Time of the start in seconds since 1970; NaN if it is unknown.
         num_ranks: Number of ranks, as it was logged.
-        notes: Other values in the log, e.g. changes of the configuration.
+        notes: Other logged values, such as changes of the configuration.
         last_step: Global step of the last line before the next start.
-        last_time_secs: Time of that line.
-        outcome: Event of that line, e.g. ``end`` or ``stop``.
+        last_time_secs: Time of the last line before the next start.
+        outcome: Event of the last line before the next start, such as ``end`` or
+            ``stop``.
     """
 
     step: int
@@ -61,7 +62,7 @@ class Start:
 
     @property
     def duration_secs(self) -> float:
-        """Return the wall time up to the last line."""
+        """Return the wall time from the start to the last line."""
         return self.last_time_secs - self.time_secs
 
 
@@ -70,9 +71,9 @@ class Sample(NamedTuple):
 
     Attributes:
         label: True class.
-        answers: Classes and their probabilities, the likeliest first.
-        file: Origin of the picture; may be empty.
-        jpeg: The picture in base64.
+        answers: Predicted classes and their probabilities, the likeliest first.
+        file: Path of the original picture; may be empty.
+        jpeg: JPEG file of the picture in base64.
     """
 
     label: int
@@ -82,7 +83,7 @@ class Sample(NamedTuple):
 
     @property
     def is_right(self) -> bool:
-        """Tell whether the likeliest class is the true one."""
+        """Return whether the likeliest class is the true one."""
         return self.answers[0][0] == self.label
 
 
@@ -91,17 +92,20 @@ class History:
     """The content of the files of a run.
 
     Attributes:
-        name: Short name, different for every run of a page.
-        model_dir: Folder of the run, as it was given.
-        record: Content of ``config.json``; empty where it is missing or damaged.
-        class_names: Names in the order of the labels; empty where unknown.
-        train: ``train`` lines of ``metrics.jsonl`` that later starts did not undo.
-        evaluations: Results of evaluations, by step.
+        name: Short name, unique among the runs of a page.
+        model_dir: Folder of the run, as the user gave it.
+        record: Content of ``config.json``; empty if the file is missing or damaged.
+        class_names: Names of the classes in the order of the labels; empty if they are
+            unknown.
+        train: ``train`` lines of ``metrics.jsonl``, without the steps that were
+            repeated after a restart.
+        evaluations: Results of the evaluations, sorted by step.
         answers: Counted answers of the newest evaluation that has them.
-        starts: Starts of the run, in order.
+        starts: Starts of the run, in the order of the log.
         samples: Evaluated pictures, the most confident mistakes first.
-        samples_about: Step and numbers of the pictures that samples were taken from.
-        kernels: PNG of the first layer; may be empty.
+        samples_about: Global step of the samples, number of the pictures that they
+            were chosen from, and number of the mistakes among these.
+        kernels: PNG file of the kernels of the first layer; may be empty.
         notes: Messages about files that could not be read.
     """
 
@@ -120,23 +124,26 @@ class History:
 
     @property
     def network(self) -> str:
-        """Return the title of the network, which runs of old versions do not record."""
+        """Return the title of the network.
+
+        Old versions did not record it, but they had the default network only.
+        """
         title = self.record.get("network", {}).get("title")
         return plain(title) if title else find_network(DEFAULT).title
 
     @property
     def config(self) -> Dict[str, Dict[str, Any]]:
-        """Return the sections of the configuration; none where it is unknown."""
+        """Return the sections of the configuration; empty if it is unknown."""
         return self.record.get("config", {})
 
     @property
     def data_digest(self) -> str:
-        """Return SHA-256 of the data; empty where it is unknown."""
+        """Return the SHA-256 of the data; empty if it is unknown."""
         return self.record.get("data_digest", "")
 
     @property
     def class_counts(self) -> Dict[str, List[int]]:
-        """Return the numbers of pictures of each class, by split."""
+        """Return the number of pictures of each class for each split."""
         return {
             split: counts
             for split, counts in self.record.get("class_counts", {}).items()
@@ -145,13 +152,13 @@ class History:
 
     @property
     def scored(self) -> List[Score]:
-        """Return the evaluations whose accuracy is known, by step."""
+        """Return the evaluations whose accuracy is known, sorted by step."""
         return [e for e in self.evaluations if math.isfinite(e.top_1_accuracy)]
 
     @property
     def best(self) -> Optional[Score]:
-        """Return the first of the most accurate evaluations."""
-        # Of equal ones, max returns the first.
+        """Return the most accurate evaluation; of equal ones, the earliest."""
+        # max returns the first of equal items.
         scored = self.scored
         return max(scored, key=lambda e: e.top_1_accuracy) if scored else None
 
@@ -162,24 +169,38 @@ class History:
 
     @property
     def images_per_sec(self) -> float:
-        """Return the median throughput, NaN where none was logged."""
+        """Return the median throughput; NaN if none was logged."""
         speeds = self.values("images_per_sec")[1]
         return float(np.median(speeds)) if len(speeds) else math.nan
 
     def values(self, name: str) -> Tuple[np.ndarray, np.ndarray]:
-        """Return steps and finite values of what was logged while training, float64."""
+        """Return the steps and the finite values of a training metric.
+
+        Args:
+            name: Field of the ``train`` lines.
+
+        Returns:
+            Two float64 arrays of the shape [n].
+        """
         return _finite([(row["step"], _number(row.get(name))) for row in self.train])
 
     def scores(self, name: str) -> Tuple[np.ndarray, np.ndarray]:
-        """Return steps and finite values of what was evaluated, float64."""
+        """Return the steps and the finite values of an evaluation metric.
+
+        Args:
+            name: Field of ``Score``.
+
+        Returns:
+            Two float64 arrays of the shape [n].
+        """
         return _finite([(e.step, getattr(e, name)) for e in self.evaluations])
 
 
 def read_runs(model_dirs: Sequence[str]) -> List[History]:
-    """Read runs.
+    """Read the files of runs.
 
     Raises:
-        ConfigError: Folders have no run; the message names all of them.
+        ConfigError: A folder holds no run; the message names all such folders.
     """
     files = (run_record.FILE_NAME, "metrics.jsonl", "eval")
     problems = [
@@ -211,7 +232,10 @@ def _read_run(name: str, model_dir: str) -> History:
 
 
 def _read(read: Callable[[str], Any], file: pathlib.Path, notes: List[str]) -> Any:
-    """Return what a function reads from a file; None, and a note, where it cannot."""
+    """Return what a function reads from a file; None if the file is not there.
+
+    If the file cannot be read, the result is None as well, and a note is added.
+    """
     try:
         return read(str(file)) if file.exists() else None
     except ConfigError as error:
@@ -222,12 +246,12 @@ def _read(read: Callable[[str], Any], file: pathlib.Path, notes: List[str]) -> A
 
 
 def _object(value: Any) -> Dict[str, Any]:
-    """Return a JSON value where it is an object, or else an empty one."""
+    """Return a JSON value if it is an object, or an empty object otherwise."""
     return value if isinstance(value, dict) else {}
 
 
 def _read_metrics(file: pathlib.Path, run: History) -> Dict[int, Score]:
-    """Read the log into ``run``; return its evaluations by step."""
+    """Read ``metrics.jsonl`` into ``run``; return its evaluations by step."""
     evaluations: Dict[int, Score] = {}
     num_strange = 0
     for line in file.read_bytes().splitlines() if file.is_file() else []:
@@ -250,7 +274,8 @@ def _read_metrics(file: pathlib.Path, run: History) -> Dict[int, Score]:
             num_ranks = event.get("num_ranks")
             start = Start(step, time_secs, num_ranks, notes, step, time_secs)
             run.starts.append(start)
-            # What was trained after the checkpoint is trained again.
+            # A restarted run repeats the steps after its checkpoint, so their first
+            # lines are dropped: the curves would go back and forth otherwise.
             run.train = [row for row in run.train if row["step"] <= step]
         elif run.starts:
             start = run.starts[-1]
@@ -278,9 +303,10 @@ def _score(values: Dict[str, Any], step: int) -> Score:
 def _read_evaluations(
     folder: pathlib.Path, run: History, logged: Dict[int, Score]
 ) -> None:
-    """Read ``eval/<step>.json`` where the log lacks it, and the newest answers.
+    """Read the evaluations that the log lacks, and the newest counted answers.
 
-    With many classes the files are large, so the others are not opened.
+    The other files ``eval/<step>.json`` are not opened, because they are large if there
+    are many classes.
     """
     found = {
         int(file.stem): file
@@ -334,6 +360,6 @@ def _number(value: Any) -> float:
 
 
 def _count(value: Any) -> int:
-    """Return a JSON value as a number of things, or -1."""
+    """Return a JSON value as a count, or -1 if it is none."""
     is_integer = isinstance(value, int) and not isinstance(value, bool)
     return value if is_integer and 0 <= value < 1 << 53 else -1

@@ -1,4 +1,4 @@
-"""Writes the page: fills the template and puts pictures of the curves beside it."""
+"""Writing of the HTML page and of the PNG files of its charts."""
 
 import base64
 import json
@@ -20,15 +20,16 @@ COMPARISON_FILE_NAME = "comparison.html"
 
 
 def write_report(model_dirs: Sequence[str], output: Optional[str] = None) -> str:
-    """Write a page about one run, or about several side by side.
+    """Write a page about one run, or a page that compares several runs.
 
-    The curves are written as PNGs as well, into a folder beside the page that has its
-    name without ``.html``.  Without matplotlib the page has no curves and says so.
+    The charts are also written as PNG files, into a folder beside the page that has the
+    name of the page without ``.html``.  Without matplotlib, the page has no charts and
+    says so.
 
     Args:
         model_dirs: Folders of runs, finished or not.
-        output: Path of the page; None: ``report.html`` in the folder of the only run,
-            or ``comparison.html`` in the current folder.
+        output: Path of the page.  None: ``report.html`` in the folder of the run or,
+            for several runs, ``comparison.html`` in the current folder.
 
     Returns:
         The path of the page.
@@ -44,7 +45,8 @@ def write_report(model_dirs: Sequence[str], output: Optional[str] = None) -> str
     planned, drawings, confusions = charts.plan_charts(runs), {}, {}
     if charts.can_draw():
         drawings = {chart.name: charts.draw_chart(chart) for chart in planned}
-        # Beside others, a run with few classes has a table only.
+        # In a comparison, the page shows the matrix of a run with few classes as a
+        # table.
         confusions = {
             run.name: charts.draw_confusion(run.answers)
             for run in runs
@@ -59,7 +61,7 @@ def write_report(model_dirs: Sequence[str], output: Optional[str] = None) -> str
         for name, drawing in drawings.items():
             os.makedirs(folder, exist_ok=True)
             write_bytes(os.path.join(folder, f"{name}.png"), drawing.png)
-        # JSON can hold halves of characters, which UTF-8 cannot.
+        # JSON can hold half of a surrogate pair, which UTF-8 cannot encode.
         write_bytes(output, page.encode("utf-8", "replace"))
     except OSError as error:
         raise disk.error_at(output, "cannot be written", error) from error
@@ -67,7 +69,7 @@ def write_report(model_dirs: Sequence[str], output: Optional[str] = None) -> str
 
 
 def _render(**values: object) -> str:
-    """Fill the template, in which no text can become a tag: all of it is escaped."""
+    """Render the template; all values are escaped, so that no text becomes a tag."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -91,7 +93,7 @@ def _render(**values: object) -> str:
 
 
 class Setting(NamedTuple):
-    """One field of the configuration, in words."""
+    """One field of the configuration, as the page shows it."""
 
     name: str
     value: str
@@ -100,8 +102,9 @@ class Setting(NamedTuple):
 
 
 def list_settings(run: History) -> Tuple[List[Setting], List[Setting]]:
-    """Return the fields that differ from the defaults, and the others."""
-    # Of networks only the package's own is loaded: others are someone's code.
+    """Return the fields that differ from their defaults, and those that do not."""
+    # Other networks are described from the record.  They are not loaded, because that
+    # would run the code of whoever made the run.
     described = run.record.get("network", {}).get("settings", {})
     settings = {
         name: Field(entry.get("default"), anything(), text.plain(entry.get("doc")))
@@ -113,7 +116,7 @@ def list_settings(run: History) -> Tuple[List[Setting], List[Setting]]:
     same: List[Setting] = []
     for name, value in _flatten(run.config).items():
         field = fields.get(name, Field(None, anything(), ""))
-        # As JSON has it, in which tuples are lists.
+        # The value comes from JSON, in which tuples are lists.
         default = json.loads(json.dumps(field.default))
         is_same = name in fields and default == value
         words = text.plain(default) if name in fields else "no such field now"
@@ -123,13 +126,13 @@ def list_settings(run: History) -> Tuple[List[Setting], List[Setting]]:
 
 
 def list_differences(runs: Sequence[History]) -> List[Tuple[str, List[str]]]:
-    """Return in what runs differ: configuration, data, machine, versions.
+    """Return the facts in which runs differ: configuration, data, machine, versions.
 
     Args:
-        runs: Runs with a record; one without would differ in everything.
+        runs: Runs that have a record.  A run without one would differ in every fact.
 
     Returns:
-        Name and values, one for each run.
+        The name of each fact, and a list of its values with one for each run.
     """
     facts = []
     for run in runs:

@@ -1,11 +1,12 @@
-"""How well each class is recognised: counted answers, and how files hold them."""
+"""Counts of right and wrong answers for each class, and their format in files."""
 
 import math
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-# Confusion matrices of more classes are not written: they grow with the square.
+# The size of a confusion matrix is the square of the number of classes, so matrices of
+# more classes are not written.
 MAX_MATRIX_CLASSES = 256
 MAX_CONFUSIONS = 10_000
 
@@ -16,7 +17,8 @@ class Answers(NamedTuple):
     Attributes:
         class_names: Names of the classes, in the order of the labels.
         num_images: Number of images of each class, int64 ``[num_classes]``.
-        num_answers: Number of answers that name each class, int64 ``[num_classes]``.
+        num_answers: Number of times that each class was answered, int64
+            ``[num_classes]``.
         num_right: Number of right answers of each class, int64 ``[num_classes]``.
         confusions: Wrong answers, int64 ``[n, 3]``.  A row holds the true class, the
             class of the answer and the number of images, the largest number first.
@@ -32,12 +34,12 @@ class Answers(NamedTuple):
 
     @property
     def recalls(self) -> np.ndarray:
-        """Return the share of each class that is recognised; NaN without images."""
+        """Return the recall of each class; NaN for a class without images."""
         return _divide(self.num_right, self.num_images)
 
     @property
     def precisions(self) -> np.ndarray:
-        """Return the share of answers of each class that are right; NaN without any."""
+        """Return the precision of each class; NaN for a class without answers."""
         return _divide(self.num_right, self.num_answers)
 
     @property
@@ -58,32 +60,36 @@ class Answers(NamedTuple):
 
     @property
     def by_recall(self) -> np.ndarray:
-        """Return the labels, lowest recall first, int64 ``[num_classes]``."""
-        # NumPy sorts NaN last: classes without images say nothing.
+        """Return the labels sorted by recall, lowest first, int64 ``[num_classes]``."""
+        # NumPy sorts NaN last, which is the recall of classes without images.
         return np.lexsort([-self.num_images, self.recalls])
 
     @property
     def cells(self) -> np.ndarray:
-        """Return true class, answer and number of images, int64 ``[3, n]``."""
+        """Return the rows true class, answer and number of images, int64 ``[3, n]``."""
         labels = np.arange(len(self.num_right))
         return np.hstack([[labels, labels, self.num_right], self.confusions.T])
 
     @property
     def matrix(self) -> np.ndarray:
-        """Return the confusion matrix; only small ones are worth their memory."""
+        """Return the confusion matrix, int64 ``[num_classes, num_classes]``.
+
+        Its memory grows with the square of the number of classes.
+        """
         matrix = np.zeros([len(self.num_images)] * 2, np.int64)
         labels, answers, counts = self.cells
         matrix[labels, answers] = counts
         return matrix
 
     def shares(self, max_side: int) -> np.ndarray:
-        """Return the confusion matrix as shares of the true class.
+        """Return the confusion matrix as shares of the images of the true class.
 
-        Where there are more than ``max_side`` classes, each cell stands for a square of
-        neighbouring cells and holds the largest of them, so that rare confusions show.
+        If there are more than ``max_side`` classes, each cell stands for a square of
+        neighbouring cells.  It holds the largest of their shares, so that rare
+        confusions stay visible.
 
         Returns:
-            float64 ``[side, side]``, rows are true classes.
+            float64 ``[side, side]``.  The rows are the true classes.
         """
         labels, answers, counts = self.cells
         factor = -(-len(self.num_images) // max_side)
@@ -100,7 +106,7 @@ def count_answers(
 
     Args:
         rows: True class, class of the answer and number of images, int64 ``[n, 3]``;
-            the same two classes may come more than once.
+            a pair of classes may occur in several rows.
         class_names: Names of the classes, in the order of the labels.
         step: Global step of the evaluation.
     """
@@ -124,9 +130,9 @@ def count_answers(
 def encode(answers: Answers) -> Dict[str, Any]:
     """Return counted answers as JSON values; see ``decode``.
 
-    A confusion matrix of up to ``MAX_MATRIX_CLASSES`` classes is written whole.  With
-    more, its size would be the square of their number: counts of each class are exact,
-    and ``confusions`` lists the ``MAX_CONFUSIONS`` largest.
+    Up to ``MAX_MATRIX_CLASSES`` classes, the result has the whole confusion matrix.
+    With more classes it has the exact counts of each class instead, and only the
+    ``MAX_CONFUSIONS`` largest entries beside the diagonal as ``confusions``.
     """
     f1_scores = [None if math.isnan(f1) else round(f1, 6) for f1 in answers.f1_scores]
     values: Dict[str, Any] = {
@@ -146,10 +152,10 @@ def encode(answers: Answers) -> Dict[str, Any]:
 
 
 def decode(values: Mapping[str, Any], step: int = 0) -> Optional[Answers]:
-    """Return the counted answers of an evaluation, or None where they are damaged.
+    """Return the counted answers of an evaluation, or None if they are damaged.
 
     Args:
-        values: Content of ``eval/<step>.json``, from anyone.
+        values: Content of ``eval/<step>.json``, which need not be trusted.
         step: Global step of the evaluation.
     """
     try:
@@ -177,7 +183,11 @@ def decode(values: Mapping[str, Any], step: int = 0) -> Optional[Answers]:
 
 
 def _read_counts(value: Any, *shape: int) -> np.ndarray:
-    """Return JSON values as int64 of a shape; raise what NumPy does for any others."""
+    """Return JSON values as an int64 array of the given shape.
+
+    Raises:
+        TypeError, ValueError, OverflowError: The values are not counts of this shape.
+    """
     counts = np.array(value, np.float64)
     if counts.size and counts.shape != shape:
         raise ValueError(f"the shape is {counts.shape}")
@@ -198,5 +208,5 @@ def wilson_interval(share: float, num_images: int) -> Tuple[float, float]:
 
 
 def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Return quotients, float64; NaN where the divisor is 0."""
+    """Return the quotients, float64; NaN where the divisor is 0."""
     return np.where(whole > 0, part / np.maximum(whole, 1), math.nan)

@@ -1,4 +1,4 @@
-"""Filters of the template: numbers, durations and times as people read them."""
+"""Template filters that format numbers, durations and times for readers."""
 
 import datetime
 import math
@@ -8,12 +8,12 @@ UNKNOWN = "–"
 
 
 def number(value: float, digits: int = 0) -> str:
-    """Return a number with thousands separated, e.g. ``1,234.5``."""
+    """Return a number with a separator of thousands, e.g. ``1,234.5``."""
     return f"{value:,.{digits}f}" if math.isfinite(value) else UNKNOWN
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """Return a share with a narrow space, e.g. ``98.1 %``."""
+    """Return a share in percent with a narrow space, e.g. ``98.1 %``."""
     return f"{100 * share:.{digits}f}\u202f%" if math.isfinite(share) else UNKNOWN
 
 
@@ -29,7 +29,7 @@ def duration(secs: float) -> str:
 
 
 def time(secs: float) -> str:
-    """Return a time (seconds since 1970) in UTC."""
+    """Return a time in UTC; ``secs`` is in seconds since 1970."""
     try:
         moment = datetime.datetime.fromtimestamp(secs, datetime.timezone.utc)
     except (ValueError, OverflowError, OSError):
@@ -38,12 +38,12 @@ def time(secs: float) -> str:
 
 
 def plain(value: Any) -> str:
-    """Return a JSON value in short form."""
+    """Return a JSON value as a short text."""
     try:
         if isinstance(value, (list, tuple)):
             return "(" + ", ".join(map(plain, value)) + ")"
         if isinstance(value, float):
             return f"{value:g}"
         return UNKNOWN if value is None else str(value) or "(empty)"
-    except RecursionError:  # JSON can be nested more deeply than Python calls.
+    except RecursionError:  # JSON can be nested more deeply than Python can recurse.
         return "…"
