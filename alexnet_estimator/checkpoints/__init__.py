@@ -1,7 +1,8 @@
-"""Checkpoints: written whole or not at all, finite, the newest valid one is used.
+"""Saving, finding and restoring of checkpoints.
 
-The names of their files are known here without TensorFlow; ``store`` saves and deletes,
-``restore`` finds the checkpoint that can be trusted.
+A checkpoint is either complete and finite, or it is not saved.  A run continues from
+its newest valid checkpoint.  ``names`` needs no TensorFlow, ``store`` saves and deletes
+checkpoints, and ``restore`` finds the newest valid one.
 """
 
 from alexnet_estimator.checkpoints.names import (

@@ -1,4 +1,4 @@
-"""Which checkpoint is the most accurate one.  No TensorFlow is imported here."""
+"""The record of the most accurate checkpoint.  It does not import TensorFlow."""
 
 import os
 from typing import Any, Dict, Optional
@@ -11,7 +11,7 @@ BEST = "best.json"
 
 
 def note_best(model_dir: str, step: int, accuracy: float) -> None:
-    """Record the checkpoint of ``step`` as the best if it is more accurate."""
+    """Record the checkpoint of ``step`` as the best if it is the most accurate."""
     if best_of(model_dir) and accuracy <= _read_best(model_dir)["top_1_accuracy"]:
         return
     record = {"checkpoint": f"{PREFIX}{step}", "step": step, "top_1_accuracy": accuracy}
@@ -19,22 +19,22 @@ def note_best(model_dir: str, step: int, accuracy: float) -> None:
 
 
 def best_of(model_dir: str) -> Optional[str]:
-    """Return the path prefix of the most accurate checkpoint, if it is still there."""
+    """Return the path prefix of the most accurate checkpoint; None if it is gone."""
     record = _read_best(model_dir)
     return path_of(model_dir, record["step"]) if record else None
 
 
 def forget_best(model_dir: str, step: int) -> None:
-    """Let the checkpoint of ``step`` be the best no more, because it is damaged."""
+    """Delete the record if it names the checkpoint of ``step``, which is damaged."""
     if _read_best(model_dir).get("step") == step:
         os.remove(os.path.join(model_dir, BEST))
 
 
 def _read_best(model_dir: str) -> Dict[str, Any]:
-    """Return what ``best.json`` says, empty where it is not there.
+    """Return the content of ``best.json``; empty if the file is not there.
 
     Raises:
-        DataError: It is damaged.
+        DataError: The file is damaged.
     """
     path = os.path.join(model_dir, BEST)
     if not os.path.exists(path):

@@ -1,9 +1,10 @@
-"""The index of a checkpoint, checked before TensorFlow reads it.
+"""Validation of a checkpoint's index before TensorFlow reads it.
 
-TensorFlow 1.15 ends the whole process where an index declares a shape or a type that
-cannot be.  The file is a sorted table as of LevelDB: blocks of entries, a block that
-says where these are, and a footer (tensorflow/core/lib/io/format.h).  Its values are
-``BundleEntryProto``, of the key "" a ``BundleHeaderProto``.
+TensorFlow 1.15 aborts the process if an index declares an impossible shape or type.
+The index is a sorted table in the format of LevelDB: blocks of entries, a block that
+lists the positions of these blocks, and a footer (tensorflow/core/lib/io/format.h).
+The value of the key "" is a ``BundleHeaderProto``; all others are
+``BundleEntryProto``.
 """
 
 import os
@@ -23,14 +24,14 @@ _MAGIC = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
 
 
 def check(path: str, data_files: Sequence[str]) -> None:
-    """Read a checkpoint's index.
+    """Check the index of a checkpoint.
 
     Args:
         path: Path of the index.
-        data_files: Paths of the files with the values.
+        data_files: Paths of the files that hold the values.
 
     Raises:
-        ValueError: The index is damaged, or declares what the files cannot hold.
+        ValueError: The index is damaged, or it declares more than the files hold.
     """
     try:
         content = read_at_most(path, MAX_BYTES)
@@ -60,13 +61,13 @@ def check(path: str, data_files: Sequence[str]) -> None:
 def _check_entry(
     name: str, entry: tensor_bundle_pb2.BundleEntryProto, stored_bytes: int
 ) -> None:
-    """Refuse a variable that the data files cannot hold."""
+    """Raise ValueError for a variable that the data files cannot hold."""
     sizes = [dimension.size for dimension in entry.shape.dim]
     if entry.dtype not in _SIZES or entry.slices or entry.shape.unknown_rank:
         raise ValueError(f"{name} is of a type that no checkpoint here has")
     if len(sizes) > MAX_RANK or any(size < 0 for size in sizes):
         raise ValueError(f"{name} is declared with the shape {sizes[:MAX_RANK]}")
-    declared_bytes = _SIZES[entry.dtype]  # Python's numbers do not overflow.
+    declared_bytes = _SIZES[entry.dtype]  # Integers of Python do not overflow.
     for size in sizes:
         declared_bytes *= size
     has_size = entry.size == declared_bytes or entry.dtype == tf.string.as_datatype_enum
@@ -77,7 +78,7 @@ def _check_entry(
         )
 
 
-# Bytes of a value; a string has a byte for its length at least.
+# Bytes of a value.  A string needs at least the byte that stores its length.
 _SIZES = {
     dtype.as_datatype_enum: 1 if dtype == tf.string else dtype.size
     for dtype in (
@@ -93,14 +94,18 @@ def _read_table(content: bytes) -> Iterator[Tuple[bytes, bytes]]:
     footer = content[-_FOOTER_BYTES:]
     if len(footer) < _FOOTER_BYTES or not footer.endswith(_MAGIC):
         raise ValueError("the index is cut off, or no index")
-    # Offset and size of a block of no interest here come first.
+    # The first two numbers locate the block of metadata, which is not read.
     _, _, offset, size = _read_varints(footer, 0, 4)[0]
     for _, value in _read_block(content, offset, size):
         yield from _read_block(content, *_read_varints(value, 0, 2)[0])
 
 
 def _read_block(content: bytes, offset: int, size: int) -> List[Tuple[bytes, bytes]]:
-    """Return the entries of a block; a key is stored as what differs from the last."""
+    """Return the entries of a block.
+
+    A block stores of each key the length of the prefix that it shares with the previous
+    key, and the rest.
+    """
     block = content[offset : offset + size]
     if len(block) != size or content[offset + size] != 0:
         raise ValueError("the index is cut off or compressed")
@@ -122,14 +127,18 @@ def _read_block(content: bytes, offset: int, size: int) -> List[Tuple[bytes, byt
         position += num_more
         entries.append((key, block[position : position + num_value]))
         position += num_value
-    # TensorFlow jumps to these places.
+    # TensorFlow starts reading at any of these positions, where a key must be whole.
     if restarts[0] != 0 or not starts.issuperset(restarts):
         raise ValueError("the index is damaged")
     return entries
 
 
 def _read_varints(data: bytes, position: int, count: int) -> Tuple[List[int], int]:
-    """Return numbers of 7 bits a byte, the lowest first, and where they end."""
+    """Decode variable-length integers of 7 bits a byte, the lowest bits first.
+
+    Returns:
+        The integers, and the position after the last of them.
+    """
     values = []
     for _ in range(count):
         value = shift = 0

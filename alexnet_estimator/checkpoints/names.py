@@ -1,4 +1,4 @@
-"""Which files are checkpoints, and of which step.  No TensorFlow is imported here."""
+"""Names of checkpoint files and their steps.  It does not import TensorFlow."""
 
 import functools
 import glob
@@ -17,31 +17,35 @@ _NAME = re.compile(re.escape(PREFIX) + r"(\d+)$")
 
 
 def list_checkpoints(model_dir: str) -> List[str]:
-    """Return the path prefixes of all checkpoints in a folder, oldest first."""
+    """Return the path prefixes of all checkpoints in a folder, lowest step first."""
     found = pathlib.Path(model_dir).glob(PREFIX + "*.index")
     prefixes = [str(path)[: -len(".index")] for path in found]
     return sorted(filter(_NAME.search, prefixes), key=sort_key)
 
 
 def step_of(prefix: str) -> Optional[int]:
-    """Return the global step in a checkpoint's name, or None."""
+    """Return the global step in a checkpoint's name; None if it names none."""
     match = _NAME.search(prefix)
     return int(match.group(1)) if match else None
 
 
 def sort_key(prefix: str) -> int:
-    """Return the global step in a checkpoint's name, which has one."""
+    """Return the global step in the name of a checkpoint, which must have one."""
     return int(prefix.rpartition("-")[2])
 
 
 def path_of(model_dir: str, step: int) -> Optional[str]:
-    """Return the path prefix of the checkpoint of a step, None where there is none."""
-    prefix = str(pathlib.Path(model_dir, f"{PREFIX}{step}"))  # As in list_checkpoints.
+    """Return the path prefix of the checkpoint of a step; None if there is none."""
+    # Paths are compared, so this one has to be spelt as list_checkpoints spells it.
+    prefix = str(pathlib.Path(model_dir, f"{PREFIX}{step}"))
     return prefix if os.path.exists(prefix + ".index") else None
 
 
 def latest(model_dir: str) -> Optional[str]:
-    """Return the newest checkpoint's path prefix by step, unread, or None."""
+    """Return the path prefix of the checkpoint with the highest step, or None.
+
+    The checkpoint is not read and may be damaged.
+    """
     checkpoints = list_checkpoints(model_dir)
     return checkpoints[-1] if checkpoints else None
 
@@ -57,12 +61,12 @@ def data_files(prefix: str) -> List[str]:
 
 
 def remove_unfinished(model_dir: str) -> None:
-    """Remove what a process that was killed while saving has left."""
+    """Remove the files of a process that was killed while it saved a checkpoint."""
     shutil.rmtree(os.path.join(model_dir, SAVING), ignore_errors=True)
 
 
 def point_at(model_dir: str, name: str) -> None:
-    """Make the ``checkpoint`` file name this checkpoint the newest, atomically."""
+    """Write the ``checkpoint`` file atomically, with ``name`` as the newest one."""
     others = [os.path.basename(path) for path in list_checkpoints(model_dir)]
     others = [other for other in others if other != name]
     lines = [f'model_checkpoint_path: "{name}"']
@@ -71,22 +75,27 @@ def point_at(model_dir: str, name: str) -> None:
 
 
 def find_announced(model_dir: str) -> List[str]:
-    """Return the checkpoint of this folder that ``checkpoint`` names, there or not."""
+    """Return the path prefix of the newest checkpoint by the ``checkpoint`` file.
+
+    The result is a list of one item, or empty if the file names no checkpoint.  The
+    checkpoint itself may be missing.
+    """
     pointer = pathlib.Path(model_dir, POINTER)
     if not pointer.is_file():
         return []
     pattern = rb'^model_checkpoint_path: "(?:.*/)?(model\.ckpt-\d+)"'
     match = re.search(pattern, pointer.read_bytes(), re.MULTILINE)
-    # Spelt as in list_checkpoints.
+    # Paths are compared, so this one has to be spelt as list_checkpoints spells it.
     return [str(pointer.with_name(match.group(1).decode()))] if match else []
 
 
 def for_tensorflow(folder: str) -> str:
-    """Return a path of a folder that TensorFlow takes as it is.
+    """Return a path of a folder that TensorFlow can use literally.
 
     TensorFlow looks for checkpoints with glob patterns, in which ``[``, ``]``, ``*``,
-    ``?`` and a backslash mean something else, and it wants names to be UTF-8.  Such a
-    folder is called by an open descriptor instead, as long as this process lives.
+    ``?`` and a backslash have a special meaning, and it requires names in UTF-8.  A
+    folder with another name is accessed by an open file descriptor, whose path is valid
+    until this process ends.
     """
     is_plain = not re.search(r"[][*?\\\udc80-\udcff]", os.path.abspath(folder))
     if is_plain or not os.path.isdir(folder):
@@ -97,11 +106,15 @@ def for_tensorflow(folder: str) -> str:
 
 @functools.lru_cache(maxsize=None)
 def _open_folder(folder: str, device: int, inode: int) -> int:
-    """Return a descriptor of a folder; another one if the folder is made anew."""
+    """Return a file descriptor of a folder.
+
+    The device and the inode are a part of the cache's key: if the folder is deleted and
+    created again, the old descriptor must not be used.
+    """
     return os.open(folder, os.O_RDONLY)
 
 
 def prefix_for_tensorflow(prefix: str) -> str:
-    """Return a checkpoint's path prefix that TensorFlow takes as it is."""
+    """Return a path prefix of a checkpoint that TensorFlow can use literally."""
     folder, name = os.path.split(prefix)
     return os.path.join(for_tensorflow(folder or os.curdir), name)

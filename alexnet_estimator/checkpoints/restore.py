@@ -1,4 +1,4 @@
-"""Finding the checkpoint that can be trusted, and restoring it."""
+"""Finding and restoring of the newest valid checkpoint."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ from alexnet_estimator.errors import ConfigError, DataError
 
 
 def find_problem(prefix: str) -> Optional[str]:
-    """Read a checkpoint whole; return what is wrong with it, or None."""
+    """Read a whole checkpoint; return a description of its damage, or None."""
     if not os.path.exists(prefix + ".index"):
         return "its index is not there"
     try:
@@ -37,12 +37,13 @@ def find_problem(prefix: str) -> Optional[str]:
 
 
 def first_valid(candidates: Iterable[str], source: str, advice: str) -> str:
-    """Return the first valid checkpoint, without moving damaged ones.
+    """Return the first valid checkpoint; damaged ones stay where they are.
 
     Args:
-        candidates: Path prefixes of checkpoints; warnings name the damaged ones.
-        source: Folder or file of the checkpoints.
-        advice: Remedy in the error if none is valid.
+        candidates: Path prefixes of checkpoints.  A warning is printed for each damaged
+            one.
+        source: Folder or path prefix that the user gave, for the error message.
+        advice: Remedy for the error message.
 
     Raises:
         DataError: None of the checkpoints is valid.
@@ -58,20 +59,23 @@ def first_valid(candidates: Iterable[str], source: str, advice: str) -> str:
 
 
 def open_reader(prefix: str) -> Any:
-    """Return TensorFlow's reader of a checkpoint whose index has been checked.
+    """Check the index of a checkpoint and return TensorFlow's reader for it.
 
     Raises:
-        OpError, ValueError, OSError: It cannot be read.
+        OpError, ValueError, OSError: The checkpoint cannot be read.
     """
     index.check(prefix + ".index", data_files(prefix))
     return tf.train.load_checkpoint(prefix_for_tensorflow(prefix))
 
 
 def find_not_finite(prefix: str) -> Optional[str]:
-    """Read a checkpoint whole; return a variable that is not finite, or None.
+    """Read a whole checkpoint; return the name of a variable that is not finite.
+
+    Returns:
+        The name of the first such variable, or None if all values are finite.
 
     Raises:
-        OpError, ValueError, OSError: It cannot be read.
+        OpError, ValueError, OSError: The checkpoint cannot be read.
     """
     reader = open_reader(prefix)
     for name, dtype in reader.get_variable_to_dtype_map().items():
@@ -82,7 +86,10 @@ def find_not_finite(prefix: str) -> Optional[str]:
 
 
 def count_skipped(prefix: Optional[str]) -> int:
-    """Return how many steps of a run were skipped, for which batches were drawn."""
+    """Return the number of steps that loss scaling skipped before a checkpoint.
+
+    They have used batches too, although the global step does not count them.
+    """
     if prefix is None:
         return 0
     reader, name = open_reader(prefix), "loss_scale/num_skipped"
@@ -90,26 +97,27 @@ def count_skipped(prefix: Optional[str]) -> int:
 
 
 def warn_of_damage(prefix: str, problem: str) -> None:
-    """Say on stderr that a checkpoint has been put aside."""
+    """Print a warning that a checkpoint was moved to ``quarantine/``."""
     warn(f"damaged, moved to quarantine/: {prefix}: {problem}")
 
 
 def newest_valid(
     model_dir: str, on_damage: Callable[[str, str], None] = warn_of_damage
 ) -> Optional[str]:
-    """Return the newest checkpoint that can be trusted; None in a new folder.
+    """Return the newest valid checkpoint; None if the folder never had any.
 
-    Damaged ones that are newer than a valid one are moved to ``quarantine/``, and
-    ``checkpoint`` points at the one returned.
+    Damaged checkpoints that are newer are moved to ``quarantine/``, and the
+    ``checkpoint`` file is made to name the returned one.
 
     Args:
         model_dir: Folder of the run.
-        on_damage: Function called with path prefix and problem of each one that was
-            moved.
+        on_damage: Function called with the path prefix and the problem of each
+            checkpoint that was moved.
 
     Raises:
-        DataError: There are or have been checkpoints, and none of them is valid.  They
-            stay where they are, so that no later run starts from scratch unasked.
+        DataError: The folder has or had checkpoints, but none of them is valid.  They
+            are not moved, because a later run would then take the folder for a new one
+            and start from scratch.
     """
     remove_unfinished(model_dir)
     problems: Dict[str, str] = {}
@@ -141,13 +149,14 @@ def newest_valid(
 
 @contextlib.contextmanager
 def noticing_deletion(checkpoint: Optional[str]) -> Iterator[None]:
-    """Explain an error if a training job has deleted the checkpoint meanwhile.
+    """Explain an error in the block if training has deleted the checkpoint meanwhile.
 
     Args:
-        checkpoint: Path prefix of the checkpoint that the block reads; None: none.
+        checkpoint: Path prefix of the checkpoint that the block reads; None if it reads
+            none.
 
     Raises:
-        DataError: The block has failed, and the checkpoint is not there any more.
+        DataError: The block failed, and the checkpoint no longer exists.
     """
     try:
         yield
@@ -162,26 +171,27 @@ def noticing_deletion(checkpoint: Optional[str]) -> Iterator[None]:
 
 
 def restoring_scaffold(checkpoint: Optional[str]) -> Optional[tf.train.Scaffold]:
-    """Return a scaffold for a training graph that has more than its checkpoint.
+    """Return a scaffold for a training graph with variables that a checkpoint lacks.
 
-    A run may go on with another precision: the state of loss scaling then starts anew,
-    everything else is restored.
+    A run may continue with another precision.  The state of loss scaling is then
+    initialized, and all other variables are restored.
 
     Args:
-        checkpoint: Path prefix that the session will restore; None: nothing.
+        checkpoint: Path prefix that the session will restore; None if it restores none.
 
     Returns:
-        None where nothing is missing.
+        The scaffold, or None if the checkpoint has all variables.
 
     Raises:
-        ConfigError: The checkpoint does not fit the graph otherwise, see ``check_fit``.
+        ConfigError: Another variable is missing or has another shape, see
+            ``check_fit``.
     """
     if checkpoint is None:
         return None
     scaling = [v for v in tf.global_variables() if v.op.name.startswith("loss_scale/")]
     check_fit(checkpoint, [v for v in tf.global_variables() if v not in scaling])
     stored = open_reader(checkpoint).get_variable_to_dtype_map()
-    # An NPU counts in int32 where CPUs and GPUs count in int64.
+    # The counters are int32 on an NPU and int64 on CPUs and GPUs.
     missing = [v for v in scaling if stored.get(v.op.name) != v.dtype.base_dtype]
     if not missing:
         return None
@@ -195,14 +205,15 @@ def restoring_scaffold(checkpoint: Optional[str]) -> Optional[tf.train.Scaffold]
 
 
 def check_fit(checkpoint: str, variables: Iterable[tf.Variable]) -> None:
-    """Check that a checkpoint has all variables of a graph in their shapes.
+    """Check that a checkpoint has all variables of a graph in the same shapes.
 
     Args:
         checkpoint: Path prefix of the checkpoint.
         variables: Variables of the graph.
 
     Raises:
-        ConfigError: It has not, because the network or its settings are other ones.
+        ConfigError: A variable is missing or has another shape, because the network or
+            its settings differ.
     """
     reader = open_reader(checkpoint)
     shapes = reader.get_variable_to_shape_map()

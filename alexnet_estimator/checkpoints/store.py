@@ -1,4 +1,4 @@
-"""Saving checkpoints and deleting old ones."""
+"""Saving of checkpoints and deletion of old ones."""
 
 import os
 import time
@@ -24,10 +24,11 @@ RETRY_SECS = 5.0
 
 
 def save(session: tf.Session, saver: tf.train.Saver, model_dir: str, step: int) -> str:
-    """Save the session's variables as the newest checkpoint; try twice.
+    """Save the variables of a session as the newest checkpoint.
 
-    The files are written into a temporary folder, read back, and moved only if they are
-    complete and finite; then the ``checkpoint`` file points at them.
+    The files are written into a temporary folder and read back.  They are moved to the
+    folder of the run only if they are complete and finite, and then the ``checkpoint``
+    file is made to name them.  A failed attempt is repeated once.
 
     Returns:
         The path prefix of the new checkpoint.
@@ -60,13 +61,14 @@ def _try_to_save(
                 f"step {step}: {variable} has values that are not finite; not saved, "
                 f"the last good checkpoint is {latest(model_dir) or 'none'}"
             )
-        # The index goes last: without it, data files are no checkpoint.
+        # The index is moved last: data files without an index are no checkpoint, so an
+        # interruption here leaves none that is incomplete.
         for path in [*data_files(prefix), prefix + ".index"]:
             os.replace(path, os.path.join(model_dir, os.path.basename(path)))
         point_at(model_dir, name)
         return os.path.join(model_dir, name)
     except (OSError, ValueError, tf.errors.OpError) as error:
-        # TensorFlow's message goes on with the lines of the graph.
+        # After its first line, TensorFlow's message lists operations of the graph.
         reason = str(getattr(error, "message", error)).partition("\n")[0]
         raise DataError(
             f"cannot save step {step} in {model_dir} ({describe_space(model_dir)}): "
@@ -77,15 +79,16 @@ def _try_to_save(
 
 
 def delete_old(model_dir: str, num_to_keep: int) -> None:
-    """Keep the newest ``num_to_keep`` checkpoints and the best one.
+    """Delete all checkpoints except the newest ``num_to_keep`` and the best one.
 
-    A file that cannot be deleted is a warning: training need not end for it.
+    If a file cannot be deleted, a warning is printed and training continues.
     """
     best = best_of(model_dir)
     doomed = [p for p in list_checkpoints(model_dir)[:-num_to_keep] if p != best]
     try:
         for prefix in doomed:
-            # The index first: a checkpoint that is half deleted must not look whole.
+            # The index is deleted first, so that a checkpoint whose deletion was
+            # interrupted does not look complete.
             for file in [prefix + ".index", *data_files(prefix)]:
                 os.remove(file)
     except OSError as error:

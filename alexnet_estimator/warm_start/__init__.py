@@ -1,4 +1,4 @@
-"""Transfer learning: what a new run takes over from another network, and how."""
+"""Transfer learning: a new run starts with the weights of a trained network."""
 
 from alexnet_estimator.warm_start.sources import (
     Source,

@@ -1,7 +1,7 @@
-"""``bvlc_alexnet.npy``: a pickle from elsewhere, read without running it.
+"""Reader for ``bvlc_alexnet.npy``, a pickle that must not run code.
 
-NumPy's own loader calls whatever the file names.  Here each of the few names that such
-a file needs leads to a stand-in of ours, and any other name to an error.
+A pickle names functions and classes, and NumPy's own loader calls all of them.  This
+module replaces the few that such a file needs by harmless ones and rejects all others.
 """
 
 import os
@@ -13,7 +13,7 @@ import numpy as np
 from alexnet_estimator.errors import DataError
 
 Weights = Dict[str, np.ndarray]
-# Four times the size of the full network.
+# The weights of AlexNet need about a quarter of this.
 _MAX_BYTES = 1 << 30
 _NUMBERS = ("f2", "f4", "f8")
 _EXPECTED = "expected a pickled dictionary of layer -> [weights, biases]"
@@ -22,27 +22,27 @@ _EXPECTED = "expected a pickled dictionary of layer -> [weights, biases]"
 def read_caffe_file(
     path: str, layer_names: Sequence[str]
 ) -> Tuple[Dict[str, Weights], List[str]]:
-    """Read the weights of a file laid out like ``bvlc_alexnet.npy``.
+    """Read the weights in a file that has the layout of ``bvlc_alexnet.npy``.
 
     Args:
-        path: Path of a NumPy file that holds one pickled dictionary, layer name ->
-            [kernel, bias]; kernels are [height, width, inputs of a group, outputs] or
-            [inputs, outputs].
+        path: Path of a NumPy file that holds one pickled dictionary.  It maps the name
+            of a layer to [kernel, bias].  The shape of a kernel is [height, width,
+            inputs of a group, outputs] or [inputs, outputs].
         layer_names: Names of the layers to read.
 
     Returns:
-        ``kernel`` and ``bias``, float32, of each of these layers that is there; and the
-        names of the other entries.
+        A mapping from each of these layers that is in the file to its ``kernel`` and
+        ``bias``, float32, and a list of the names of the other entries.
 
     Raises:
-        DataError: It is something else, or numbers are not finite.
+        DataError: The file has another layout, or its weights are not finite.
     """
     if os.path.getsize(path) > _MAX_BYTES:
         raise DataError(f"larger than {_MAX_BYTES >> 20} MiB: no such file", path)
     try:
         content = _unpickle(path)
         entries = {str(name): content[name] for name in content}
-    except Exception as error:  # Hostile bytes can raise anything.
+    except Exception as error:  # A manipulated file can raise any exception.
         problem = str(error) or type(error).__name__
         raise DataError(f"{problem}; {_EXPECTED}", path) from error
     layers, problems = {}, []
@@ -60,7 +60,7 @@ def _as_weights(entry: Any) -> Weights:
     """Return a layer's kernel and bias.
 
     Raises:
-        ValueError: The entry is not a pair of arrays.
+        ValueError: The entry is not a pair of arrays, or its values are not finite.
     """
     if not isinstance(entry, (list, tuple)) or len(entry) != 2:
         raise ValueError("is not [weights, biases]")
@@ -80,13 +80,14 @@ def _unpickle(path: str) -> Any:
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)
         if dtype != np.dtype(object) or shape != ():
             raise ValueError(f"an array of {dtype} {shape}")
-        # Python 2's byte strings are read as characters, one for each byte.
+        # Python 2 wrote the values as byte strings.  Latin-1 reads every byte as one
+        # character, from which __setstate__ gets the bytes back.
         (content,) = _Unpickler(file, encoding="latin1").load().value
     return content
 
 
 class _PickledType:
-    """Type that stands for ``numpy.dtype``."""
+    """Replacement for ``numpy.dtype`` while a file is read."""
 
     def __init__(self, code: str, *_: Any):
         self.code, self.order = code, "|"
@@ -96,7 +97,11 @@ class _PickledType:
 
 
 class _PickledArray:
-    """Type that stands for ``numpy.ndarray``; ``value`` is an array, or a list."""
+    """Replacement for ``numpy.ndarray`` while a file is read.
+
+    Attributes:
+        value: Content, an array of numbers or a list of objects.
+    """
 
     value: Any = None
 
@@ -114,7 +119,7 @@ class _PickledArray:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """Stand for ``codecs.encode``, by which Python 3 writes bytes for Python 2."""
+    """Replace ``codecs.encode``, which Python 3 uses to pickle bytes for Python 2."""
     if type(text) is not str or encoding != "latin1":
         raise ValueError(f"a text in the encoding {encoding!r}")
     return text.encode("latin1")
@@ -129,8 +134,9 @@ _STAND_INS = {
 }
 
 
-# The one in Python, whose memo is a dictionary: the one in C makes an array as long as
-# the largest index, and five bytes of a file would take gigabytes.
+# pickle.Unpickler, which is written in C, keeps its memo in an array as long as the
+# largest index, so five bytes in a file could allocate gigabytes.  pickle._Unpickler,
+# which is written in Python, keeps it in a dictionary.
 class _Unpickler(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         full_name = f"{module}.{name}"

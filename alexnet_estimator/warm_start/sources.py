@@ -1,4 +1,4 @@
-"""Where weights come from: a run, a checkpoint, a file converted from Caffe."""
+"""Sources of weights: a run, a checkpoint, or a file converted from Caffe."""
 
 import math
 import os
@@ -16,9 +16,9 @@ from alexnet_estimator.rules import Rule, above
 from alexnet_estimator.schema import SCHEMA
 from alexnet_estimator.warm_start.caffe_file import read_caffe_file
 
-# What TensorFlow appends to the name of a variable's moving average.
+# Suffix that TensorFlow gives the name of a variable's moving average.
 AVERAGE = "/ExponentialMovingAverage"
-# What of the section ``data`` must be known to prepare pixels as the source did.
+# Fields of the section ``data`` that determine how the source prepared its pixels.
 PIXEL_RULES = {
     "mean_rgb": Rule(
         "three numbers",
@@ -32,17 +32,17 @@ Variables = Mapping[str, np.ndarray]
 
 
 class Source(NamedTuple):
-    """A trained network.
+    """A trained network from which a run takes weights.
 
     Attributes:
-        path: Path of the file or of the checkpoint (prefix) that was read.
-        layers: Variables by layer; not all layers need be there.
-        data: Fields of the section ``data`` by which the pixels were prepared:
+        path: Path of the file, or path prefix of the checkpoint, that was read.
+        layers: Variables of each layer; layers may be missing.
+        data: Fields of the section ``data`` with which the pixels were prepared:
             ``mean_rgb``, ``pixel_scale`` and ``channel_order``.
-        settings: Fields of the section ``model``; not all need be there.
-        class_names: Names of the outputs of the head; empty: not known.
+        settings: Fields of the section ``model``; fields may be missing.
+        class_names: Names of the outputs of the head; empty if they are unknown.
         is_averaged: Whether the weights are moving averages.
-        unused: Names of what else it holds.
+        unused: Names of the other content of the source.
     """
 
     path: str
@@ -55,14 +55,15 @@ class Source(NamedTuple):
 
 
 def locate(path: str) -> str:
-    """Return the file or the checkpoint's path prefix that a user means.
+    """Return the path of the file, or the path prefix of the checkpoint, to read.
 
     Args:
-        path: Path of a run (its best checkpoint is taken, or else its newest valid
-            one), of a checkpoint, or of a ``.npy`` file.
+        path: Path of a run, path prefix of a checkpoint, or path of a ``.npy`` file.
+            For a run, this is its best checkpoint if that is valid, and its newest
+            valid one otherwise.
 
     Raises:
-        ConfigError: It is none of these.
+        ConfigError: The path is none of these.
         DataError: The run has no valid checkpoint.
     """
     if os.path.isdir(path):
@@ -88,14 +89,14 @@ def locate(path: str) -> str:
 
 
 def read_source(path: str, network: Network) -> Source:
-    """Read a trained network whole.
+    """Read all weights of a trained network.
 
     Args:
-        path: Path that ``locate`` has returned.
-        network: Network that the weights are for.
+        path: Path that ``locate`` returned.
+        network: Network that will get the weights.
 
     Raises:
-        DataError: The source is damaged, or has weights of another network.
+        DataError: The source is damaged, or it has the weights of another network.
     """
     if not path.endswith(".npy"):
         source = _read_checkpoint(path, network)
@@ -115,18 +116,18 @@ def read_source(path: str, network: Network) -> Source:
 
 
 def digest_of(path: str) -> str:
-    """Return SHA-256 (hex) of a file, or of all files of a checkpoint."""
+    """Return the SHA-256 (hex) of a file, or of all files of a checkpoint."""
     files = [path] if path.endswith(".npy") else checkpoints.files_of(path)
     return sha256_of(*files)
 
 
 def is_there(path: str) -> bool:
-    """Return whether a path is that of a file, a folder or a checkpoint."""
+    """Return whether there is a file, a folder or a checkpoint at a path."""
     return os.path.exists(path) or bool(checkpoints.files_of(path))
 
 
 def _read_checkpoint(prefix: str, network: Network) -> Source:
-    """Read what the layers of a network are called in a checkpoint."""
+    """Read the layers of a network from a checkpoint."""
     file = run_record.path_of(os.path.dirname(os.path.abspath(prefix)))
     if not os.path.isfile(file):
         raise DataError(
@@ -136,7 +137,7 @@ def _read_checkpoint(prefix: str, network: Network) -> Source:
         )
     reader = restore.open_reader(prefix)
     stored = set(reader.get_variable_to_shape_map())
-    # The optimizer's slots are called after their variable, VARIABLE/Momentum.
+    # The name of a slot of the optimizer is VARIABLE/Momentum.
     variables = {name for name in stored if os.path.dirname(name) not in stored}
     layers: Dict[str, Dict[str, np.ndarray]] = {}
     is_averaged = False
@@ -148,7 +149,8 @@ def _read_checkpoint(prefix: str, network: Network) -> Source:
             is_averaged = is_averaged or has_average
             value = reader.get_tensor(name + AVERAGE if has_average else name)
             layers.setdefault(layer, {})[part] = value
-    # The file of its network, which may be elsewhere now, is not needed.
+    # read_values does not load the file of the source's network, which may have been
+    # moved.
     record = run_record.read_values(file)
     data, settings = (record["config"].get(name, {}) for name in ("data", "model"))
     problems = find_breaches(data, PIXEL_RULES, "config.data.")

@@ -1,4 +1,4 @@
-"""What is taken over from a source, what is not and why; and the taking over."""
+"""Choice of the layers that a run takes over from a source, and their restoration."""
 
 import os
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence
@@ -27,12 +27,13 @@ class WarmStart(NamedTuple):
     """The description of a warm start.
 
     Attributes:
-        source: Absolute path of the file or of the checkpoint (prefix).
+        source: Absolute path of the file, or absolute path prefix of the checkpoint.
         sha256: SHA-256 (hex) of the source's files.
-        restored: Restored layers, which are consecutive from the first one.
-        new: Reasons by layer for the layers that are not restored.
+        restored: Names of the restored layers, which are the first ones of the network.
+        new: Names of the layers that are not restored, each with the reason.
         left_out: Names in the source that are not used.
-        notes: Settings with which the same weights compute something else.
+        notes: Remarks for the user, for instance on settings with which the same
+            weights compute other results.
     """
 
     source: str
@@ -53,13 +54,14 @@ def choose_layers(
 
     Args:
         source: Trained network.
-        shapes: Shapes of all variables of the new network by name.
-        class_names: Classes of the new data.
+        shapes: Shapes of all variables of the new network, by the names of the
+            variables.
+        class_names: Names of the classes of the new data.
         config: Configuration of the new run.
 
     Raises:
-        DataError: Nothing fits.
-        ConfigError: Layers that do not fit are to be frozen.
+        DataError: No layer fits.
+        ConfigError: ``warm_start.frozen_until`` names a layer that does not fit.
     """
     network = find_network(config.model.network)
     new = _find_new_layers(source, shapes, class_names, network)
@@ -94,8 +96,8 @@ def _find_new_layers(
 ) -> Dict[str, str]:
     """Return the layers that cannot be taken over, each with the reason.
 
-    A layer is of use on top of those that it was trained on: all layers above a new
-    one are new as well.
+    A layer is useful only on top of the layers that it was trained with.  Therefore all
+    layers above a new layer are new as well.
     """
     new: Dict[str, str] = {}
     for layer in network.layer_names:
@@ -118,7 +120,7 @@ def _find_new_layers(
 
 
 def _find_misfit(theirs: Variables, ours: Shapes, is_head: bool) -> str:
-    """Return why a layer cannot be taken over; empty: it can."""
+    """Return the reason why a layer cannot be taken over; empty if it can."""
     if ours and not theirs:
         return "is not in the source"
     if set(ours) != set(theirs):
@@ -145,7 +147,7 @@ def _notes(
         notes.append("the moving averages of the source's weights are used")
     if has_head and not source.class_names:
         notes.append("the source does not name its classes: they must be in this order")
-    # Settings that are fixed change shapes, which the layers show.
+    # A fixed setting determines shapes, which were compared already.
     names = [name for name, field in network.settings.items() if not field.is_fixed]
     compared = [("model", name, source.settings) for name in names]
     if not network.pixel_layer:
@@ -165,12 +167,12 @@ def _notes(
 def weights_to_assign(
     source: Source, warm_start: WarmStart, config: Config
 ) -> Dict[str, np.ndarray]:
-    """Return the values to start with, by the names of their variables.
+    """Return the initial values of the restored variables, by their names.
 
     Args:
         source: Trained network.
-        warm_start: Layers that are taken over from it.
-        config: Configuration of the new run, resolved.
+        warm_start: Description of the layers that are taken over.
+        config: Resolved configuration of the new run.
     """
     network = find_network(config.model.network)
     weights: Dict[str, np.ndarray] = {}
@@ -186,17 +188,22 @@ def weights_to_assign(
 def fold_pixels(
     first_layer: Variables, theirs: Mapping[str, Any], ours: Mapping[str, Any]
 ) -> Variables:
-    """Return first-layer weights that answer to our pixels as before to theirs.
+    """Adapt the weights of the first layer to the way the new run prepares pixels.
 
-    With pixels ``x``, means ``m`` and scales ``s``, the layer computes
-    ``K (x - m) / s + b``.  As it pads nothing, equal answers for all ``x`` need
-    ``K' = K s' / s`` and ``b' = b + sum(K / s (m' - m))``, with the channels in order.
+    For pixels ``x``, means ``m`` and scale ``s`` of the source, the layer computes
+    ``K (x - m) / s + b``.  It computes the same with the means ``m'`` and the scale
+    ``s'`` of the new run if ``K' = K s' / s`` and ``b' = b + sum(K / s (m' - m))``, and
+    if the channels of ``K`` are put in the new order.  This is exact because the layer
+    does not pad its input.
 
     Args:
         first_layer: ``kernel``, float32 [height, width, 3, outputs], and ``bias``,
             float32 [outputs].
-        theirs: Section ``data`` of the run that the weights are from.
-        ours: Section ``data`` of the new one, resolved.
+        theirs: Section ``data`` of the source.
+        ours: Resolved section ``data`` of the new run.
+
+    Returns:
+        The new ``kernel`` and ``bias``, in the same shapes.
     """
     kernel, bias = (first_layer[n].astype(np.float64) for n in ("kernel", "bias"))
     shift = np.subtract(ours["mean_rgb"], theirs["mean_rgb"])
@@ -212,14 +219,14 @@ def fold_pixels(
 def initializing_scaffold(
     read_weights: Callable[[], Mapping[str, np.ndarray]]
 ) -> tf.train.Scaffold:
-    """Return a scaffold whose session starts with other weights than the initializers'.
+    """Return a scaffold that initializes variables with given weights.
 
-    Moving averages start with them, too.  The graph stays as it is: the values are fed
-    to the variables' own initializers.
+    The moving averages of these variables get the same values.  The values are fed to
+    the initializers that the variables have, so no operation is added to the graph.
 
     Args:
-        read_weights: Function called when a session is made, since weights need much
-            memory.
+        read_weights: Function that returns the weights.  It is called only when a
+            session is initialized, because the weights need much memory.
     """
     variables = tf.global_variables()
 
@@ -235,16 +242,16 @@ def initializing_scaffold(
 
 
 def write_record(warm_start: WarmStart, model_dir: str) -> None:
-    """Write ``warm_start.json``, from which a resumed run knows its layers."""
+    """Write ``warm_start.json``, which tells a resumed run its restored layers."""
     path = os.path.join(model_dir, WARM_START_FILE)
     write_bytes(path, encode_json(warm_start._asdict(), indent=2))
 
 
 def read_record(model_dir: str, network: Network) -> WarmStart:
-    """Read what ``write_record`` wrote.
+    """Read the file that ``write_record`` wrote.
 
     Raises:
-        DataError: It is damaged or not there.
+        DataError: The file is damaged or missing.
     """
     path = os.path.join(model_dir, WARM_START_FILE)
     try:
@@ -262,7 +269,10 @@ def read_record(model_dir: str, network: Network) -> WarmStart:
 
 
 def _text(value: Any) -> str:
-    """Return a value as text: the same whether it comes from JSON or from Python."""
+    """Return a value as text.
+
+    A tuple and a list have the same text, because a tuple is a list in JSON.
+    """
     if isinstance(value, (list, tuple)):
         return f"({', '.join(map(_text, value))})"
     return f"{value:g}" if isinstance(value, float) else str(value)
