@@ -1,4 +1,4 @@
-"""The files that a finished training writes: sample predictions and the report."""
+"""Writing of the sample predictions and of the report after a training."""
 
 import base64
 import io
@@ -20,17 +20,24 @@ from alexnet_estimator.jobs.session import Run
 from alexnet_estimator.networks import find_network
 from alexnet_estimator.records import examples, pictures, tfrecord
 
-# Images in which the most confident mistakes are searched, equally many of all files.
-# More of them would delay the end of a training on a CPU by many seconds.
+# Largest number of images in which the most confident mistakes are searched, about the
+# same number from each file.  More images would delay the end of a training on a CPU by
+# many seconds.
 MAX_IMAGES = 300
 NUM_SHOWN = 12  # Number of mistakes, and number of correct predictions.
-PHASE = "report"  # Phase of the heartbeats: one for each file and each batch.
+PHASE = "report"  # Phase of the heartbeats, one for each file and for each batch.
 NUM_ANSWERS = 3
 THUMBNAIL_PIXELS = 160
 
 
 class _Picture(NamedTuple):
-    """A record of the validation split: label from 0, picture file, its path."""
+    """A record of the validation split.
+
+    Attributes:
+        label: Label, counted from 0.
+        encoded: Content of the picture file.
+        file: Path of the picture file before it was converted.
+    """
 
     label: int
     encoded: bytes
@@ -40,11 +47,13 @@ class _Picture(NamedTuple):
 def write_outcome(run: Run, step: int, heartbeat: Heartbeat) -> Optional[str]:
     """Write drawings of kernels, ``samples.json`` and ``report.html`` to the run.
 
+    Only rank 0 calls this function.
+
     Args:
-        run: Trained run; only rank 0 calls this function.
+        run: Trained run.
         step: Global step of the checkpoint.
-        heartbeat: Heartbeat of this process, without which a long report would be
-            taken for a hang.
+        heartbeat: Heartbeat of this process.  Without heartbeats, the launcher would
+            take a long report for a hang and stop the job.
 
     Returns:
         The path of the report, or None after a failure, which is printed as a warning.
@@ -78,10 +87,10 @@ def find_samples(run: Run, checkpoint: str, heartbeat: Heartbeat) -> Dict[str, A
         heartbeat: Heartbeat of this process.
 
     Returns:
-        A mapping with ``num_images`` that were searched, ``num_mistakes`` among them,
-        and ``pictures``.  Each picture has ``label``, ``answers`` (pairs of label and
-        probability, the most probable first), ``file`` and ``jpeg`` (a thumbnail in
-        base64).
+        A mapping with ``num_images``, the number of images that were searched,
+        ``num_mistakes``, the number of mistakes among them, and ``pictures``.  Each
+        picture has ``label``, ``answers`` (pairs of label and probability, the most
+        probable first), ``file`` and ``jpeg`` (a thumbnail in base64).
     """
     listed = list(_read_pictures(run, heartbeat))
     heartbeat.beat("start")  # The graph is compiled next, which may take minutes.
@@ -114,7 +123,10 @@ def _read_pictures(run: Run, heartbeat: Heartbeat) -> Iterator[_Picture]:
 
 
 def _predict(run: Run, checkpoint: str, encoded: List[bytes]) -> Iterator[np.ndarray]:
-    """Yield probabilities, float32 [batch, num_classes]; the last batch is padded."""
+    """Yield the probabilities of each batch, float32 [batch, num_classes].
+
+    The last batch is padded to the size of the others.
+    """
     config, num_classes = run.config, run.dataset.num_classes
     batch_size = inputs.eval_batch_size(config.data, config.train.batch_size_per_rank)
 

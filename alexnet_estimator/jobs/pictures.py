@@ -19,7 +19,7 @@ from alexnet_estimator.runtime.base import session_config
 
 
 def draw_kernels(network: Network, checkpoint: str, zoom: int = 4) -> Dict[str, bytes]:
-    """Draw the kernels of the layer ``network.drawn_kernels`` as a grid.
+    """Draw the kernels of the layer ``network.drawn_kernels`` in a grid.
 
     Args:
         network: Trained network.
@@ -60,17 +60,19 @@ def draw_evaluation(
     result: Evaluation,
     mistakes: Sequence[Mistake],
 ) -> Dict[str, bytes]:
-    """Draw what TensorBoard shows at an evaluation.
+    """Draw the pictures that TensorBoard shows for an evaluation.
 
     Args:
         run: Run that is trained.
-        checkpoint: Path prefix of the checkpoint that was evaluated, if there is one.
+        checkpoint: Path prefix of the checkpoint that was evaluated; None if there is
+            none.
         result: Evaluation of the checkpoint.
-        mistakes: Some of its mistakes.
+        mistakes: Some images whose predictions are wrong.
 
     Returns:
-        PNG files by name: next training images, mistakes, kernels, confusion matrix;
-        without those that cannot be drawn.
+        A mapping from ``input_samples`` (the next training images), ``mistakes``,
+        ``LAYER_kernels`` and ``confusion_matrix`` to the bytes of a PNG.  Pictures that
+        cannot be drawn are left out.
     """
     network = find_network(run.config.model.network)
     with explaining_data_errors(run):
@@ -99,7 +101,8 @@ def draw_mistakes(mistakes: Sequence[Mistake], run: Run) -> bytes:
         tile.paste(Image.fromarray(image), (0, 0))
         texts = (f"is {names[label]}", f"{confidence:.0%} {names[answer]}")
         for line, text in enumerate(texts):
-            # Pillow's own font has few letters; others would be an error.
+            # The default font of Pillow has Latin letters only and raises an error for
+            # others.
             plain = text.encode("ascii", "replace").decode()
             ImageDraw.Draw(tile).text((2, size + 2 + 13 * line), plain, "black")
         tiles.append(np.asarray(tile))
@@ -107,7 +110,12 @@ def draw_mistakes(mistakes: Sequence[Mistake], run: Run) -> bytes:
 
 
 def draw_confusion(result: Evaluation) -> Optional[bytes]:
-    """Draw the confusion matrix of an evaluation; None without matplotlib."""
+    """Draw the confusion matrix of an evaluation as PNG.
+
+    Returns:
+        The bytes of the PNG, or None if matplotlib is not installed or the evaluation
+        has no valid counts.
+    """
     answers = report.decode(result)
     if answers is None or not report.can_draw():
         return None
@@ -126,7 +134,7 @@ def draw_input_samples(run: Run, step: int, num_images: int = 32) -> bytes:
         The bytes of a PNG.
     """
     data = Config(run.config.data.to_dict())
-    # Filling the whole shuffle buffer would take long.
+    # It would take long to fill a shuffle buffer of the configured size.
     data.shuffle_images = min(data.shuffle_images, 64)
     with tf.Graph().as_default(), tf.Session(config=session_config(1)) as session:
         batches = inputs.train_batches(run.dataset, data, run.reader, step)
@@ -138,9 +146,14 @@ def draw_input_samples(run: Run, step: int, num_images: int = 32) -> bytes:
 
 
 def _draw_grid(tiles: np.ndarray, gap: int) -> bytes:
-    """Draw uint8 [n, height, width, 3] as a grid; return the bytes of a PNG.
+    """Draw images in a grid that has about twice as many columns as rows.
 
-    The grid is about twice as wide as high.
+    Args:
+        tiles: Images, uint8 [n, height, width, 3].
+        gap: Distance between neighbouring images in pixels.
+
+    Returns:
+        The bytes of a PNG.
     """
     columns = math.ceil(math.sqrt(len(tiles) * 2))
     rows = math.ceil(len(tiles) / columns)

@@ -1,4 +1,4 @@
-"""All checks in order, and what is written about them."""
+"""The order of the checks, and the output of their findings."""
 
 from typing import Any, Dict, List, Mapping, Optional
 
@@ -15,13 +15,13 @@ REMEDY = "correct the failures above first; see docs/ascend.md"
 def examine(
     device: str, topology: Optional[Topology], port: int, environ: Mapping[str, str]
 ) -> List[Finding]:
-    """Return what is found of the machine and of the accelerator, before it is used.
+    """Check the machine and the accelerator without running anything on it.
 
     Args:
         device: Value of ``runtime.device``.
-        topology: Ranks of the job; None: one rank.
-        port: TCP port at which ranks meet; 0: any.
-        environ: Variables of this process.
+        topology: Ranks of the job; None for one rank.
+        port: TCP port of the rendezvous; 0 for any free port.
+        environ: Environment variables of this process.
     """
     findings = examine_machine(topology, port)
     try:
@@ -37,11 +37,14 @@ def examine(
 
 
 def try_out(device: str, findings: List[Finding]) -> List[Finding]:
-    """Return what a short training shows; nothing is tried after a failure.
+    """Run the self-test, a short training, unless a check has failed.
 
     Args:
         device: Value of ``runtime.device``.
         findings: Findings of ``examine``.
+
+    Returns:
+        The findings of the self-test.
     """
     if has_failed(findings):
         return [Finding("self-test", "warning", "left out", REMEDY)]
@@ -49,19 +52,19 @@ def try_out(device: str, findings: List[Finding]) -> List[Finding]:
 
     try:
         return run_self_test(settle_device(device))
-    except Exception as error:  # Whatever a device does, it is a finding.
+    except Exception as error:  # A device can fail in any way; the report needs it.
         lines = str(error).splitlines() or [""]
         seen = f"{type(error).__name__}: {lines[0]}"
         return [Finding("self-test", "failure", seen, "see docs/ascend.md, section 7")]
 
 
 def has_failed(findings: List[Finding]) -> bool:
-    """Return whether there is a failure, and not only warnings."""
+    """Return whether any finding is a failure; warnings are none."""
     return any(finding.state == "failure" for finding in findings)
 
 
 def to_text(findings: List[Finding]) -> str:
-    """Return a line for each finding, and one for its remedy."""
+    """Return a text with one line for each finding and one for each remedy."""
     lines = []
     for finding in findings:
         lines.append(f"{finding.state:<8}{finding.name:<22}{finding.seen}")
@@ -70,7 +73,7 @@ def to_text(findings: List[Finding]) -> str:
 
 
 def to_report(device: str, findings: List[Finding]) -> Dict[str, Any]:
-    """Return the JSON values that a user attaches to a bug report."""
+    """Return JSON values that a user can attach to a bug report."""
     return {
         "version": __version__,
         "engine": engine.describe_build(),

@@ -1,4 +1,4 @@
-"""Checks of the machine that every accelerator needs."""
+"""Checks of the machine that do not depend on the accelerator."""
 
 import os
 import pathlib

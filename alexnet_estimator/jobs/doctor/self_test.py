@@ -1,7 +1,7 @@
-"""Twenty steps on made-up pictures, whose results are known.
+"""The self-test: twenty training steps on generated pictures, with known results.
 
-What is tested is what no check of the graph can tell: whether the device computes
-what was asked for.
+Checks of the graph cannot tell whether a device computes the right values, so this test
+computes and compares them.
 """
 
 import hashlib
@@ -26,21 +26,22 @@ NUM_CLASSES = 4
 BATCH_SIZE = 64
 NUM_EVAL_BATCHES = 40  # 2,560 images: more than float16 can count.
 IMAGE_SIZE = 63
-LRN_TOLERANCE = 0.01  # Relative; float16 has 0.0005, its overflow much more.
+# Relative error.  Rounding to float16 gives 0.0005, and its overflow much more.
+LRN_TOLERANCE = 0.01
 RADIUS, BIAS, ALPHA, BETA = 2, 2.0, 1e-4, 0.75
 TROUBLE = "attach the whole output to a bug report"
 
 
 def run_self_test(device: str) -> List[Finding]:
-    """Train and evaluate for a moment; return what was found, on all ranks.
+    """Train and evaluate a few steps; return the findings of all ranks.
 
-    Every rank of a group has to call it.
+    Every rank of the job has to call this function.
 
     Args:
         device: Name of the accelerator.
 
     Raises:
-        ConfigError: The runtime cannot be made.
+        ConfigError: The runtime cannot be created.
     """
     config = _make_config(device)
     runtime = make_runtime(config)
@@ -55,7 +56,7 @@ def run_self_test(device: str) -> List[Finding]:
 
 
 def _join_findings(runtime: Runtime, findings: List[Finding]) -> List[Finding]:
-    """Return the findings, failed also where only another rank has failed."""
+    """Return the findings of this rank; a failure on another rank is one here, too."""
     rows = runtime.gather([finding.state == FAILURE for finding in findings])
     failed = [np.flatnonzero(states).tolist() for states in rows.T]
     return [
@@ -84,7 +85,11 @@ def _make_config(device: str, pixel_scale: float = 58.0) -> Config:
 
 
 def _make_batch(rank: int) -> Tuple[np.ndarray, np.ndarray]:
-    """Return pictures, uint8 [batch, size, size, 3], whose colour tells their class."""
+    """Return pictures whose colours show their classes.
+
+    Returns:
+        The pictures, uint8 [batch, size, size, 3], and the labels, int32 [batch].
+    """
     random = np.random.RandomState(rank)
     labels = random.randint(0, NUM_CLASSES, [BATCH_SIZE]).astype(np.int32)
     colours = np.array([[220, 40, 40], [40, 220, 40], [40, 40, 220], [200, 200, 40]])
@@ -94,7 +99,15 @@ def _make_batch(rank: int) -> Tuple[np.ndarray, np.ndarray]:
 
 
 class _Probe(tf.train.SessionRunHook):
-    """Notes what a training session computes, and its weights at the end."""
+    """Hook that records tensors at each step and the weights of the network.
+
+    Attributes:
+        seen: Values of the tensors at each step.
+        weights: Weights after the first step; after the training, the last ones.
+        first_weights: Weights after the first step, set at the end of the training.
+        end_values: Values of ``step`` and ``num_skipped``, if they were given, and of
+            ``global_step`` after the training.
+    """
 
     def __init__(self, tensors: Dict[str, tf.Tensor], num_calls: Optional[int] = None):
         self._tensors, self._num_calls = tensors, num_calls
@@ -124,7 +137,15 @@ class _Probe(tf.train.SessionRunHook):
 def _run(
     runtime: Runtime, config: Config, folder: str, num_calls: Optional[int]
 ) -> _Probe:
-    """Train in a folder and return what was seen."""
+    """Train in a folder and return the probe with the recorded values.
+
+    Args:
+        runtime: Runtime of the accelerator.
+        config: Resolved configuration.
+        folder: Folder of the checkpoints.
+        num_calls: Number of steps, skipped ones included; None to train for
+            ``NUM_STEPS`` global steps.
+    """
     probes: List[_Probe] = []
 
     def make_hooks(tensors: StepTensors) -> List[tf.train.SessionRunHook]:
@@ -149,8 +170,13 @@ def _run(
 
 
 def _make_probed(runtime: Runtime, step: tf.Tensor) -> Dict[str, tf.Tensor]:
-    """Return a mask of dropout and normalised activations, whose squares are large."""
-    # Always 0, which no compiler knows: nothing of this is computed beforehand.
+    """Return a dropout mask, and activations after local response normalisation.
+
+    The squares of the activations are too large for float16.
+    """
+    # This is always 0, but no compiler knows that.  Otherwise it would compute these
+    # constant expressions on the CPU while it compiles, and the device would not be
+    # tested.
     zero = tf.cast(tf.minimum(step, 0), tf.float32)
     seed = tf.stack([tf.constant(1), tf.cast(step, tf.int32)])
     mask = runtime.dropout(tf.ones([64, 64]) + zero, 0.5, seed)
@@ -164,7 +190,14 @@ def _make_activations() -> np.ndarray:
 
 
 def normalise_in_numpy(x: np.ndarray) -> np.ndarray:
-    """Return what section 3.3 of the paper says, float64 of the shape of ``x``."""
+    """Compute local response normalisation (Krizhevsky et al., 2012, section 3.3).
+
+    Args:
+        x: Activations, float32 [batch, height, width, channels].
+
+    Returns:
+        float64 in the shape of ``x``.
+    """
     x = x.astype(np.float64)
     padded = np.pad(x**2, [(0, 0)] * 3 + [(RADIUS, RADIUS)], "constant")
     windows = [padded[..., i : i + x.shape[-1]] for i in range(2 * RADIUS + 1)]
@@ -223,7 +256,7 @@ def _evaluate(runtime: Runtime, config: Config, folder: str) -> List[Finding]:
     answers = AnswersHook()
     sums = estimator.evaluate(input_fn, steps=NUM_EVAL_BATCHES, hooks=[answers])
     num_images = NUM_EVAL_BATCHES * BATCH_SIZE * runtime.num_ranks
-    # The right one is always among the first five of four classes.
+    # There are only four classes, so the right one is always among the first five.
     found = (sums["num_images"], sums["num_top_5"])
     own = np.bincount(labels, minlength=NUM_CLASSES) * NUM_EVAL_BATCHES
     rows = answers.rows
@@ -234,7 +267,7 @@ def _evaluate(runtime: Runtime, config: Config, folder: str) -> List[Finding]:
 
 
 def _overflow(runtime: Runtime, config: Config, folder: str) -> List[Finding]:
-    """Train on numbers that overflow: every step has to be skipped."""
+    """Train with values that overflow, so that loss scaling must skip every step."""
     mode = settle_precision(config.precision.mode, runtime.device)
     probe = _run(runtime, resolve(config, mode), folder, NUM_OVERFLOWS)
     step, skipped = probe.end_values["global_step"], probe.end_values["num_skipped"]

@@ -72,13 +72,13 @@ def describe_model(
 
     Args:
         record: Record of the run.
-        step: Global step of the checkpoint; None: its name does not tell.
-        evaluation: Evaluation of the checkpoint; None: there is none.
-        formats: Formats that were exported.
+        step: Global step of the checkpoint; None if its name has no step.
+        evaluation: Evaluation of the checkpoint; None if there is none.
+        formats: Names of the exported formats.
     """
     path = record.config.data.path
     is_sample = path.startswith(SAMPLE_PREFIX)
-    # The folders above it are nobody else's business.
+    # The path of the folder may be private, and the card is passed on with the model.
     data = path if is_sample else path.rstrip("/").rsplit("/", 1)[-1]
     size = record.config.data.image_size
     card = _CARD.format(

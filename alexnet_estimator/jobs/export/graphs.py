@@ -1,7 +1,8 @@
-"""A checkpoint as graphs for serving: SavedModel, frozen graph and ONNX.
+"""Conversion of a checkpoint to graphs for serving: SavedModel, frozen graph, ONNX.
 
 All of them compute in float32 and take images as float32 [batch, size, size, 3], RGB
-from 0 to 255: the subtraction of the mean is in the graph.
+from 0 to 255.  The subtraction of the mean and the division by the scale are a part of
+the graph.
 """
 
 import logging
@@ -29,23 +30,23 @@ from alexnet_estimator.runtime.base import session_config
 from alexnet_estimator.runtime.local import LocalRuntime
 
 NAMES_FILE = "class_names.txt"
-# Some servers take base64 only for names that end in _bytes.
+# TensorFlow Serving requires this suffix of names that stand for binary data.
 ENCODED = "image_bytes"
 BYTES_SIGNATURE = tf.saved_model.signature_constants.DEFAULT_SERVING_SIGNATURE_DEF_KEY
-# Known to every onnxruntime that runs with Python 3.7, and to CANN.
+# Every onnxruntime for Python 3.7 supports this opset, and so does CANN.
 _ONNX_OPSET = 13
 
 
 class Model(NamedTuple):
-    """The parts that a graph for serving is made of.
+    """The model that is exported.
 
     Attributes:
         config: Configuration of the run, with a precision of float32.
         class_names: Names of the classes, in the order of the probabilities.
-        conversion: Options by which the pictures of the run were converted.
+        conversion: Options with which the pictures of the run were converted.
         checkpoint: Path prefix of the checkpoint.
-        batch_size: Batch of the frozen graph and of ONNX; None: any, chosen with each
-            call.
+        batch_size: Fixed batch size of the frozen graph and of the ONNX model; None if
+            every call may have another one.
     """
 
     config: Config
@@ -58,8 +59,9 @@ class Model(NamedTuple):
 def write_saved_model(model: Model, folder: str) -> None:
     """Write a SavedModel with two signatures into a new folder.
 
-    ``serving_default`` takes ``image_bytes``, string [batch]: JPEG, PNG, GIF or BMP
-    files.  ``images`` takes decoded ones.  Both return ``probabilities``, float32
+    The signature ``serving_default`` takes ``image_bytes``, string [batch], which are
+    contents of JPEG, PNG, GIF or BMP files.  The signature ``images`` takes ``images``,
+    float32 [batch, size, size, 3].  Both return ``probabilities``, float32
     [batch, num_classes], ``class_index``, int32 [batch], and ``class_name``, string
     [batch].
     """
@@ -69,7 +71,8 @@ def write_saved_model(model: Model, folder: str) -> None:
         decoded = tf.map_fn(
             lambda picture: inputs.decode_for_eval(picture, size), encoded, tf.uint8
         )
-        # Fed by one signature, computed in the other: one network for both.
+        # Both signatures share one network: one of them feeds this placeholder, and the
+        # other computes its default value.
         images = tf.placeholder_with_default(
             tf.cast(decoded, tf.float32), [None, size, size, 3], IMAGES
         )
@@ -103,7 +106,7 @@ def freeze(model: Model) -> tf.GraphDef:
     with tf.Graph().as_default() as graph, _session(model) as session:
         images = tf.placeholder(tf.float32, [model.batch_size, size, size, 3], IMAGES)
         _restore(model, images, session)
-        # Attributes that are newer than TF 1.15 would keep it from loading the file.
+        # TF 1.15 cannot load a graph that has attributes of newer versions.
         meta_graph = tf.train.export_meta_graph(
             graph=graph, collection_list=[], strip_default_attrs=True
         )
@@ -113,7 +116,15 @@ def freeze(model: Model) -> tf.GraphDef:
 
 
 def to_onnx(frozen: tf.GraphDef, name: str) -> bytes:
-    """Return the frozen graph as an ONNX model of this name; tensors end in ``:0``."""
+    """Convert a frozen graph to an ONNX model.
+
+    Args:
+        frozen: Graph that ``freeze`` returned.
+        name: Name of the graph in the ONNX model.
+
+    Returns:
+        The bytes of the ONNX model.  The names of its tensors end in ``:0``.
+    """
     import tf2onnx
 
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
@@ -128,7 +139,7 @@ def to_onnx(frozen: tf.GraphDef, name: str) -> bytes:
 
 
 def require_onnx() -> None:
-    """Check that ONNX models can be made and run.
+    """Check that ONNX models can be created and run.
 
     Raises:
         ConfigError: The packages for ONNX are not installed.
@@ -144,7 +155,11 @@ def require_onnx() -> None:
 
 
 def run_saved_model(folder: str, signature: str, values: Any) -> Dict[str, np.ndarray]:
-    """Return the outputs of one signature for a batch of its only input."""
+    """Run a signature of a SavedModel on a batch of its only input.
+
+    Returns:
+        The outputs of the signature by their names.
+    """
     with loaded(folder) as (session, signatures):
         (tensor,) = signatures[signature].inputs.values()
         fetches = {name: t.name for name, t in signatures[signature].outputs.items()}
@@ -152,7 +167,11 @@ def run_saved_model(folder: str, signature: str, values: Any) -> Dict[str, np.nd
 
 
 def run_frozen(path: str, images: np.ndarray) -> np.ndarray:
-    """Return the probabilities that the frozen graph in a file gives a batch."""
+    """Run the frozen graph in a file on a batch of images.
+
+    Returns:
+        The probabilities, float32 [batch, num_classes].
+    """
     frozen = tf.GraphDef()
     with open(path, "rb") as file:
         frozen.ParseFromString(file.read())
@@ -162,7 +181,11 @@ def run_frozen(path: str, images: np.ndarray) -> np.ndarray:
 
 
 def run_onnx(path: str, images: np.ndarray) -> np.ndarray:
-    """Return the probabilities that the ONNX model in a file gives a batch."""
+    """Run the ONNX model in a file on a batch of images.
+
+    Returns:
+        The probabilities, float32 [batch, num_classes].
+    """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -177,7 +200,12 @@ def _session(model: Model) -> tf.Session:
 def _restore(
     model: Model, images: tf.Tensor, session: tf.Session
 ) -> Tuple[tf.Tensor, tf.train.Saver]:
-    """Build the network on top of images and restore it; return its probabilities."""
+    """Build the network on top of ``images`` and restore its weights.
+
+    Returns:
+        The probabilities, float32 [batch, num_classes], and the saver that restored the
+        weights.
+    """
     model_fn = build_model_fn(model.config, len(model.class_names), LocalRuntime("cpu"))
     spec = model_fn({"image": images}, None, tf.estimator.ModeKeys.PREDICT)
     probabilities = tf.nn.softmax(spec.predictions["logits"], name=PROBABILITIES)
@@ -191,11 +219,11 @@ def _signature(tensors: Dict[str, tf.Tensor], outputs: Dict[str, tf.Tensor]) -> 
 
 
 def _write_assets(model: Model, folder: str) -> None:
-    """Write what a reader of the SavedModel needs to know besides its graph."""
+    """Write the files that a SavedModel needs beside its graph for predictions."""
     config = Config(model.config.to_dict())
-    config.data.path = ""  # A path of this machine is nobody else's business.
+    config.data.path = ""  # The path may be private, and the model is passed on.
     network = find_network(config.model.network)
-    if network.sha256:  # The same holds for the file of a network.
+    if network.sha256:  # The path of a user's network file may be private as well.
         config.model = default_config(EXPORTED).model
     record = RunRecord(
         config,
@@ -211,6 +239,6 @@ def _write_assets(model: Model, folder: str) -> None:
 
 
 def write_names(model: Model, folder: str) -> None:
-    """Write ``class_names.txt``: a line for each class, in the order of the outputs."""
+    """Write ``class_names.txt`` with a line for each class, in the order of labels."""
     names = [os.fsencode(name) + b"\n" for name in model.class_names]
     files.write_bytes(os.path.join(folder, NAMES_FILE), b"".join(names))

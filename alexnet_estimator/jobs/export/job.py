@@ -1,4 +1,4 @@
-"""The export job: a run's model for serving, compared with its checkpoint first."""
+"""The export job: it writes a model for serving and compares it with its checkpoint."""
 
 import contextlib
 import os
@@ -44,13 +44,14 @@ exec atc --framework=3 --model=model.pb --output=model --input_format=NHWC \\
 
 
 class Export(NamedTuple):
-    """What was exported.
+    """Result of an export.
 
     Attributes:
         folder: Folder of the exported model.
-        global_step: Step of the checkpoint; None: its name does not tell.
-        num_pictures: Number of pictures on which every format was compared with it.
-        max_difference: Largest difference of a probability.
+        global_step: Global step of the checkpoint; None if its name has no step.
+        num_pictures: Number of pictures on which every format was compared with the
+            checkpoint.
+        max_difference: Largest difference between a probability and the checkpoint's.
     """
 
     folder: str
@@ -67,29 +68,33 @@ def export(
     batch_size: Optional[int] = None,
     checkpoint: Optional[str] = None,
 ) -> Export:
-    """Export a checkpoint into a new folder, which appears when all is proved.
+    """Export a checkpoint into a new folder.
 
-    Every format is loaded again and has to give the probabilities that the checkpoint
-    gives, on up to ``trial.MAX_PICTURES`` pictures that the run was evaluated with.
+    Every exported file is loaded and compared with the checkpoint on up to
+    ``trial.MAX_PICTURES`` pictures of the run's evaluation.  The folder appears only if
+    all of them return the same probabilities.
 
     Args:
         config: Configuration of the run.
         model_dir: Folder of the run.
-        output: Folder that does not exist or is empty.
-        formats: Some of ``FORMATS``.
-        batch_size: Fixed batch of the frozen graph and ONNX; None: any.
-        checkpoint: Path prefix; None: the newest valid one.
+        output: Path of a folder that does not exist or is empty.
+        formats: Names of the formats, keys of ``FORMATS``.
+        batch_size: Fixed batch size of the frozen graph and of the ONNX model; None if
+            every call may have another one.
+        checkpoint: Path prefix of the checkpoint; None for the newest valid one.
 
     Raises:
-        ConfigError: An argument is wrong, or the output exists or cannot be written.
-        DataError: There is no checkpoint or no picture, or the results differ.
+        ConfigError: An argument is wrong, or the folder exists or cannot be created.
+        DataError: There is no checkpoint or no picture, the results differ, or a file
+            cannot be written.
     """
     _check(formats, batch_size)
     with _open_folder(output) as folder:
         record = run_record.read(find_record(model_dir))
         checkpoint = find_checkpoint(model_dir, config, checkpoint)
         config = Config(config.to_dict())
-        config.precision.mode = "must_keep_origin_dtype"  # What serves is float32.
+        # Servers without an NPU compute in float32 only.
+        config.precision.mode = "must_keep_origin_dtype"
         config.data.use_ten_crop = False
         model = graphs.Model(
             config,
@@ -111,7 +116,7 @@ def export(
 
 
 def _check(formats: Sequence[str], batch_size: Optional[int]) -> None:
-    """Raise ConfigError where the arguments cannot work."""
+    """Raise ConfigError if an argument is wrong or a package is missing."""
     problems = [
         f"there is no format {name!r}: must be one of {', '.join(FORMATS)}"
         for name in formats or [""]
@@ -166,7 +171,8 @@ def _export_onnx(model: graphs.Model, folder: str, trial: Trial) -> float:
     return compare(ONNX_FILE, answers, trial)
 
 
-# Each writes a format into a folder and returns its largest difference.
+# Each function writes one format into a folder, compares it with the checkpoint and
+# returns the largest difference.
 FORMATS: Dict[str, Callable[[graphs.Model, str, Trial], float]] = {
     "saved_model": _export_saved_model,
     "frozen": _export_frozen,
@@ -176,11 +182,12 @@ FORMATS: Dict[str, Callable[[graphs.Model, str, Trial], float]] = {
 
 @contextlib.contextmanager
 def _open_folder(path: str) -> Iterator[str]:
-    """Make a folder that appears when it is complete.
+    """Yield a temporary folder that gets its final path when the block has ended.
 
     Raises:
-        ConfigError: The folder has content, or cannot be made.
-        DataError: The folder cannot be written to its end.
+        ConfigError: The path is that of a file or of a folder that is not empty.
+        UserError: The folder cannot be created.
+        DataError: A file in the folder cannot be written.
     """
     if os.path.isdir(path) and os.listdir(path) or os.path.isfile(path):
         raise ConfigError("exists: give a new or empty folder as --output", path)
@@ -195,7 +202,8 @@ def _open_folder(path: str) -> Iterator[str]:
         except OSError as error:
             raise DataError(f"cannot be written: {error}", path) from error
         except tf.errors.OpError as error:
-            # TensorFlow writes the SavedModel, and its error begins with the file.
+            # TensorFlow writes the SavedModel.  If that fails, its message names the
+            # file; other errors of TensorFlow are passed on.
             if folder not in error.message:
                 raise
             reason = error.message.partition("\n")[0].replace(folder, path)

@@ -1,4 +1,4 @@
-"""The pictures that an export is tried on, and what its checkpoint says about them."""
+"""Comparison of an exported model with its checkpoint on some pictures."""
 
 import io
 import itertools
@@ -24,12 +24,12 @@ MAX_DIFFERENCE = 1e-4
 
 
 class Trial(NamedTuple):
-    """What an exported model is tried on.
+    """Pictures for the comparison, and the expected results.
 
     Attributes:
-        pictures: Encoded pictures.
-        images: The same decoded, uint8 [num_pictures, size, size, 3].
-        expected: Answers of the checkpoint, float32 [num_pictures, num_classes].
+        pictures: Contents of the picture files.
+        images: Decoded pictures, uint8 [num_pictures, size, size, 3].
+        expected: Probabilities of the checkpoint, float32 [num_pictures, num_classes].
     """
 
     pictures: List[bytes]
@@ -38,7 +38,7 @@ class Trial(NamedTuple):
 
 
 def prepare_trial(model: Model, model_dir: str) -> Trial:
-    """Let the checkpoint itself classify pictures of its evaluation.
+    """Classify pictures of the run's evaluation with the checkpoint.
 
     Raises:
         DataError: The data of the run cannot be used.
@@ -69,21 +69,37 @@ def prepare_trial(model: Model, model_dir: str) -> Trial:
 def run_in_batches(
     run: Callable[[np.ndarray], np.ndarray], model: Model, trial: Trial
 ) -> np.ndarray:
-    """Return what a function says about the images, in batches of the model's size."""
+    """Call a function on the images in batches of the model's batch size.
+
+    Args:
+        run: Function from images, uint8 [batch, size, size, 3], to probabilities,
+            float32 [batch, num_classes].
+        model: Exported model.
+        trial: Pictures for the comparison.
+
+    Returns:
+        The probabilities of all images, float32 [num_pictures, num_classes].
+    """
     num_images = len(trial.images)
     batch_size = model.batch_size or num_images
     padding = -num_images % batch_size
     images = np.pad(trial.images, [(0, padding), (0, 0), (0, 0), (0, 0)])
-    # [num_batches, batch_size, size, size, 3]
+    # [num_images + padding, size, size, 3] -> [num_batches, batch_size, size, size, 3]
     batches = images.reshape([-1, batch_size, *images.shape[1:]])
     return np.concatenate([run(batch) for batch in batches])[:num_images]
 
 
 def compare(name: str, probabilities: np.ndarray, trial: Trial) -> float:
-    """Return the largest difference to what the checkpoint says.
+    """Return the largest difference between probabilities and the checkpoint's.
+
+    Args:
+        name: Name of the exported file, for the error message.
+        probabilities: Probabilities of the exported model, float32
+            [num_pictures, num_classes].
+        trial: Pictures for the comparison.
 
     Raises:
-        DataError: The difference is too large, or not a number.
+        DataError: The difference is larger than ``MAX_DIFFERENCE``, or NaN.
     """
     difference = float(np.abs(probabilities - trial.expected).max())
     if not difference <= MAX_DIFFERENCE:
@@ -96,7 +112,7 @@ def compare(name: str, probabilities: np.ndarray, trial: Trial) -> float:
 
 
 def _read_pictures(config: Config, model_dir: str) -> Iterator[bytes]:
-    """Read pictures of the validation split, or of training where that is empty."""
+    """Yield the pictures of the validation split or, if it is empty, of training."""
     dataset = open_data(config, model_dir, is_training=False)
     for path in dataset.shard_paths(VALIDATION) or dataset.shard_paths(TRAIN):
         for record in tfrecord.read_records(path):
