@@ -79,22 +79,19 @@ def export(
         model_dir: Folder of the run.
         output: Path of a folder that does not exist or is empty.
         formats: Names of the formats, keys of ``FORMATS``.
-        batch_size: Fixed batch size of the frozen graph and of the ONNX model; None if
-            every call may have another one.
+        batch_size: Fixed batch size of the frozen graph and ONNX model; None for any.
         checkpoint: Path prefix of the checkpoint; None for the newest valid one.
 
     Raises:
         ConfigError: An argument is wrong, or the folder exists or cannot be created.
-        DataError: There is no checkpoint or no picture, the results differ, or a file
-            cannot be written.
+        DataError: A checkpoint or picture is missing, or results differ.
     """
     _check(formats, batch_size)
     with _open_folder(output) as folder:
         record = run_record.read(find_record(model_dir))
         checkpoint = find_checkpoint(model_dir, config, checkpoint)
         config = Config(config.to_dict())
-        # Servers without an NPU compute in float32 only.
-        config.precision.mode = "must_keep_origin_dtype"
+        config.precision.mode = "must_keep_origin_dtype"  # Exports are float32.
         config.data.use_ten_crop = False
         model = graphs.Model(
             config,
