@@ -7,8 +7,10 @@ Control characters are escaped in everything that is printed, see ``escape``.
 
 import contextlib
 import errno
+import io
 import os
 import re
+import select
 import sys
 from typing import Any, ContextManager, Iterator, Optional, Sequence, TextIO
 
@@ -124,6 +126,25 @@ def writing_results() -> Iterator[None]:
     except OSError as error:
         error.filename = error.filename or STDOUT_NAME
         raise
+
+
+def check_reader() -> None:
+    """Check that somebody still reads standard output, if it is a pipe.
+
+    The launcher forwards the output of a rank, and goes on where that is not possible.
+    A command whose output is its result calls this function at its end.
+
+    Raises:
+        OSError: The reader of the pipe has ended.
+    """
+    try:
+        descriptor = require_stdout().fileno()
+    except io.UnsupportedOperation:  # This is a notebook and not a pipe.
+        return
+    waiting = select.poll()
+    waiting.register(descriptor, 0)
+    if any(event & select.POLLERR for _, event in waiting.poll(0)):
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE), STDOUT_NAME)
 
 
 def note(text: str) -> None:

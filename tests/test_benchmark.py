@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -368,6 +369,20 @@ def test_logs_of_ranks_stay_where_they_are_named(
         assert cli.main(words) == code
     logs_dir = pathlib.Path(run.call_args[0][4])
     assert logs_dir.parent == tmp_path and logs_dir.exists() == are_logs_kept
+
+
+def test_results_of_ranks_that_nobody_reads_are_an_error(
+    tmp_path: pathlib.Path, monkeypatch: Any
+) -> None:
+    table = str(tmp_path / "2p.json")
+    rank_table.write(rank_table.make(["127.0.0.1"], 2), table)
+    words = ["benchmark", TINY, "--device=cpu", f"--rank_table={table}", "--output=-"]
+    reader, writer = os.pipe()
+    monkeypatch.setattr(sys, "stdout", os.fdopen(writer, "w"))
+    with mock.patch.object(launch, "run", return_value=0):
+        assert cli.main(words) == 0
+        os.close(reader)
+        assert cli.main(words) == 128 + signal.SIGPIPE
 
 
 MISTAKES: List[Tuple[str, List[str]]] = [

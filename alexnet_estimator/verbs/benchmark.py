@@ -8,6 +8,7 @@ import shutil
 import tempfile
 
 from alexnet_estimator.command_line import Command, Verb
+from alexnet_estimator.console import check_reader
 from alexnet_estimator.errors import EXIT_DONE, EXIT_STOPPED
 from alexnet_estimator.jobs.benchmark.request import (
     NUM_STEPS,
@@ -60,6 +61,7 @@ def benchmark(command: Command) -> int:
         code = launch_ranks(command, config, model_dir, topology, folder)
         if code not in (EXIT_DONE, EXIT_STOPPED):
             stack.pop_all()  # The error message names the logs, so they are kept.
+    check_reader()
     return code
 
 
