@@ -289,5 +289,5 @@ def test_a_conversion_that_does_not_fit_can_be_continued(
 def test_an_error_that_is_not_about_room_is_not_explained_as_one() -> None:
     with pytest.raises(OSError) as caught:
         with disk_errors.explaining_errors("/"):
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-    assert caught.value.errno == errno.EIO
+            raise OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+    assert caught.value.errno == errno.ECONNRESET
