@@ -63,7 +63,7 @@ def error_at(path: str, what: str, error: OSError) -> UserError:
 
     Args:
         path: Path of a file or folder.
-        what: What is wrong with it, e.g. ``cannot be written``.
+        what: Problem of the path, e.g. ``cannot be written``.
         error: Error of the operating system.
 
     Returns:

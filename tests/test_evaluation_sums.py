@@ -82,7 +82,7 @@ def test_an_npus_evaluation_has_whole_totals_and_no_branches(
             op.name
             for op in graph.get_operations()
             if op.type == "AssignAdd"
-            and op.name.startswith("Assign")
+            and op.name.startswith("metrics/Assign")
             and op.outputs[0].dtype.base_dtype == tf.float32
         ]
         kept = [

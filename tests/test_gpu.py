@@ -71,5 +71,7 @@ def test_a_session_sees_the_gpu_of_its_rank_only(
 def test_a_table_with_more_devices_than_gpus_is_refused(
     monkeypatch: pytest.MonkeyPatch, gpu_ids: List[str]
 ) -> None:
-    with pytest.raises(ConfigError, match="GPU 4, but TensorFlow sees 4 .*device_id"):
+    with pytest.raises(
+        ConfigError, match="GPU 4, but TensorFlow sees only 4 .*device_id"
+    ):
         make_session_options(monkeypatch, "4")

@@ -204,7 +204,9 @@ def test_a_record_that_cannot_be_written_stops_nobody(
 def test_several_servers_are_not_restarted(tmp_path: pathlib.Path) -> None:
     options = launch.Options(max_restarts=1)
     topology = topology_of(2, SERVERS)
-    with pytest.raises(ConfigError, match="--max_restarts is 1, but the table has 2 s"):
+    with pytest.raises(
+        ConfigError, match="--max_restarts is 1, but the rank table has 2 s"
+    ):
         launch.run([], topology, SERVERS[0], "npu", str(tmp_path), options)
     assert os.listdir(str(tmp_path)) == []
 

@@ -162,14 +162,20 @@ def test_f3_ranks_that_load_just_end(flags: Dict[str, Any], action: str) -> None
     faults = [Fault(action, 1, "load"), Fault("sleep", 0, "load")]
     result = run_ranks(2, flags, faults)
     assert result.exit_code == 75, result.output
-    assert "stopped before the ranks could save; run again" in result.output
+    assert (
+        "stopped before the ranks could save; run the same command again"
+        in result.output
+    )
     assert not result.events("restart")
 
 
 def test_f3_a_second_request_ends_at_once(flags: Dict[str, Any]) -> None:
     result = run_ranks(2, flags, [Fault("terminate twice", 1, "train", 3)])
     assert result.exit_code == 75, result.output
-    assert "stopped before the ranks could save; run again" in result.output
+    assert (
+        "stopped before the ranks could save; run the same command again"
+        in result.output
+    )
     assert newest_step(flags) == 2
 
 

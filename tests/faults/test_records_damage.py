@@ -430,4 +430,4 @@ def test_all_ranks_leave_out_the_same(
     assert run_ranks(2, run_words, tmp_path / "run") == 0
     assert metrics(tmp_path / "run", "start")[0]["num_bad_records"] == 3
     assert evaluation(tmp_path / "run", 4)["num_images"] == NUM_EVALUATED - 1
-    assert "47 images to train, 10 to evaluate" in capfd.readouterr().out
+    assert "47 images for training, 10 for evaluation" in capfd.readouterr().out
