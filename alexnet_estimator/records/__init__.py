@@ -1,4 +1,4 @@
-"""Pictures as sharded TFRecords: finding, converting, opening and verifying them."""
+"""Data sets: finds, converts, opens and verifies pictures in sharded TFRecords."""
 
 import hashlib
 import os
@@ -20,25 +20,26 @@ def open_dataset(
     max_bad_records: int = 0,
     digest: str = "",
 ) -> Dataset:
-    """Open data in any form; pictures are converted first, once.
+    """Open data in any form; pictures are converted when they are first opened.
 
-    Processes of one machine may call this at the same time: one converts, the others
-    wait.  A conversion in the cache is never changed: another state of the pictures
-    gets a folder of its own.
+    Several processes of one machine may call this at the same time: one of them
+    converts, and the others wait.  A conversion in the cache is never changed, because
+    a job may read it.  If the pictures change, they are converted into a new folder.
 
     Args:
         path: Converted data, foreign ImageNet TFRecords, a folder or zip of pictures
             (see ``layouts``), or ``sample:mono_poly``, ``sample:defective``.
-        cache_directory: Folder into which pictures are converted; converted data need
-            none.
-        settings: Section ``convert`` of the configuration; None: the default.
+        cache_directory: Folder for conversions; may be empty for converted data.
+        settings: Section ``convert`` of the configuration; None for the default.
         label_offset: Number by which the labels of foreign TFRecords are reduced.
-        max_bad_records: Damaged records that may be left out; 0: records are not read.
-        digest: Digest of the data that a run has recorded.  Where they are in the
-            cache they are opened, even if the pictures have changed since.
+        max_bad_records: Largest number of damaged records that may be left out.  If it
+            is 0, the records are not searched for damage.
+        digest: Digest of the data that a run has recorded.  If the cache contains these
+            data, they are opened even if the pictures have changed since.
 
     Raises:
-        DataError: There is nothing, nothing that can be used, or too much damage.
+        DataError: The path does not exist, contains no usable data, or contains too
+            many damaged records.
     """
     if not path:
         raise DataError("no data: give --data_path=FOLDER, or sample:mono_poly")
@@ -66,13 +67,14 @@ def open_dataset(
 def preview_dataset(
     path: str, cache_directory: str, settings: Config, label_offset: int = 0
 ) -> Dataset:
-    """Return what ``open_dataset`` would open, without converting any picture.
+    """Return the data set that ``open_dataset`` would open; convert no picture.
 
-    Pictures that have not been converted are listed and counted.  Their data set has no
-    files yet and no colours, and counts pictures that cannot be decoded as well.
+    If the pictures have not been converted, they are only listed and counted.  The
+    result then has no files and no measured colours, and its counts include pictures
+    that cannot be decoded.
 
     Raises:
-        DataError: There is nothing, or nothing that can be used.
+        DataError: The path does not exist, or contains no usable data.
     """
     path = _fetch(path, cache_directory)
     if manifest.is_dataset(path):
@@ -84,14 +86,14 @@ def preview_dataset(
 
 
 def _fetch(path: str, cache_directory: str) -> str:
-    """Return the path itself, or where the sample data that it names are."""
+    """Return the path, or the folder of the sample data if the path names some."""
     if not path.startswith(SAMPLE_PREFIX):
         return path
     return sample.fetch_sample(cache_directory, path[len(SAMPLE_PREFIX) :])
 
 
 def _find_recorded(path: str, cache_directory: str, digest: str) -> Optional[Dataset]:
-    """Return the conversion of these pictures that has a digest, if there is one."""
+    """Return the conversion of these pictures that has the digest, or None."""
     names = os.listdir(cache_directory) if os.path.isdir(cache_directory) else []
     for name in sorted(names):
         folder = os.path.join(cache_directory, name)
@@ -112,14 +114,15 @@ def _convert(path: str, cache_directory: str, settings: Config) -> Dataset:
 def _choose_folder(
     path: str, cache_directory: str, settings: Config, fingerprint: str
 ) -> str:
-    """Return a folder of its own for every state of the pictures."""
+    """Return the folder for a conversion; it differs for each state of the pictures."""
 
     def folder_of(text: str, num_digits: int) -> str:
         text = f"{os.path.realpath(path)} {text}"
         digest = hashlib.sha256(os.fsencode(text)).hexdigest()[:num_digits]
         return os.path.join(cache_directory, f"{_name_of(path)}-{digest}")
 
-    # Up to 1.0 the options alone made the name, in this form.
+    # Up to version 1.0, the name depended only on the options, in this form.
+    # Such a folder is used if its conversion is complete and has the same fingerprint.
     options = {name: settings[name] for name in sorted(convert.OPTIONS)}
     options["num_workers"] = 0
     old = folder_of(str(sorted(options.items())), 8)

@@ -1,8 +1,9 @@
-"""Data without its damaged records.
+"""Copies of a data set without its damaged records.
 
-TensorFlow's reader cannot pass a damaged record, and ``ignore_errors`` would drop the
-rest of its file in silence.  So the data are verified once; then a folder gets copies
-of the damaged files without these records and links to all other files.
+TensorFlow's reader stops at a damaged record, and ``ignore_errors`` would silently drop
+the rest of the file.  Therefore the data are verified once, and a
+new folder gets copies of the damaged files without these records, and links to all
+other files.
 """
 
 import dataclasses
@@ -19,18 +20,19 @@ from alexnet_estimator.records.verify import check_shards, count_labels
 def leave_out_damaged(
     dataset: Dataset, cache_directory: str, max_bad_records: int
 ) -> Dataset:
-    """Return a data set without its damaged records, and counted without them.
+    """Return the data set without its damaged records, in its files and its counts.
 
-    Processes of one machine may call this at the same time: one verifies, the others
-    wait.  Files that change get another folder, since a job may read the old one.
+    Several processes of one machine may call this at the same time: one of them
+    verifies, and the others wait.  If the files change later, their copies are made in
+    another folder, because a job may still read the old one.
 
     Args:
-        dataset: Data set whose files are all there.
-        cache_directory: Folder in which the folder of the copies is made.
-        max_bad_records: Number of records that may be lost.
+        dataset: Data set whose files all exist.
+        cache_directory: Folder in which the folder of the copies is created.
+        max_bad_records: Largest number of records that may be lost.
 
     Raises:
-        DataError: More records are lost, or copies cannot be written.
+        DataError: More records are lost, or the copies cannot be written.
     """
     source = os.path.realpath(dataset.directory)
     paths = [path for name in dataset.splits for path in dataset.shard_paths(name)]
@@ -39,7 +41,7 @@ def leave_out_damaged(
         report = findings.keep(
             cache_directory, name, paths, lambda: _report_damage(dataset)
         )
-        # A damaged length hides the records behind it: they are lost, too.
+        # The records after a damaged length cannot be found, so they are lost as well.
         num_images = sum(split.num_images for split in dataset.splits.values())
         num_bad = num_images - sum(report["num_images"].values())
         if num_bad > max_bad_records:
@@ -63,7 +65,8 @@ def _report_damage(dataset: Dataset) -> Dict[str, Any]:
     report: Dict[str, Any] = {"damages": []}
     report.update(bad_records={}, num_images={}, class_counts={})
     for name, split in dataset.splits.items():
-        # Without the hash of the file: every record is checked by itself.
+        # The hash of the file is not compared.  Every record has its own checksum, and
+        # a wrong hash would not tell which record to leave out.
         shards = [dataclasses.replace(shard, sha256="") for shard in split.shards]
         checks = check_shards(dataset, shards)
         for shard, check in zip(shards, checks):
@@ -79,7 +82,7 @@ def _report_damage(dataset: Dataset) -> Dict[str, Any]:
 def _clean(
     dataset: Dataset, folder: str, report: Dict[str, Any], num_bad: int
 ) -> Dataset:
-    """Fill the folder where that has not been done yet, and describe it."""
+    """Write the files that the folder lacks, and return its data set."""
 
     def clean(shard: Shard) -> Shard:
         source = os.path.join(os.path.realpath(dataset.directory), shard.file)

@@ -1,7 +1,7 @@
-"""Picture folders to sharded TFRecords and ``dataset.json``.
+"""Converts folders of pictures to sharded TFRecords and ``dataset.json``.
 
-The result depends on the pictures and the options alone: not on the machine, the number
-of processes or how often the conversion was interrupted.
+The result depends only on the pictures and the options.  It does not depend on the
+machine, on the number of processes, or on how often the conversion was interrupted.
 """
 
 import dataclasses
@@ -38,9 +38,11 @@ REJECTS_FILE = "rejects.csv"
 _PROGRESS_PREFIX = ".convert-"
 _SHARD_NAME = re.compile(r"(train|validation)-\d{5,}-of-\d{5,}\.tfrecord")
 _IMAGES_PER_SHARD = 512
-_VERSION = 2  # Another one makes other files of the same pictures and options.
+# Incremented when the same pictures and options give other files than before.  The
+# fingerprint contains it, so that conversions of older versions are not reused.
+_VERSION = 2
+# Options on which the result depends.  The number of processes is not one of them.
 OPTIONS = (
-    # What the result depends on; the number of processes is not among it.
     "short_side",
     "jpeg_quality",
     "images_per_shard",
@@ -53,16 +55,17 @@ OPTIONS = (
 def convert(
     source: str, output: str, settings: Config, show_progress: bool = True
 ) -> Dataset:
-    """Convert pictures to TFRecords; run again, it continues or returns at once.
+    """Convert pictures to TFRecords.
 
-    Pictures that cannot be decoded, and what the layout leaves out, are listed in
-    ``rejects.csv``.
+    A second call continues an interrupted conversion, and returns at once if the
+    conversion is complete.  Pictures that cannot be decoded, and files that the layout
+    leaves out, are listed in ``rejects.csv``.
 
     Args:
-        source: Folder or zip, see ``layouts.KNOWN_LAYOUTS``.
-        output: New folder, or one that an earlier conversion made.
+        source: Folder or zip file of pictures, see ``layouts.KNOWN_LAYOUTS``.
+        output: New folder, or the folder of an earlier conversion.
         settings: Section ``convert`` of the configuration.
-        show_progress: Whether stderr gets a bar and a summary.
+        show_progress: Whether a progress bar and a summary are written to stderr.
 
     Raises:
         DataError: There are no usable pictures, or the output cannot be written.
@@ -95,19 +98,20 @@ def convert_pictures(
     settings: Config,
     show_progress: bool = True,
 ) -> Dataset:
-    """Convert pictures that have been found; see ``convert``.
+    """Convert the pictures that ``find_pictures`` has found; see ``convert``.
 
     Args:
         pictures: Pictures of the source.
         wanted: Fingerprint of the pictures and the options.
-        output: New folder, or one that an earlier conversion made.
+        output: New folder, or the folder of an earlier conversion.
         settings: Section ``convert`` of the configuration.
-        show_progress: Whether stderr gets a bar and a summary.
+        show_progress: Whether a progress bar and a summary are written to stderr.
     """
     progress = os.path.join(output, _PROGRESS_PREFIX + wanted[:16])
     try:
         dataset = load_finished(output, wanted)
-        # Complete data are only read: ranks that start together need not wait.
+        # Complete data are only read, without the lock, so that ranks that start
+        # together do not wait for each other.
         if not dataset or os.path.isdir(progress):
             os.makedirs(output, exist_ok=True)
             with locks.wait_for_folder(output):
@@ -128,7 +132,7 @@ def convert_pictures(
                 shutil.rmtree(progress, ignore_errors=True)
     except OSError as error:
         raise DataError(f"cannot write the data: {error}", output) from error
-    # What lies beside the pictures may have changed since.
+    # Files beside the pictures may have changed since the conversion.
     conversion = {**dataset.conversion, "left_out": summarise(pictures.left_out)}
     return dataclasses.replace(dataset, conversion=conversion)
 
@@ -140,7 +144,11 @@ def _finish(
     output: str,
     options: Dict[str, Any],
 ) -> Dataset:
-    """Write what belongs to complete shards: ``rejects.csv``, then ``dataset.json``."""
+    """Write ``rejects.csv`` and ``dataset.json`` when all shards are complete.
+
+    ``dataset.json`` is written last, because its presence means that the conversion is
+    complete.
+    """
     rejects = [tuple(reject) for report in reports for reject in report.rejects]
     left_out = [item[:2] for item in pictures.left_out]
     rows = [("path", "reason"), *sorted([*rejects, *left_out])]
@@ -154,9 +162,9 @@ def _finish(
 
 
 def preview(pictures: PictureSet, output: str, settings: Config) -> Dataset:
-    """Return what converting would make if every picture can be decoded.
+    """Return the data set that a conversion would make if all pictures can be decoded.
 
-    It has no colours, and its files are not there.
+    Its files do not exist, and its colours are not measured.
     """
     tasks = _plan(pictures, output, "", settings)
     reports = []
@@ -170,7 +178,10 @@ def preview(pictures: PictureSet, output: str, settings: Config) -> Dataset:
 
 
 def _tell_layout(pictures: PictureSet) -> None:
-    """Say what was understood, before hours of work go into it."""
+    """Print how the folders were understood.
+
+    A conversion can take hours, so that the user should see a mistake before it starts.
+    """
     names = pictures.class_names
     num_held_out = sum(picture.split == VALIDATION for picture in pictures.pictures)
     note(
@@ -197,28 +208,29 @@ def _tell_result(dataset: Dataset) -> None:
 
 
 def load_finished(output: str, wanted: str) -> Optional[Dataset]:
-    """Return the data set if the very same conversion has been completed.
+    """Return the data set of a complete conversion with this fingerprint, or None.
 
     Args:
         output: Folder of the conversion.
-        wanted: Fingerprint that it must have.
+        wanted: Fingerprint that the conversion must have.
     """
     if not os.path.isfile(os.path.join(output, manifest.FILE_NAME)):
         return None
     try:
         dataset = manifest.load(output)
         manifest.check_files(dataset)
-    except (DataError, FileNotFoundError):  # Damaged since: converting is the cure.
+    except (DataError, FileNotFoundError):  # Damaged data are converted again.
         return None
     is_same = dataset.conversion.get("fingerprint") == wanted
     return dataset if is_same else None
 
 
 def _make_room(output: str, progress: str) -> None:
-    """Remove what conversions with other options or pictures have left.
+    """Remove the files of conversions with other options or pictures.
 
-    What shows that the folder is a conversion's goes last, so that the removal itself
-    can be interrupted.
+    ``dataset.json`` and unfinished work show that the folder belongs to a conversion.
+    They are removed last: if the removal is interrupted, the next call goes on with it
+    instead of refusing the folder.
     """
     if os.path.isdir(progress):
         return
@@ -241,7 +253,7 @@ def _make_room(output: str, progress: str) -> None:
 def _plan(
     pictures: PictureSet, output: str, progress: str, settings: Config
 ) -> List[ShardTask]:
-    """Cut the splits, shuffled, into shards of nearly equal numbers of pictures."""
+    """Divide the shuffled splits into shards with nearly equal numbers of pictures."""
     tasks = []
     for split, members in _split_pictures(pictures, settings).items():
         num_shards = count_shards(len(members), settings.images_per_shard)
@@ -263,7 +275,7 @@ def _plan(
 
 
 def _split_pictures(pictures: PictureSet, settings: Config) -> Dict[str, List[Picture]]:
-    """Shuffle and split by a hash of seed and path, the same on every machine."""
+    """Shuffle and split by a hash of seed and path, equally on every machine."""
 
     def place(picture: Picture) -> bytes:
         text = f"{settings.split_seed}:{picture.path}"
@@ -279,7 +291,7 @@ def _split_pictures(pictures: PictureSet, settings: Config) -> Dict[str, List[Pi
 
 
 def _held_out(pictures: PictureSet, settings: Config) -> List[int]:
-    """Return how many pictures of each class go from training to validation."""
+    """Return the number of pictures of each class that are held out for validation."""
     num_classes, total = len(pictures.class_names), len(pictures.pictures)
     if pictures.has_validation:
         return [0] * num_classes
@@ -296,13 +308,18 @@ def _held_out(pictures: PictureSet, settings: Config) -> List[int]:
 
 
 def count_held_out(class_counts: Sequence[int], num_held_out: int) -> List[int]:
-    """Spread held-out pictures over the classes in proportion, exactly.
+    """Distribute the held-out pictures over the classes in proportion to their sizes.
 
-    Every class keeps a picture for training.
+    The sum of the result is exactly ``num_held_out``, and every class keeps at least
+    one picture for training.
 
     Args:
-        class_counts: Numbers of pictures of each class, at least 1.
-        num_held_out: Number in all, at most ``sum(class_counts) - len(class_counts)``.
+        class_counts: Number of pictures of each class, at least 1.
+        num_held_out: Number of held-out pictures of all classes, at most
+            ``sum(class_counts) - len(class_counts)``.
+
+    Returns:
+        Number of held-out pictures of each class.
     """
     total = sum(class_counts)
     held_out = [count * num_held_out // total for count in class_counts]
@@ -321,15 +338,16 @@ def count_held_out(class_counts: Sequence[int], num_held_out: int) -> List[int]:
 
 
 def count_shards(num_images: int, images_per_shard: int) -> int:
-    """Return into how many files a split goes.
+    """Return the number of files into which a split is divided.
 
     Args:
         num_images: Number of pictures of the split.
-        images_per_shard: Largest number of pictures in a file; 0 chooses.
+        images_per_shard: Largest number of pictures in a file; 0 for an automatic
+            choice.
     """
     if images_per_shard:
         return -(-num_images // images_per_shard)
-    # Up to 8 of a small split, so that several processes can share the work evenly.
+    # A small split gets up to 8 shards, so that several processes share the work.
     return max(-(-num_images // _IMAGES_PER_SHARD), min(8, -(-num_images // 128)))
 
 

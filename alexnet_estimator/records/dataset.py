@@ -1,4 +1,4 @@
-"""What the rest of the job knows about its data: classes, shards, counts, colours."""
+"""The description of a data set: its classes, shards, counts and colours."""
 
 import dataclasses
 import hashlib
@@ -15,7 +15,14 @@ Rgb = Tuple[float, float, float]
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """One TFRecord file; ``sha256`` is empty where nobody has measured it."""
+    """A TFRecord file.
+
+    Attributes:
+        file: Path of the file, relative to the folder of the data set.
+        num_images: Number of pictures in the file.
+        num_bytes: Size of the file.
+        sha256: SHA-256 (hex) of the file; empty if it has not been computed.
+    """
 
     file: str
     num_images: int
@@ -25,29 +32,31 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """The shards of one split and how many pictures of each class they hold."""
+    """The shards of a split, and the number of pictures of each class in them."""
 
     shards: Tuple[Shard, ...]
     class_counts: Tuple[int, ...]
 
     @property
     def num_images(self) -> int:
-        """Count the pictures of all shards."""
+        """Return the number of pictures in all shards."""
         return sum(shard.num_images for shard in self.shards)
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A folder of shards.
+    """A data set in a folder of shards.
 
     Attributes:
         directory: Folder of the shards.
-        class_names: Names in the order of the labels 0, 1, ...
-        splits: ``train`` and ``validation``, always both; one may have no shards.
-        mean_rgb: Mean red, green, blue of the training pixels, 0 to 255.
-        rgb_covariance: 3 x 3 covariances of red, green, blue of the training pixels.
-        digest: SHA-256 (hex) of all of the above but the directory.
-        label_offset: Number by which the records' labels have to be reduced.
+        class_names: Names of the classes, in the order of the labels 0, 1, ...
+        splits: Splits ``train`` and ``validation``.  Both are always present, but one
+            of them may have no shards.
+        mean_rgb: Mean red, green and blue of the training pixels, 0 to 255.
+        rgb_covariance: 3 x 3 covariance matrix of red, green and blue of the training
+            pixels.
+        digest: SHA-256 (hex) of all attributes above except for ``directory``.
+        label_offset: Number that is subtracted from the labels in the records.
         conversion: Options that ``convert`` used; empty for foreign data.
         num_bad_records: Number of damaged records that have been left out.
     """
@@ -64,17 +73,20 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
-        """Count the classes."""
+        """Return the number of classes."""
         return len(self.class_names)
 
     @property
     def short_side(self) -> int:
-        """Return the short side of every picture, all JPEGs, in pixels; 0: unknown."""
+        """Return the short side of all pictures, in pixels; 0 if it is unknown.
+
+        If it is known, all pictures are JPEGs.
+        """
         return int(self.conversion.get("short_side", 0))
 
     @property
     def left_out(self) -> List[str]:
-        """Say what of the pictures' folder the conversion has left out."""
+        """Return one line of text for each group of files that were left out."""
         num_rejects = self.conversion.get("num_rejects", 0)
         lines = list(self.conversion.get("left_out", []))
         if num_rejects:
@@ -82,24 +94,24 @@ class Dataset:
         return lines
 
     def shard_paths(self, split: str) -> List[str]:
-        """Return the paths of the shards of ``train`` or ``validation``, in order."""
+        """Return the paths of the shards of a split, in order."""
         shards = self.splits[split].shards
         return [os.path.join(self.directory, shard.file) for shard in shards]
 
     def content(self) -> Dict[str, Any]:
-        """Return what identifies the data, ready for JSON."""
+        """Return the attributes that identify the data, as JSON can store them."""
         names = ("class_names", "mean_rgb", "rgb_covariance", "splits")
         values = dataclasses.asdict(self)
         return {name: values[name] for name in names}
 
 
 def with_digest(dataset: Dataset) -> Dataset:
-    """Return the data set with the digest of its content."""
+    """Return a copy of the data set with the digest of its content."""
     canonical = json.dumps(dataset.content(), sort_keys=True).encode()
     return dataclasses.replace(dataset, digest=hashlib.sha256(canonical).hexdigest())
 
 
 def as_tuples(value: Any) -> Any:
-    """Return nested lists of numbers, as JSON has them, as nested tuples of floats."""
+    """Convert nested lists of numbers to nested tuples of floats."""
     is_list = isinstance(value, (list, tuple))
     return tuple(map(as_tuples, value)) if is_list else float(value)

@@ -1,4 +1,4 @@
-"""The Example in a record, with ImageNet's names of features."""
+"""Builds and parses the Example of a record, with the feature names of ImageNet."""
 
 import os
 from typing import BinaryIO, Iterator, List, Tuple
@@ -39,8 +39,8 @@ def parse(data: bytes) -> Tuple[bytes, int]:
     """Return the encoded picture and the label of a serialized Example.
 
     Raises:
-        google.protobuf.message.DecodeError: The data are no Example.
-        ValueError: The Example is without these two features.
+        google.protobuf.message.DecodeError: The data are not an Example.
+        ValueError: The Example does not contain exactly one picture and one label.
     """
     features = tf.train.Example.FromString(data).features.feature
     encoded = features[ENCODED].bytes_list.value
@@ -52,7 +52,10 @@ def parse(data: bytes) -> Tuple[bytes, int]:
 
 
 def parse_path(data: bytes) -> str:
-    """Return where the picture of a serialized Example is from; empty if unsaid."""
+    """Return the path of the original picture of a serialized Example.
+
+    The result is empty if the Example does not contain it.
+    """
     features = tf.train.Example.FromString(data).features.feature
     return os.fsdecode(b"".join(features[_PATH].bytes_list.value[:1]))
 
@@ -63,19 +66,19 @@ def list_features(data: bytes) -> List[str]:
 
 
 def read_label(file: BinaryIO, end: int) -> int:
-    """Read the label of the Example at the file's position, skipping the picture.
+    """Read the label of an Example without reading its picture.
 
-    This follows the wire format of protocol buffers, in which everything here is a
-    sequence of (tag, length, value): Example > Features > map entries > Feature >
-    Int64List.
+    The function parses the wire format of protocol buffers, in which each of these
+    messages is a sequence of (tag, length, value).  They are nested as follows:
+    Example > Features > map entries > Feature > Int64List.
 
     Args:
-        file: File that stands at the start of the Example.
-        end: End of the Example in the file, in bytes.
+        file: File whose position is the start of the Example.
+        end: Position of the end of the Example in the file, in bytes.
 
     Raises:
         google.protobuf.message.DecodeError: The label is damaged.
-        ValueError: There is no Example, or one without a label.
+        ValueError: The data are not an Example, or the Example has no label.
     """
     for _, features_end in _fields(file, end):
         for _, entry_end in _fields(file, features_end):
@@ -93,12 +96,15 @@ def read_label(file: BinaryIO, end: int) -> int:
 
 
 def _fields(file: BinaryIO, end: int) -> Iterator[Tuple[int, int]]:
-    """Yield number and end of each field; the file stands at the field's value."""
+    """Yield the number and the end of each field.
+
+    At each yield, the position of the file is the start of the field's value.
+    """
     while file.tell() < end:
         tag = _read_varint(file)
         length = _read_varint(file)
         field_end = file.tell() + length
-        if tag & 7 != 2 or field_end > end:  # 2: a length comes first.
+        if tag & 7 != 2 or field_end > end:  # Wire type 2: a length precedes the value.
             raise ValueError("not an Example")
         yield tag >> 3, field_end
         file.seek(field_end)

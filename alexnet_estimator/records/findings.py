@@ -1,4 +1,4 @@
-"""What was found out about files, kept until one of them changes."""
+"""A cache of results about files, which are valid until one of the files changes."""
 
 import hashlib
 import os
@@ -8,7 +8,7 @@ from alexnet_estimator import files, locks
 
 
 def stamp(paths: Sequence[str]) -> str:
-    """Return a text that changes with the name, size or time of a file.
+    """Return a hash that changes if the name, size or time of a file changes.
 
     Raises:
         OSError: A file is missing.
@@ -21,15 +21,16 @@ def stamp(paths: Sequence[str]) -> str:
 def keep(
     cache_directory: str, name: str, paths: Sequence[str], find: Callable[[], Any]
 ) -> Any:
-    """Return what ``find`` returns, from the last time if no file has changed.
+    """Return the result of ``find``, from the cache if no file has changed.
 
-    Processes of one machine may call this at the same time: one finds, the others wait.
+    Several processes of one machine may call this at the same time: one of them calls
+    ``find``, and the others wait.
 
     Args:
-        cache_directory: Folder in which findings are kept; empty: they are not kept.
-        name: Beginning of the name of the file there.
-        paths: Files that the finding is about.
-        find: Function that looks at the files and returns what JSON can hold.
+        cache_directory: Folder in which the result is stored; empty for no cache.
+        name: Beginning of the name of the file that stores the result.
+        paths: Files that ``find`` examines.
+        find: Function that returns a value that JSON can represent.
 
     Raises:
         OSError: A file is missing, or the folder cannot be written.
@@ -41,6 +42,6 @@ def keep(
     with locks.wait_for_folder(cache_directory):
         try:
             return files.read_json(path)
-        except (OSError, ValueError):  # Not there yet, or cut off by a power cut.
+        except (OSError, ValueError):  # Missing, or incomplete after a power cut.
             files.write_bytes(path, files.encode_json(find()))
     return files.read_json(path)

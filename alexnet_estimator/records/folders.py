@@ -1,7 +1,7 @@
-"""Understanding a tree of folders: a function of the paths alone.
+"""Finds the classes and splits in a tree of folders, from the paths alone.
 
-A tree that can be read in two ways is refused, with what was understood and how to say
-what is meant.
+A tree that can be understood in two ways is refused.  The message says how the folders
+were understood, and which options state the intended meaning.
 """
 
 import posixpath
@@ -20,8 +20,9 @@ HOW_TO_SAY = (
 _KAGGLE_NAME = re.compile(r"(.+)\.\d+\.\w+")
 
 _TEST, _UNLABELLED = "test", "unlabelled"
-# A folder is a split if its name ends with one of these words, as "seg_train" does.
-# One that only begins so may be ("trainA") or not ("test tube", "valley").
+# A folder is certainly a split if its name ends with one of these words, like
+# "seg_train".  If its name only begins like one of them, the folder may be a split
+# ("trainA") or a class ("test tube", "valley").
 _SPLIT_WORDS = {
     TRAIN: "train training trainset trainingset traindata trainval trn 训练 训练集",
     VALIDATION: "val valid validation validate valset validationset dev eval " "验证 验证集",
@@ -30,9 +31,9 @@ _SPLIT_WORDS = {
 }
 _SPLIT_STARTS = {"train": TRAIN, "val": VALIDATION, "test": _TEST, "pred": _UNLABELLED}
 _KIND_OF_WORD = {word: k for k, words in _SPLIT_WORDS.items() for word in words.split()}
-# Of several folders that could be held out, the first is used.
+# If several folders could be held out, the first of these names is used.
 _PREFERRED = ("validation", "val", "valid", "test")
-# A folder of this name tells nothing about the pictures in it.
+# Names of folders that say nothing about the pictures in them.
 _PLAIN_NAMES = frozenset(
     "data image images img imgs jpeg jpegimages jpegs jpg jpgs original originals "
     "photo photos pic pics picture pictures png raw 图片".split()
@@ -41,12 +42,12 @@ _EMPTY_WORDS = _PLAIN_NAMES | {"dataset", "folder", "set", "split", "part", "sam
 
 
 class Layout(NamedTuple):
-    """Classes by picture, as they were understood from the paths.
+    """The classes of the pictures, as they were understood from the paths.
 
     Attributes:
-        train: Class of each picture of training, by path.
+        train: Class of each training picture, by path.
         held_out: Class of each picture that the layout holds out, by path.
-        text: The layout in words.
+        text: Description of the layout for the user.
         left_out: Folders that are not used.
         class_folders: Folders whose subfolders are the classes.
     """
@@ -59,11 +60,11 @@ class Layout(NamedTuple):
 
 
 class Ambiguous(Exception):
-    """The paths can be read in more than one way, or in none."""
+    """Raised if the paths can be understood in more than one way, or in no way."""
 
 
 class Folder:
-    """A folder that holds pictures, directly or below."""
+    """A folder that contains pictures, directly or in its subfolders."""
 
     def __init__(self, path: str = ""):
         self.path = path
@@ -72,11 +73,12 @@ class Folder:
 
     @property
     def title(self) -> str:
-        """Return the path as people write it."""
+        """Return the path as messages show it."""
         return f"{self.path or '.'}/"
 
     def walk(self) -> Iterator["Folder"]:
-        """Yield this folder and all below; paths in zips may be thousands deep."""
+        """Yield this folder and all folders below it."""
+        # Recursion would fail: paths in a zip file may have thousands of folders.
         stack = [self]
         while stack:
             folder = stack.pop()
@@ -84,15 +86,15 @@ class Folder:
             stack.extend(folder.folders.values())
 
     def all_pictures(self) -> List[str]:
-        """Return the paths of all pictures below."""
+        """Return the paths of all pictures in this folder and below it."""
         return [path for folder in self.walk() for path in folder.pictures]
 
     def names_below(self) -> Set[str]:
-        """Return the names of all folders below, in lower case."""
+        """Return the names of all folders below this one, in lower case."""
         return {name.lower() for folder in self.walk() for name in folder.folders}
 
     def kaggle_classes(self) -> Dict[str, List[str]]:
-        """Return the pictures here by class, where their names are CLASS.NUMBER."""
+        """Return the pictures of this folder whose names are CLASS.NUMBER, by class."""
         classes: Dict[str, List[str]] = {}
         for path in self.pictures:
             match = _KAGGLE_NAME.fullmatch(posixpath.basename(path))
@@ -101,29 +103,29 @@ class Folder:
         return classes
 
     def has_kaggle_names(self) -> bool:
-        """Say whether such names tell the classes, and not the folders here."""
+        """Return whether the classes are in the names of the files, not the folders."""
         return len(self.folders) < 2 and bool(self.kaggle_classes())
 
     def classes(self) -> Dict[str, List[str]]:
-        """Return the pictures by class: the folders here, or Kaggle's names."""
+        """Return the pictures by class: by subfolder, or by Kaggle's file names."""
         if self.has_kaggle_names():
             return self.kaggle_classes()
         return {name: folder.all_pictures() for name, folder in self.folders.items()}
 
     def only_folder(self) -> Optional["Folder"]:
-        """Return the one folder in it, where that is all there is to it."""
+        """Return the subfolder if there is only one, and no class is in a file name."""
         if len(self.folders) != 1 or self.kaggle_classes():
             return None
         return next(iter(self.folders.values()))
 
 
 def build(paths: Sequence[str], classes: Dict[str, str]) -> Folder:
-    """Make folders of paths.
+    """Build the tree of folders for the paths of pictures.
 
     Args:
-        paths: Paths of pictures, with "/".
-        classes: Class of some pictures, by path, as a file beside them says: they are
-            put into a folder of that name.
+        paths: Paths of the pictures, with "/" between folders.
+        classes: Classes of some pictures, by path, from a file beside the pictures.
+            These pictures are treated as if they were in a folder of that name.
     """
     root = Folder()
     known = {"": root}
@@ -147,7 +149,11 @@ def build(paths: Sequence[str], classes: Dict[str, str]) -> Folder:
 
 
 def split_of(name: str) -> Tuple[str, bool]:
-    """Return which split a folder's name tells, empty for none, and how certainly."""
+    """Return the split that the name of a folder indicates.
+
+    Returns:
+        Name of the split, empty if there is none; and whether the split is certain.
+    """
     words = re.findall(r"[^\W\d_]+", name.lower())
     kinds = [_KIND_OF_WORD.get(word, "") for word in words]
     if len(set(kinds) - {""}) > 1:
@@ -163,10 +169,10 @@ def split_of(name: str) -> Tuple[str, bool]:
 
 
 def recognise(root: Folder) -> Layout:
-    """Understand a tree of folders.
+    """Find the classes and splits in a tree of folders.
 
     Raises:
-        Ambiguous: There is more than one way to do so.
+        Ambiguous: The tree can be understood in more than one way.
     """
     folder = _unwrap(root)
     kinds = {name: split_of(name) for name in folder.folders}
@@ -182,7 +188,10 @@ def recognise(root: Folder) -> Layout:
 
 
 def _unwrap(folder: Folder) -> Folder:
-    """Enter a folder as long as it holds nothing but another one with classes."""
+    """Return the innermost folder around the classes.
+
+    A folder is skipped if it contains nothing but one folder that has classes.
+    """
     deeper = folder.only_folder()
     while deeper and deeper.classes():
         folder, deeper = deeper, deeper.only_folder()
@@ -190,7 +199,7 @@ def _unwrap(folder: Folder) -> Folder:
 
 
 def _split_layout(folder: Folder, kinds: Dict[str, Tuple[str, bool]]) -> Layout:
-    """Understand folders for training and validation, with classes in each."""
+    """Return the layout of a folder whose subfolders are splits with class folders."""
     train = _choose_train(folder, kinds)
     inner = _unwrap(train)
     classes = inner.classes()
@@ -211,7 +220,7 @@ def _split_layout(folder: Folder, kinds: Dict[str, Tuple[str, bool]]) -> Layout:
 
 
 def _choose_train(folder: Folder, kinds: Dict[str, Tuple[str, bool]]) -> Folder:
-    """Return the folder of training; ``train`` itself before others."""
+    """Return the folder of the training pictures; the name ``train`` is preferred."""
     names = [
         name
         for name, (kind, _) in kinds.items()
@@ -228,10 +237,11 @@ def _choose_train(folder: Folder, kinds: Dict[str, Tuple[str, bool]]) -> Folder:
 def _choose_held_out(
     folder: Folder, kinds: Dict[str, Tuple[str, bool]], names: Set[str]
 ) -> Tuple[Dict[str, List[str]], Optional[Folder], Dict[str, str]]:
-    """Choose the folder to validate with.
+    """Choose the folder of the pictures for validation.
 
     Returns:
-        Its classes, the folder itself, and why other folders are left out, by name.
+        Pictures of the folder by class, the folder, and the reasons why other folders
+        are left out, by the names of these folders.
     """
 
     reasons: Dict[str, str] = {}
@@ -260,10 +270,10 @@ def _choose_held_out(
 
 
 def _held_out_classes(folder: Folder, names: Set[str]) -> Dict[str, List[str]]:
-    """Return the classes at the level where they are those of training.
+    """Return the pictures of a held-out folder by class.
 
-    Returns:
-        No classes if the pictures have none.
+    The function looks for the level at which the folders have the names of the training
+    classes.  The result is empty if there are no class folders.
     """
     level: Optional[Folder] = folder
     is_plain = True
@@ -276,7 +286,8 @@ def _held_out_classes(folder: Folder, names: Set[str]) -> Dict[str, List[str]]:
             name = posixpath.basename(deeper.path)
             is_plain = is_plain and (name.lower() in _PLAIN_NAMES or split_of(name)[1])
         elif classes or not is_plain:
-            # Unknown classes: _check_classes compares them with those of training.
+            # These classes are unknown.  layouts._check_classes will refuse them with
+            # a message that lists the classes of training.
             return classes or folder.classes()
         level = deeper
     return {}
@@ -285,7 +296,11 @@ def _held_out_classes(folder: Folder, names: Set[str]) -> Dict[str, List[str]]:
 def _refuse_splits_among_classes(
     folder: Folder, kinds: Dict[str, Tuple[str, bool]]
 ) -> None:
-    """Refuse class folders with names of splits; ``train`` can be a vehicle, too."""
+    """Refuse class folders that are named like splits.
+
+    A class folder ``train`` without classes in it is accepted, because it may contain
+    pictures of trains.
+    """
     if len(folder.folders) < 2:
         return
     for name, (kind, is_certain) in sorted(kinds.items()):
@@ -307,10 +322,10 @@ def _refuse_splits_among_classes(
 
 
 def _check_class_folders(folder: Folder) -> None:
-    """Refuse class folders that look as if the classes were in them."""
+    """Refuse class folders that seem to contain the folders of the real classes."""
     understood = f"class folders would be {list_some(sorted(folder.folders))}"
     siblings = {name.lower() for name in folder.folders}
-    # Each class folder may hold nothing but one folder like "images".
+    # Every class may have its pictures in one subfolder with a name like "images".
     is_plain = all(
         len(below) <= 1 and below <= _PLAIN_NAMES
         for below in (child.names_below() for child in folder.folders.values())
@@ -331,7 +346,7 @@ def _check_class_folders(folder: Folder) -> None:
 
 
 def as_said(root: Folder, train: str, validation: str) -> Layout:
-    """Take the folders that the user has named."""
+    """Return the layout with the folders that the user has named."""
     if not train:
         raise Ambiguous("convert.validation_folder needs convert.train_folder as well")
 
@@ -365,7 +380,7 @@ def _layout(
     held_out_classes: Dict[str, List[str]],
     left_out: List[LeftOut],
 ) -> Layout:
-    """Describe the folders with the classes of training and, perhaps, validation."""
+    """Return the layout with its description for the user."""
     text = f"classes are the folders in {folder.title}"
     if folder.has_kaggle_names():
         text = f"classes in the names of files in {folder.title} (CLASS.NUMBER.jpg)"

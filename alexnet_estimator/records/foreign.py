@@ -1,8 +1,8 @@
-"""TFRecords that other tools made: ``train-00000-of-01024`` and so on.
+"""TFRecords of other tools, with file names such as ``train-00000-of-01024``.
 
-They come without a manifest, so it is made on opening, and kept.  Records are found by
-their lengths and labels by the layout of the Example: pictures are skipped, but for a
-few that tell the colours.
+Such data have no manifest.  The records are therefore counted when the data are opened,
+and the counts are cached.  To save time, only the length and the label of each record
+are read.  Only a few pictures are decoded, in order to measure the colours.
 """
 
 import collections
@@ -35,8 +35,8 @@ from alexnet_estimator.records.pictures import (
     mean_and_covariance,
 )
 
-# ImageNet's names, slim's, which have another word in front, those of TFDS, which have
-# the suffix in the middle, and files that are not cut into shards.
+# This matches the names of ImageNet, those of slim (with another word in front), those
+# of TFDS (with the suffix in the middle), and files that are not divided into shards.
 _NAME = re.compile(
     r"(?:(?P<data>.*?)[-_.])?(?P<split>train|validation|val|valid|test)"
     r"(?P<suffix>\.(?:tf_?records?|records?))?"
@@ -48,7 +48,8 @@ _EXPECTED = (
     "train-00000-of-01024 and validation-00000-of-00128, also with a name in front, "
     "with .tfrecord, and in folders train/ and validation/"
 )
-_NUM_THREADS = 16  # They wait for the disk.
+# The threads mostly wait for the disk, so that more of them than cores are useful.
+_NUM_THREADS = 16
 _BUFFER_BYTES = 1024
 _MAX_CLASSES = 1 << 20
 _COLOUR_SHARDS = 32
@@ -59,7 +60,7 @@ class _Name(NamedTuple):
     """The parsed name of a file.
 
     Attributes:
-        file: Path relative to the data.
+        file: Path relative to the folder of the data.
         group: Part of the name that the files of one split share.
         number: Number of the shard; 0 if the names have no numbers.
         total: Number of shards.
@@ -72,24 +73,26 @@ class _Name(NamedTuple):
 
 
 def is_foreign(directory: str) -> bool:
-    """Say whether there are files named as TFRecords of a data set are."""
+    """Return whether a folder contains files with the names of TFRecords."""
     return os.path.isdir(directory) and any(_list_names(directory).values())
 
 
 def load(directory: str, label_offset: int, cache_directory: str = "") -> Dataset:
-    """Describe the TFRecords of a folder; classes are named by their numbers.
+    """Return the data set of a folder of TFRecords.
 
-    A record takes 30 to 50 microseconds and two small reads: a minute for ImageNet.
-    What was found is kept until a file changes.
+    The name of each class is its number.  Each record takes two small reads and 30 to
+    50 microseconds, so that ImageNet takes a minute.  The counts are cached until a
+    file changes.
 
     Args:
-        directory: Folder of the shards, or around their folders.
+        directory: Folder of the shards, or the folder that contains ``train`` and
+            ``validation``.
         label_offset: Number that is subtracted from the labels so that they start at 0.
-        cache_directory: Folder in which the counts are kept; empty: they are not kept.
+        cache_directory: Folder in which the counts are cached; empty for no cache.
 
     Raises:
-        DataError: There are no such files, missing or damaged ones, others without the
-            expected features, or labels below the offset.
+        DataError: No file has such a name, a file is missing or damaged, a record lacks
+            the expected features, or a label is out of range.
     """
     if not is_foreign(directory):
         seen = sorted(os.listdir(directory))[:5] if os.path.isdir(directory) else []
@@ -116,12 +119,13 @@ def load(directory: str, label_offset: int, cache_directory: str = "") -> Datase
 def _list_names(directory: str) -> Dict[str, List[_Name]]:
     """Return the files of each split, in order."""
     found: Dict[str, List[_Name]] = {}
-    # Others may be folders of classes with a million pictures.
+    # Other folders are not listed: a class folder may contain a million pictures.
     parts = (name for name in os.listdir(directory) if split_of(name)[0])
     for place in ["", *sorted(parts)]:
         folder = os.path.join(directory, place)
-        # Of unfinished conversions the pictures have to be given again.
         names = os.listdir(folder) if os.path.isdir(folder) else []
+        # An unfinished conversion is not opened, because its records are incomplete.
+        # The user has to open the pictures again, which continues the conversion.
         if any(name.startswith(".convert-") for name in names):
             continue
         for name in sorted(names):
@@ -134,7 +138,7 @@ def _list_names(directory: str) -> Dict[str, List[_Name]]:
                 number, total = int(match["index"] or 0), int(match["total"] or 1)
                 file = os.path.join(place, name)
                 found.setdefault(split, []).append(_Name(file, group, number, total))
-    # Where nothing else is held out, the test set is what there is to validate with.
+    # Without a split for validation, the test set is used for it.
     return {
         TRAIN: found.get(TRAIN, []),
         VALIDATION: found.get(VALIDATION, found.get("test", [])),
@@ -142,7 +146,7 @@ def _list_names(directory: str) -> Dict[str, List[_Name]]:
 
 
 def _find_name_problems(names: Dict[str, List[_Name]]) -> List[str]:
-    """Compare the files with the total that their names tell."""
+    """Return a message for each set of files that is incomplete or ambiguous."""
     problems = []
     for split, present in names.items():
         groups: Dict[str, List[_Name]] = {}
@@ -195,20 +199,30 @@ def _find(
 
 
 def _scan(path: str) -> Tuple[Counter[int], str]:
-    """Return how often each label of a file occurs, and what is wrong with the file."""
+    """Count the labels in a file.
+
+    Returns:
+        Number of records with each label, and a message if the file is damaged.
+    """
     labels: Counter[int] = collections.Counter()
     problem = ""
     with open(path, "rb", buffering=_BUFFER_BYTES) as file:
         try:
             for end in tfrecord.walk(file):
                 labels[examples.read_label(file, end)] += 1
-        except Exception as error:  # Damaged bytes fail in many ways.
+        except Exception as error:  # Damaged bytes raise errors of any type.
             problem = _explain(path, str(error), sum(labels.values()))
     return labels, problem
 
 
 def _explain(path: str, problem: str, index: int) -> str:
-    """Say what a file is that cannot be scanned to its end."""
+    """Return a message about a file that cannot be scanned to its end.
+
+    Args:
+        path: Path of the file.
+        problem: Message of the error.
+        index: Number of the record at which the scan failed, from 0.
+    """
     with open(path, "rb") as file:
         head = file.read(2)
     compression, command = "", ""
@@ -225,7 +239,7 @@ def _explain(path: str, problem: str, index: int) -> str:
         records = tfrecord.read_records(path)
         record = next(itertools.islice(records, index, None), None)
         names = examples.list_features(record.data) if record else []
-    except Exception:  # Whatever it is, it is no Example.
+    except Exception:  # The record is not an Example.
         names = []
     if names and examples.LABEL in problem:
         return (
@@ -280,7 +294,7 @@ def _describe(
 def _measure_colours(
     directory: str, files: Dict[str, List[str]]
 ) -> Tuple[Rgb, Tuple[Rgb, Rgb, Rgb]]:
-    """Measure a sample: the first pictures of some shards, evenly spaced."""
+    """Measure the colours of the first pictures of some evenly spaced shards."""
     shards = files[TRAIN] or files[VALIDATION]
     moments = np.zeros([4, 4])
     reason = ""
@@ -289,7 +303,7 @@ def _measure_colours(
         for record in itertools.islice(records, _COLOUR_IMAGES_PER_SHARD):
             try:
                 moments += colour_moments(decode(examples.parse(record.data)[0]))
-            except Exception as error:  # Damage is for verify and training to report.
+            except Exception as error:  # Verification and training report damage.
                 reason = str(error)
     if not moments.any():
         raise DataError(

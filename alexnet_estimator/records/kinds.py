@@ -1,13 +1,14 @@
-"""What kind of file something is, by its first bytes; names often lie."""
+"""Finds the kind of a file by its first bytes, because names are often wrong."""
 
 HEAD_BYTES = 16
 
-# Kinds that are decoded.  Some of Pillow's other formats start programs (EPS) or are
-# never photos.
+# Kinds that are decoded.  Pillow knows other formats, but some of them start programs
+# (EPS), and others never contain photos.
 DECODED = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
-# Names that promise a picture: such files are opened without a look at their bytes.
+# Suffixes of pictures.  Such files are listed without reading their first bytes.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
-# Names of what is never a picture, so that large folders are listed without reading.
+# Suffixes of files that are never pictures.  Such files are not read, because listing
+# a large folder would take much longer.
 _OTHER_SUFFIXES = frozenset(
     ".avi .c .cfg .css .csv .db .doc .docx .gz .h5 .hdf5 .htm .html .index .ini .ipynb "
     ".js .json .jsonl .log .lst .mat .md .mov .mp3 .mp4 .npy .npz .onnx .parquet .pb "
@@ -15,7 +16,8 @@ _OTHER_SUFFIXES = frozenset(
     ".txt .wav .xls .xlsx .xml .yaml .yml".split()
 )
 _ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
-# TIFF files by their first bytes, but with a small preview where the photo should be.
+# Raw files of cameras.  By their first bytes they are TIFF files, but Pillow would
+# decode only the small preview in them.
 _RAW_SUFFIXES = (".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".raf", ".rw2")
 
 _MAGIC = (
@@ -32,7 +34,8 @@ _MAGIC = (
     (b"8BPS", "Photoshop"),
     (b"PK\3\4", "archive"),
 )
-# Brands of ISO media files, ISO/IEC 23008-12 and AVIF's own; videos have others.
+# Brands of ISO media files for pictures, from ISO/IEC 23008-12 and the specification of
+# AVIF.  Videos have other brands.
 _BRANDS = {
     **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"), "HEIC"),
     **dict.fromkeys((b"mif1", b"msf1", b"heif"), "HEIC"),
@@ -41,14 +44,16 @@ _BRANDS = {
 
 
 def kind_of(head: bytes) -> str:
-    """Return the kind of a file, ``JPEG`` or ``HEIC`` for example; empty if unknown.
+    """Return the kind of a file, such as ``JPEG`` or ``HEIC``; empty if unknown.
 
     Args:
         head: First ``HEAD_BYTES`` bytes of the file.
     """
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
-    if head[:2] == b"BM" and head[6:10] == bytes(4):  # Reserved; text has letters.
+    # Bytes 6 to 9 of a BMP are reserved and 0.  In a text that begins with BM, they are
+    # letters.
+    if head[:2] == b"BM" and head[6:10] == bytes(4):
         return "BMP"
     if head[4:8] == b"ftyp":
         return _BRANDS.get(head[8:12], "")
@@ -56,13 +61,14 @@ def kind_of(head: bytes) -> str:
 
 
 def kind_by_name(suffix: str) -> str:
-    """Return what a suffix alone tells: ``picture``, ``archive``, ``camera raw``.
+    """Return the kind of a file by its suffix.
 
     Args:
-        suffix: Lower-case suffix with its dot.
+        suffix: Suffix in lower case, with its dot.
 
     Returns:
-        ``other`` for what is never a picture; empty where the bytes have to tell.
+        ``picture``, ``archive``, ``camera raw``, or ``other`` for a file that is never
+        a picture; empty if the first bytes have to be read.
     """
     if suffix in SUFFIXES:
         return "picture"
@@ -74,7 +80,10 @@ def kind_by_name(suffix: str) -> str:
 
 
 def explain_undecodable(kind: str) -> str:
-    """Say why files of a kind are not used, and what to do; empty if none can be."""
+    """Return why files of a kind are not used, and what the user can do about it.
+
+    The result is empty for kinds without such an explanation.
+    """
     if kind == "archive":
         return "archive inside the data: unpack it, or give it alone"
     if kind in ("HEIC", "AVIF", "JPEG 2000", "JPEG XL", "Photoshop", "camera raw"):

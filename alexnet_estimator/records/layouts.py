@@ -1,4 +1,4 @@
-"""Which picture belongs to which class: the folder layouts that people have."""
+"""Finds the class of each picture in the folder layouts that are in common use."""
 
 import posixpath
 from typing import List, NamedTuple, Tuple
@@ -25,13 +25,13 @@ KNOWN_LAYOUTS = """known layouts, as a folder or a zip:
 
 
 class Picture(NamedTuple):
-    """A picture file of known class.
+    """A picture file whose class is known.
 
     Attributes:
-        path: Path relative to the source, with "/".
+        path: Path relative to the source, with "/" between folders.
         stamp: Text that changes when the file changes.
-        label: Index of its class.
-        split: ``train`` or ``validation``.
+        label: Index of the class.
+        split: Name of the split, ``train`` or ``validation``.
     """
 
     path: str
@@ -45,11 +45,11 @@ class PictureSet(NamedTuple):
 
     Attributes:
         source: Folder or zip file.
-        class_names: Names in the order of the labels.
+        class_names: Names of the classes, in the order of the labels.
         pictures: Pictures that belong to a class.
         has_validation: Whether the layout itself holds pictures out.
-        layout: The layout as it was understood, in words.
-        left_out: Files and folders that are not used, with reasons.
+        layout: Description of the layout for the user.
+        left_out: Files and folders that are not used, with the reasons.
     """
 
     source: str
@@ -63,17 +63,18 @@ class PictureSet(NamedTuple):
 def find_pictures(
     source: str, train_folder: str = "", validation_folder: str = ""
 ) -> PictureSet:
-    """List the pictures of a folder or a zip, with class and split.
+    """List the pictures of a folder or a zip file, with their classes and splits.
 
     Args:
-        source: Folder or zip; see ``KNOWN_LAYOUTS``.  One more folder around them does
-            no harm.
-        train_folder: Folder of the class folders, below the source; empty: found out.
-        validation_folder: The same of the pictures that are held out.
+        source: Folder or zip file; see ``KNOWN_LAYOUTS``.  The layout may be inside of
+            another folder.
+        train_folder: Folder of the class folders, below the source; empty for automatic
+            detection.
+        validation_folder: Folder of the held-out class folders; empty if none is given.
 
     Raises:
-        DataError: There are no pictures, fewer than two classes, classes without
-            training pictures, or more than one way to read the folders.
+        DataError: There are no pictures, or fewer than two classes, or a class has no
+            training pictures, or the folders can be understood in more than one way.
     """
     tree = open_tree(source)
     if tree.root != source:
@@ -137,14 +138,15 @@ def _check_classes(layout: Layout, root: Folder) -> None:
 
 
 def _folders_without_pictures(tree: Tree, layout: Layout) -> List[LeftOut]:
-    """Return the folders beside the classes that contribute nothing.
+    """Return the folders beside the class folders that contain no usable picture.
 
     Raises:
-        Ambiguous: One of them holds pictures that cannot be decoded: a lost class.
+        Ambiguous: None of the pictures in such a folder can be decoded, so that a class
+            would be lost.
     """
     used = {*layout.train, *layout.held_out}
     if all(posixpath.dirname(path) in layout.class_folders for path in used):
-        return []  # Classes are in the names of the files.
+        return []  # The classes are in the names of the files, not of the folders.
     with_pictures = {up for path, _ in tree.pictures for up in parents_of(path)}
     empty = []
     for folder in tree.folders:

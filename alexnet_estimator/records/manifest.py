@@ -1,4 +1,7 @@
-"""``dataset.json``: reading it as from a stranger, writing it whole, checking files."""
+"""Reads and writes ``dataset.json``, and checks the files that it names.
+
+The manifest may come from anywhere, so that every value is checked before it is used.
+"""
 
 import collections
 import os
@@ -23,25 +26,27 @@ FILE_NAME = "dataset.json"
 FORMAT_VERSION = 1
 _MAX_BYTES = 1 << 24
 _COPY_AGAIN = "copy the data again, or convert it again"
-_MANY_IMAGES = 100_000  # Looking at their lengths takes about a second.
+_MANY_IMAGES = 100_000  # Checking the lengths of as many records takes about a second.
 
 
 def is_dataset(directory: str) -> bool:
-    """Say whether ``load`` finds something there: a manifest or foreign TFRecords."""
+    """Return whether a folder contains a manifest or foreign TFRecords for ``load``."""
     manifest = os.path.join(directory, FILE_NAME)
     return os.path.isfile(manifest) or foreign.is_foreign(directory)
 
 
 def load(directory: str, label_offset: int = 0, cache_directory: str = "") -> Dataset:
-    """Read the description of converted data or of foreign ImageNet TFRecords.
+    """Return the data set of a folder of converted data or foreign ImageNet TFRecords.
 
     Args:
         directory: Folder of the shards.
-        label_offset: Number by which the labels of foreign data are reduced.
-        cache_directory: Folder in which counts of foreign data are kept; empty: not.
+        label_offset: Number that is subtracted from the labels of foreign data.
+        cache_directory: Folder in which the counts of foreign data are cached; empty
+            for no cache.
 
     Raises:
-        DataError: There are no data, or the manifest is damaged or names other places.
+        DataError: There are no data, or the manifest is damaged or names a file outside
+            of its folder.
     """
     path = os.path.join(directory, FILE_NAME)
     if not os.path.isfile(path):
@@ -63,17 +68,21 @@ def load(directory: str, label_offset: int = 0, cache_directory: str = "") -> Da
 
 
 def write(dataset: Dataset) -> None:
-    """Write ``dataset.json`` into the folder of the data set, whole or not at all."""
+    """Write ``dataset.json`` into the folder of the data set.
+
+    Readers see either the old file or the whole new one.
+    """
     about = {"format_version": FORMAT_VERSION, "conversion": dataset.conversion}
     path = os.path.join(dataset.directory, FILE_NAME)
     files.write_bytes(path, files.encode_json({**about, **dataset.content()}, indent=1))
 
 
 def check_files(dataset: Dataset) -> None:
-    """Check quickly that every shard is there and has its size.
+    """Check that every shard exists and has the right size, without reading it.
 
     Raises:
-        DataError: Shards are missing or of another size; all of them are named.
+        DataError: Shards are missing or have another size.  The error names all of
+            them.
     """
     problems = []
     for split in dataset.splits.values():
@@ -92,17 +101,19 @@ def check_files(dataset: Dataset) -> None:
 
 
 def check_lengths(dataset: Dataset, cache_directory: str) -> None:
-    """Check that no record claims to be longer than its file, checksum and all.
+    """Check that no record has a length beyond the end of its file.
 
-    TensorFlow would ask for that much memory and be ended by C++, without a message.
-    Where the checksum of a length is wrong, TensorFlow says so by itself.
+    TensorFlow would allocate memory for such a length, and C++ would abort the process
+    without a message.  A length whose checksum is wrong is not reported here, because
+    TensorFlow itself raises an error about it.
 
     Args:
-        dataset: Data set that ``convert`` has made; of others, records were counted.
-        cache_directory: Folder in which it is kept that large data are in order.
+        dataset: Data set that ``convert`` has made.  Foreign data need no check,
+            because their records are counted when they are opened.
+        cache_directory: Folder in which the result for a large data set is cached.
 
     Raises:
-        DataError: Naming file and record.
+        DataError: A record is too long.  The error names the file and the record.
     """
     paths = [path for name in SPLITS for path in dataset.shard_paths(name)]
 
@@ -122,13 +133,13 @@ def check_lengths(dataset: Dataset, cache_directory: str) -> None:
     try:
         problems = findings.keep(place, "lengths", paths, find)
     except OSError:
-        problems = find()  # Where nothing can be kept, it is looked for every time.
+        problems = find()  # Without a cache, the lengths are read every time.
     if problems:
         raise DataError(problems, dataset.directory, _COPY_AGAIN)
 
 
 def _build(directory: str, record: Any) -> Dataset:
-    """Build the data set from a record without problems."""
+    """Build the data set from the content of a manifest without problems."""
     splits = {}
     for name in SPLITS:
         split = record["splits"][name]
@@ -149,7 +160,10 @@ def _build(directory: str, record: Any) -> Dataset:
 
 
 def _find_problems(record: Any) -> List[str]:
-    """Check types, then numbers that must agree; show all problems at once."""
+    """Return all problems of a manifest.
+
+    The numbers are compared with each other only if all values have the right types.
+    """
     if not isinstance(record, dict) or record.get("format_version") != FORMAT_VERSION:
         return [f'no "format_version": {FORMAT_VERSION} in it; convert the data again']
     problems = find_breaches(record, _MANIFEST_RULES)
@@ -183,7 +197,13 @@ def _find_problems(record: Any) -> List[str]:
 
 
 def _is_list(value: Any, accepts: Callable[[Any], bool], length: int = 0) -> bool:
-    """Say whether a value is a list of such items, and as many; 0: of any length."""
+    """Return whether a value is a list of accepted items.
+
+    Args:
+        value: Value from JSON.
+        accepts: Function that returns whether an item is accepted.
+        length: Required length of the list; 0 for any length.
+    """
     is_list = isinstance(value, list) and all(map(accepts, value))
     return is_list and length in (0, len(value))
 
@@ -230,7 +250,8 @@ _SPLIT_RULES = {
     "shards": Rule("a list", lambda v: isinstance(v, list)),
 }
 _SHARD_RULES = {
-    # No separators: a manifest from elsewhere must not lead out of its folder.
+    # Path separators are not allowed: a manifest from elsewhere must not name files
+    # outside of its folder.
     "file": Rule("a plain file name", lambda v: _is_text(v, r"\w[\w.-]{0,200}")),
     "num_images": _COUNT,
     "num_bytes": _COUNT,

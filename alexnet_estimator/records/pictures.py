@@ -1,4 +1,4 @@
-"""From picture files of any kind to JPEGs that every reader can decode."""
+"""Converts picture files of any kind to JPEGs that every reader can decode."""
 
 import functools
 import io
@@ -11,23 +11,27 @@ from alexnet_estimator.records import kinds
 from alexnet_estimator.records.dataset import Rgb, as_tuples
 
 _TENSORFLOW_FORMATS = ("JPEG", "PNG", "GIF", "BMP")
-# A small file can declare a picture of any size.  This many pixels are decoded at most,
-# also in training: 270 MB.  It is the limit that Pillow has by itself.
+# A small file can declare a picture of any size, so that the number of decoded pixels
+# is limited, also in training.  This many pixels take 270 MB.  Pillow's default limit
+# is the same.
 MAX_PIXELS = 89_478_485
-# A JPEG may have more if it is decoded at a half, a quarter or an eighth of its size.
-# Only a baseline one, of which a few rows are in memory at a time: a progressive one
-# needs 6 bytes for each pixel whatever the scale.
+# A larger JPEG is allowed if it can be decoded at a half, a quarter or an eighth of its
+# size.  It has to be a baseline JPEG, of which only a few rows are in memory at a time.
+# A progressive JPEG needs 6 bytes for each pixel at any scale.
 _MAX_JPEG_PIXELS = 1 << 28
-# Else Pillow would warn, or refuse before anything can be scaled.
+# With its default limit, Pillow would warn about a larger picture, or refuse it before
+# it can be decoded at a smaller scale.
 Image.MAX_IMAGE_PIXELS = _MAX_JPEG_PIXELS
-# Each scan goes over all pixels, and a small file can hold thousands; 12 are usual.
+# Every scan of a JPEG decodes all pixels, and a small file can contain thousands of
+# scans.  Up to 12 are usual.
 _MAX_SCANNED_PIXELS = 12 * MAX_PIXELS
 _MAX_JPEG_SIDE = 65500
 _ORIENTATION_TAG = 0x0112
 _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
-# JFIF header, quantization tables, baseline frame, Huffman tables, restart interval.
+# Markers of the JFIF header, the quantization tables, the baseline frame, the Huffman
+# tables and the restart interval.
 _PLAIN_SEGMENTS = (b"\xff\xe0", b"\xff\xdb", b"\xff\xc0", b"\xff\xc4", b"\xff\xdd")
-# What undoes each EXIF orientation.
+# Operations that turn pictures upright, by EXIF orientation.
 _UPRIGHT = {
     2: Image.FLIP_LEFT_RIGHT,
     3: Image.ROTATE_180,
@@ -40,30 +44,38 @@ _UPRIGHT = {
 
 
 class Jpeg(NamedTuple):
-    """A JPEG file, and the RGB picture that was encoded or decoded for it."""
+    """A JPEG file.
+
+    Attributes:
+        data: Content of the file.
+        image: RGB picture that was encoded to the file or decoded from it.
+    """
 
     data: bytes
     image: Image.Image
 
 
 def transcode(data: bytes, short_side: int, quality: int) -> Jpeg:
-    """Decode a picture of any kind, turn it upright, resize it, encode it as JPEG.
+    """Decode a picture of any kind, turn it upright, resize it and encode it as JPEG.
 
-    A JPEG of that size that has no metadata and is of no better quality stays as it is.
+    A baseline JPEG without metadata is not encoded again if it has the right size, and
+    its quality is not higher than ``quality``.
 
     Args:
-        data: Content of the file, whatever its name says.
-        short_side: Short side in pixels; smaller pictures are enlarged; 0: as it is.
-        quality: Quality of the JPEG, to 100.
+        data: Content of the file.
+        short_side: Short side of the result in pixels; 0 to keep the size.  Smaller
+            pictures are enlarged.
+        quality: Quality of the JPEG, up to 100.
 
     Raises:
-        Exception: Pillow's, of any type, where the picture cannot be decoded.
-        ValueError: It is larger than is sensible, or its colours are unknown.
+        Exception: The picture cannot be decoded.  Pillow raises errors of many types.
+        ValueError: The picture is too large or too narrow, or the range of its colours
+            is unknown.
     """
     image = _open(data, kinds.DECODED)
     try:
         orientation = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # Damaged EXIF data, in many ways; the picture may be whole.
+    except Exception:  # The EXIF data are damaged, but the picture may be whole.
         orientation = 1
     size = _target_size(image.size, short_side)
     is_kept = (
@@ -86,14 +98,17 @@ def transcode(data: bytes, short_side: int, quality: int) -> Jpeg:
 
 
 def decode(data: bytes, short_side: int = 0) -> Image.Image:
-    """Decode a picture of a record as it is; return it as RGB.
+    """Decode a picture of a record to RGB, without resizing it.
 
     Args:
-        data: Content of the picture's file.
-        short_side: Short side that the picture, a JPEG, must have; 0: anything.
+        data: Content of the picture file.
+        short_side: Short side in pixels that the picture must have; it must then be a
+            JPEG.  With 0, any size and format is accepted.
 
     Raises:
-        Exception: As ``transcode``; also where training could not decode it.
+        Exception: The picture cannot be decoded.  Pillow raises errors of many types.
+        ValueError: The picture is too large or of another size, or TensorFlow cannot
+            decode its format.
     """
     image = _open(data, _TENSORFLOW_FORMATS)
     _check_num_pixels(image, MAX_PIXELS)
@@ -106,10 +121,10 @@ def decode(data: bytes, short_side: int = 0) -> Image.Image:
 
 
 def _open(data: bytes, formats: Sequence[str]) -> Image.Image:
-    """Read the header, and refuse what could not be decoded in sensible time."""
+    """Read the header; refuse a picture that would take too much time or memory."""
     try:
         image = Image.open(io.BytesIO(data), formats=formats)
-    except UnidentifiedImageError:  # Its message names a place in memory.
+    except UnidentifiedImageError:  # Its message only contains an address in memory.
         kind = kinds.kind_of(data[: kinds.HEAD_BYTES])
         reason = kinds.explain_undecodable(kind)
         raise ValueError(reason or f"not one of {', '.join(formats)}") from None
@@ -139,9 +154,9 @@ def _target_size(size: Tuple[int, int], short_side: int) -> Tuple[int, int]:
 
 
 def _is_plain(data: bytes) -> bool:
-    """Say whether a JPEG is baseline, whole and without metadata such as EXIF.
+    """Return whether a JPEG is baseline, complete and without metadata such as EXIF.
 
-    Others may be turned, slow to decode, or unknown to some reader.
+    Other JPEGs may be rotated or slow to decode, or some readers cannot decode them.
     """
     at = 2
     while data[at : at + 2] in _PLAIN_SEGMENTS:
@@ -165,7 +180,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         image.load()
         return image
-    if image.mode.startswith("I"):  # 16 bits; Pillow would cut instead of scale.
+    # The values have 16 bits.  Pillow would clip them instead of scaling them.
+    if image.mode.startswith("I"):
         values = np.asarray(image).clip(0, 65535) // 257
         return Image.fromarray(values.astype(np.uint8)).convert("RGB")
     if image.mode == "F":
@@ -177,7 +193,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def describe_error(error: Exception) -> str:
-    """Say in one line what is wrong with a picture."""
+    """Return a one-line description of an error about a picture."""
     text = " ".join(str(error).split())[:200]
     if text and isinstance(error, (ValueError, OSError)):
         return text
@@ -185,27 +201,34 @@ def describe_error(error: Exception) -> str:
 
 
 def colour_moments(image: Image.Image) -> np.ndarray:
-    """Sum up a picture's colours; sums of several pictures can be added.
+    """Return the sums from which the mean and covariance of colours are computed.
 
-    Every fourth row and column is used: as exact as needed, at a sixteenth of the time.
+    The sums of several pictures can be added.  Only every fourth row and column is
+    used, which is exact enough and takes a sixteenth of the time.
 
     Args:
-        image: RGB.
+        image: RGB picture.
 
     Returns:
-        float64 ``[4, 4]``: sums of the products of 1, red, green and blue.
+        float64 [4, 4], the sums over pixels of the products of 1, red, green and blue.
     """
     size = tuple(-(-side // 4) for side in image.size)
     # Pixel x of the sample is pixel floor(4 * (x + 0.5) - 2) of the picture.
     sample = image.transform(size, Image.AFFINE, (4, 0, -2, 0, 4, -2), Image.NEAREST)
+    # [height, width, 3] -> [pixels, 3]
     colours = np.asarray(sample).reshape(-1, 3)
-    terms = np.ones([4, len(colours)])  # Rows: whole lines of memory to write.
+    # float64 [4, pixels].  Each colour is a row, because contiguous writes are faster.
+    terms = np.ones([4, len(colours)])
     terms[1:] = colours.T
     return terms @ terms.T
 
 
 def mean_and_covariance(moments: np.ndarray) -> Tuple[Rgb, Tuple[Rgb, Rgb, Rgb]]:
-    """Return mean and covariance of red, green and blue from ``colour_moments``."""
+    """Return the mean and covariance of red, green and blue.
+
+    Args:
+        moments: float64 [4, 4], sum of the results of ``colour_moments``.
+    """
     products = moments / moments[0, 0]
     mean = products[0, 1:]
     covariance = products[1:, 1:] - np.outer(mean, mean)

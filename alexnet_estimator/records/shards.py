@@ -1,4 +1,4 @@
-"""Shards, written by several processes: the work of each, and what it reports."""
+"""Writes the shards of a data set with several worker processes."""
 
 import concurrent.futures
 import os
@@ -19,21 +19,21 @@ from alexnet_estimator.records.layouts import Picture
 from alexnet_estimator.records.pictures import colour_moments, describe_error, transcode
 from alexnet_estimator.records.tree import PictureReader
 
-_reader: Optional[PictureReader] = None  # One for each worker process.
+_reader: Optional[PictureReader] = None  # Each worker process opens its own.
 
 
 class ShardTask(NamedTuple):
-    """What to write where.
+    """A shard to write.
 
     Attributes:
-        partial_path: File that is written, in the folder for unfinished work; its
-            report goes beside it.
-        path: File that appears when the shard is complete.
-        split: ``train`` or ``validation``.
+        partial_path: Path of the file while it is written, in the folder for unfinished
+            work.  The report is written beside it.
+        path: Path of the complete shard.
+        split: Name of the split, ``train`` or ``validation``.
         pictures: Pictures in the order of the records.
-        class_names: Names by label.
-        short_side: Short side of the stored pictures, in pixels; 0 keeps the size.
-        jpeg_quality: Quality of the stored pictures, to 100.
+        class_names: Names of the classes, by label.
+        short_side: Short side of the stored pictures in pixels; 0 to keep their size.
+        jpeg_quality: Quality of the stored pictures, up to 100.
     """
 
     partial_path: str
@@ -46,14 +46,14 @@ class ShardTask(NamedTuple):
 
 
 class ShardReport(NamedTuple):
-    """What became of a task, as it is kept in a JSON file beside the work.
+    """The result of a task, which is stored in a JSON file beside the unfinished work.
 
     Attributes:
-        class_counts: Pictures written, by label.
-        num_bytes: Size of the shard; 0 where no picture can be used.
-        sha256: SHA-256 of the file, hexadecimal.
-        colour_moments: ``[4][4]``, see ``pictures.colour_moments``.
-        rejects: Pairs of path and reason.
+        class_counts: Number of written pictures, by label.
+        num_bytes: Size of the shard; 0 if no picture can be used.
+        sha256: SHA-256 (hex) of the file.
+        colour_moments: Sums of the colours, [4][4], see ``pictures.colour_moments``.
+        rejects: Path and reason of each picture that cannot be used.
     """
 
     class_counts: List[int]
@@ -66,13 +66,16 @@ class ShardReport(NamedTuple):
 def write_shards(
     tasks: List[ShardTask], source: str, num_workers: int, show_progress: bool
 ) -> List[ShardReport]:
-    """Write the shards that are not there yet, in several processes.
+    """Write the missing shards with several processes.
 
     Args:
         tasks: All shards of the data.
-        source: Folder or zip of the pictures.
-        num_workers: Number of processes; 0 chooses.
-        show_progress: Whether stderr gets a bar.
+        source: Folder or zip file of the pictures.
+        num_workers: Number of processes; 0 for one per core.
+        show_progress: Whether a progress bar is written to stderr.
+
+    Returns:
+        Reports of all shards, in the order of the tasks.
 
     Raises:
         DataError: A process was killed.
@@ -121,7 +124,8 @@ def _write_and_publish(
                 for future in unpublished:
                     future.cancel()
     finally:
-        # After an error or Ctrl-C: what workers had begun is complete by now.
+        # After an error or Ctrl-C, the shards that the workers had begun are complete
+        # now.  They are published, so that the next call need not write them again.
         for future, task in unpublished.items():
             if not future.cancelled() and not future.exception():
                 publish(task, future.result())
@@ -130,12 +134,13 @@ def _write_and_publish(
 def _start_worker(parent_id: int, source: str) -> None:
     global _reader
     _reader = PictureReader(source)
-    warnings.simplefilter("ignore")  # Pillow's remarks on harmless oddities.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent decides.
+    warnings.simplefilter("ignore")  # Pillow warns about harmless oddities of files.
+    # The parent handles Ctrl-C: workers complete the shards that they have begun.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def end_with_parent() -> None:
-        # Else processes would stay behind a parent that was killed.
+        # Otherwise the workers would go on running after their parent was killed.
         while os.getppid() == parent_id:
             time.sleep(0.5)
         os._exit(1)
@@ -144,7 +149,7 @@ def _start_worker(parent_id: int, source: str) -> None:
 
 
 def _write_shard(task: ShardTask) -> ShardReport:
-    """Convert the pictures of one shard; ``publish_shard`` lets it appear."""
+    """Write a shard to ``partial_path``, from which ``publish_shard`` moves it."""
     assert _reader is not None, "_start_worker comes first"
     counts, moments = [0] * len(task.class_names), np.zeros([4, 4])
     rejects = []
@@ -166,22 +171,24 @@ def _write_shard(task: ShardTask) -> ShardReport:
 
 
 def publish_shard(task: ShardTask, report: ShardReport) -> None:
-    """Let a shard appear that is written, once it is on the disk.
+    """Move a written shard to its final path when its content is on the disk.
 
-    For the parent: the disk is slow, and workers have more pictures to convert.
+    The parent process calls this function: the disk is slow, and the workers have more
+    pictures to convert.
     """
     files.sync(task.partial_path)
-    # The report first: a shard without one would not be known as ours.
+    # The report is written first, because a shard without a report would be written
+    # again.
     report_path = f"{task.partial_path}.json"
     files.write_bytes(report_path, files.encode_json(report._asdict()))
     os.replace(task.partial_path, task.path)
 
 
 def _read_report(task: ShardTask) -> Optional[ShardReport]:
-    """Return the report of a shard that is finished, or None."""
+    """Return the report of a shard; None if the shard is not complete."""
     try:
         report = ShardReport(**files.read_json(f"{task.partial_path}.json"))
         size = os.path.getsize(task.path)
-    except (OSError, ValueError, TypeError):  # Not there, or cut off by a power cut.
+    except (OSError, ValueError, TypeError):  # Missing, or incomplete.
         return None
     return report if size == report.num_bytes else None

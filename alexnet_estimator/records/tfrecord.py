@@ -1,9 +1,10 @@
-"""The TFRecord framing, for writing, locating damage and counting.
+"""Reads and writes the TFRecord format.
 
-A record is its length (uint64), a checksum of the length, the data, a checksum of the
-data; everything little-endian.  The checksum is CRC-32C, rotated and offset ("masked").
-TensorFlow's own reader stops at the first damage and names no file; this one goes on
-where it can.
+A record consists of its length (uint64), a checksum of the length, the data, and a
+checksum of the data, all of them little-endian.  The checksum is CRC-32C, rotated and
+offset ("masked").  TensorFlow's reader stops at the first damage and does not name the
+file.  The reader of this module names the damaged record and reads the following
+records if it can.
 """
 
 import contextlib
@@ -17,16 +18,23 @@ import numpy as np
 
 from alexnet_estimator.engine.graph_mode import tf
 
-_POLYNOMIAL = np.uint32(0x82F63B78)  # CRC-32C (Castagnoli), bits reflected.
+# Polynomial of CRC-32C (Castagnoli), with reflected bits.
+_POLYNOMIAL = np.uint32(0x82F63B78)
 _BLOCK_BYTES = 256
-# These four bytes take the register from 0 to its initial value, all ones.
+# These four bytes change the register from 0 to its initial value, all ones.
 _PREFIX = b"Td\x1fd"
 _HEADER = struct.Struct("<QI")
 _CHECKSUM = struct.Struct("<I")
 
 
 class Record(NamedTuple):
-    """One record; ``problem`` is empty where the checksums are right."""
+    """A record of a file.
+
+    Attributes:
+        record_index: Number of the record, from 0.
+        data: Content of the record.
+        problem: Description of the damage; empty if both checksums are right.
+    """
 
     record_index: int
     data: bytes
@@ -35,11 +43,12 @@ class Record(NamedTuple):
 
 @functools.lru_cache(maxsize=None)
 def _tables() -> Tuple[np.ndarray, List[List[int]]]:
-    """Tabulate what each byte of a block adds to the checksum.
+    """Compute the contribution of each byte of a block to the checksum.
 
     Returns:
-        uint32 ``[_BLOCK_BYTES, 256]``, by place in the block and value of the byte; and
-        the first four rows as lists, in which single numbers are found faster.
+        uint32 [_BLOCK_BYTES, 256], by the position in the block and the value of the
+        byte; and its first four rows as lists, because looking up a single number in a
+        list is faster.
     """
     last = np.arange(256, dtype=np.uint32)
     for _ in range(8):
@@ -55,12 +64,14 @@ def masked_crc32c(data: bytes) -> int:
     """Return the checksum of ``data`` as TFRecord files store it."""
     num_bytes = len(_PREFIX) + len(data)
     num_blocks = -(-num_bytes // _BLOCK_BYTES)
-    # Zeros in front leave the register at 0, so they only fill the first block.
+    # Zeros at the start do not change the register while it is 0, so that they can pad
+    # the first block.
     filler = bytes(num_blocks * _BLOCK_BYTES - num_bytes)
     values = np.frombuffer(filler + _PREFIX + data, np.uint8)
     table, (t0, t1, t2, t3) = _tables()
     places = 256 * np.arange(_BLOCK_BYTES)
-    # All bytes of a block are looked up at once; blocks follow one another.
+    # uint32 [num_blocks, _BLOCK_BYTES].  All bytes are looked up in one operation,
+    # which is much faster than a loop over bytes.  Only the loop over blocks remains.
     parts = table.ravel()[values.reshape(num_blocks, _BLOCK_BYTES) + places]
     crc = 0
     for block in np.bitwise_xor.reduce(parts, axis=1).tolist():
@@ -79,7 +90,7 @@ def frame(data: bytes) -> bytes:
 
 @contextlib.contextmanager
 def writer(path: str) -> Iterator[Callable[[bytes], None]]:
-    """Open a file to be written by TensorFlow, which has checksums in C.
+    """Open a file for writing records with TensorFlow, which is faster than ``frame``.
 
     Yields:
         Function that writes a record.
@@ -95,11 +106,12 @@ def writer(path: str) -> Iterator[Callable[[bytes], None]]:
 
 
 def read_records(path: str) -> Iterator[Record]:
-    """Read a file to its end, past damaged data.
+    """Read the records of a file, including the records after damaged data.
 
     Yields:
-        Every record.  One whose data is damaged has a ``problem``; after a damaged
-        length or a truncation nothing can be found any more: such a record is the last.
+        The next record.  A damaged record has a ``problem``.  If the length is damaged
+        or the file is truncated, the record is the last one, because the start of the
+        next record is unknown.
 
     Raises:
         OSError: The file cannot be read.
@@ -136,14 +148,17 @@ def _find_header_problem(header: bytes, num_left: int) -> str:
 
 
 def walk(file: BinaryIO) -> Iterator[int]:
-    """Find the records by their lengths alone, without reading them.
+    """Find the records of a file by their lengths, without reading their data.
+
+    Args:
+        file: File that is open for reading.  At each yield, its position is the start
+            of the data.  The caller may change the position.
 
     Yields:
-        End of the data of the next record, in bytes; the file stands at its start and
-        may be moved.
+        Position of the end of the data of the next record, in bytes.
 
     Raises:
-        ValueError: The lengths do not add up to the size of the file.
+        ValueError: A record ends beyond the end of the file.
     """
     size, at = os.fstat(file.fileno()).st_size, 0
     for index in itertools.count():

@@ -1,7 +1,7 @@
-"""What a folder or a zip holds: its pictures, and what is left out and why.
+"""Lists the pictures of a folder or a zip file, and the files that are left out.
 
-Training, conversion and prediction look at folders through this module alone.  Which
-folder is a class is decided in ``layouts``.
+Training, conversion and prediction all list folders with this module.  The module
+``layouts`` decides which folders are classes.
 """
 
 import locale
@@ -16,10 +16,13 @@ from alexnet_estimator.errors import DataError
 from alexnet_estimator.records import kinds
 
 MAX_FILE_BYTES = 1 << 28
-_USUAL_BYTES = 1 << 20  # Python first makes room for as much as may be read.
+# Python allocates memory for as many bytes as it is asked to read.  Most files have
+# fewer bytes than this, so that reading as many first avoids large allocations.
+_USUAL_BYTES = 1 << 20
 _MAX_NOTES_BYTES = 1 << 25
 
-# What machines put beside people's files, in lower case.
+# Names, in lower case, of files and folders that operating systems and NAS devices put
+# beside the files of the user.
 _SYSTEM_NAMES = frozenset(
     "__macosx,@eadir,@recycle,@recently-snapshot,#recycle,#snapshot,$recycle.bin,"
     "recycler,lost+found,system volume information,thumbs.db,ehthumbs.db,"
@@ -27,19 +30,20 @@ _SYSTEM_NAMES = frozenset(
 )
 _HIDDEN = "hidden or system file"
 _NOTHING = "link to nothing"
-# Beside the pictures of a data set that is the folder of a run at the same time.
+# Subfolders of a run.  They are left out if the folder of the pictures is also the
+# folder of a run.
 _RUN_FOLDERS = ("report", "eval", "logs", "best", "export", "profile")
-_ANNOTATIONS = "val_annotations.txt"  # Tiny ImageNet's.
-_UTF8_FLAG = 0x800  # Of a member of a zip.
+_ANNOTATIONS = "val_annotations.txt"  # Tiny ImageNet has this file.
+_UTF8_FLAG = 0x800  # Flag of a zip member whose name is in UTF-8.
 
 
 class LeftOut(NamedTuple):
-    """Something that is not used.
+    """A file or folder that is not used.
 
     Attributes:
-        path: Path relative to the source; folders end with "/".
-        reason: Reason and, where there is one, the remedy.
-        is_loss: Whether pictures may be lost with it, which the user has to know.
+        path: Path relative to the source; the path of a folder ends with "/".
+        reason: Reason, and the remedy if there is one.
+        is_loss: Whether pictures may be lost with it, so that the user is warned.
     """
 
     path: str
@@ -51,13 +55,13 @@ class Tree(NamedTuple):
     """The files of a source.
 
     Attributes:
-        root: Folder or zip to which paths are relative: the source, or the folder of a
-            single picture.
-        pictures: Path, with "/", and stamp of each picture, sorted by path.  The stamp
-            changes when the file changes.
-        left_out: Files that are not pictures or cannot be used, with reasons.
-        folders: Paths of all folders, the empty ones too, that were looked into.
-        classes: Classes of pictures that a file beside them names.
+        root: Folder or zip file to which the paths are relative.  It is the source, or
+            the folder of the source if that is a single picture.
+        pictures: Path and stamp of each picture, sorted by path.  The path has "/"
+            between folders.  The stamp changes when the file changes.
+        left_out: Files that are not pictures or cannot be used, with the reasons.
+        folders: Paths of all folders that were listed, including empty ones.
+        classes: Classes of pictures, by path, from a file of annotations beside them.
     """
 
     root: str
@@ -67,16 +71,16 @@ class Tree(NamedTuple):
     classes: Dict[str, str]
 
     def describe_lack(self) -> str:
-        """Say that there are no pictures, and what there is."""
+        """Return a message that there are no pictures, and which files there are."""
         seen = summarise(self.left_out)
         return f"no pictures; files seen: {'; '.join(seen) or 'none'}"
 
 
 class PictureReader:
-    """Reads the files of a folder or a zip.
+    """Reads the files of a folder or a zip file.
 
     Args:
-        source: Folder or zip.
+        source: Folder or zip file.
     """
 
     def __init__(self, source: str):
@@ -87,14 +91,14 @@ class PictureReader:
             self._zip, self.members = _open_zip(source)
 
     def read(self, path: str) -> bytes:
-        """Return a file's bytes.
+        """Return the content of a file.
 
         Args:
             path: Path relative to the source.
 
         Raises:
-            Exception: The file cannot be read; of many types.
-            ValueError: The file is empty, or larger than is sensible for a picture.
+            Exception: The file cannot be read.  Zip files raise errors of many types.
+            ValueError: The file is empty, or too large for a picture.
         """
         data = self.read_head(path, _USUAL_BYTES, MAX_FILE_BYTES + 1)
         if len(data) > MAX_FILE_BYTES:
@@ -104,10 +108,16 @@ class PictureReader:
         return data
 
     def read_head(self, path: str, usual_bytes: int, max_bytes: int = 0) -> bytes:
-        """Return ``usual_bytes`` of a file, or where it has more, up to ``max_bytes``.
+        """Return the first bytes of a file.
+
+        Args:
+            path: Path relative to the source.
+            usual_bytes: Number of bytes that are read first.
+            max_bytes: Largest number of bytes to return if the file has more than
+                ``usual_bytes``; 0 to return at most ``usual_bytes``.
 
         Raises:
-            Exception: The file cannot be read; of many types.
+            Exception: The file cannot be read.  Zip files raise errors of many types.
         """
         if self._zip:
             opened = self._zip.open(self.members[path])
@@ -121,10 +131,10 @@ class PictureReader:
 
 
 def open_tree(source: str) -> Tree:
-    """List a folder, a zip or a single picture file.
+    """List a folder, a zip file or a single picture file.
 
-    Links in a folder are followed, but those that lead to what is listed anyway.  A
-    run, converted data, and what operating systems put beside files are left out.
+    Symbolic links in a folder are followed, except for those whose targets are listed
+    anyway.  Runs, converted data and the files of operating systems are left out.
 
     Raises:
         DataError: The source does not exist or cannot be read.
@@ -149,7 +159,7 @@ def open_tree(source: str) -> Tree:
 
 
 def summarise(left_out: Sequence[LeftOut]) -> List[str]:
-    """Say what is left out in a few lines: how much for each reason, with examples."""
+    """Return a line for each reason, with the number of files and some examples."""
     by_reason: Dict[str, List[str]] = {}
     for item in left_out:
         by_reason.setdefault(item.reason, []).append(item.path)
@@ -160,17 +170,17 @@ def summarise(left_out: Sequence[LeftOut]) -> List[str]:
 
 
 class _Walk:
-    """One look at a source, which collects what it leaves out."""
+    """Lists a source and collects the files and folders that are left out."""
 
     def __init__(self, source: str):
         self.left_out: List[LeftOut] = []
         self.folders: List[str] = []
         self._source, self._reader = source, PictureReader(source)
-        # Where the links that were followed lead, and the links themselves.
+        # Links that were followed, by their targets.
         self._targets: Dict[str, str] = {}
 
     def list_zip(self) -> Iterator[Tuple[str, str]]:
-        """Yield path and stamp of every file of a zip."""
+        """Yield the path and stamp of every file of a zip file."""
         folders, hidden = set(), set()
         for path, member in self._reader.members.items():
             parts = path.split("/")
@@ -188,7 +198,7 @@ class _Walk:
         self.folders = sorted(folders)
 
     def list_folder(self) -> Iterator[Tuple[str, str]]:
-        """Yield path and stamp of every file of a folder, links followed."""
+        """Yield the path and stamp of every file of a folder, following links."""
         root = os.path.realpath(self._source)
         stack = [("", root)]
         while stack:
@@ -221,14 +231,19 @@ class _Walk:
                     self.left_out.append(LeftOut(path, "neither file nor folder"))
 
     def _why_not_followed(self, root: str, path: str, target: str) -> str:
-        """Say why a link is not followed; empty, and noted, where it is."""
+        """Return the reason why a link is not followed.
+
+        If the link is followed, the result is empty, and its target is recorded, so
+        that other links to the same target are not followed.
+        """
         if not os.path.exists(target):
             return _NOTHING
         if f"{root}/".startswith(f"{target}/"):
             return "link to a folder around it"
         if target.startswith(f"{root}/"):
             inside = target[len(root) + 1 :]
-            # What version control keeps in a hidden folder is seen through links only.
+            # Version control such as git-annex keeps pictures in a hidden folder, which
+            # is not listed.  Only the links to them can be listed.
             if not any(map(_is_hidden, inside.split("/"))):
                 return "link to what is listed anyway"
         for place in [target, *parents_of(target)]:
@@ -238,7 +253,14 @@ class _Walk:
         return ""
 
     def leave_out_jobs(self, files: List[Tuple[str, str]]) -> List[Tuple[str, str]]:
-        """Leave out the folders of runs and of converted data: never classes."""
+        """Leave out the folders of runs and of converted data, which are not classes.
+
+        Args:
+            files: Path and stamp of each file.
+
+        Returns:
+            Remaining files.
+        """
         jobs: Dict[str, str] = {}
         for path, _ in files:
             folder, name = posixpath.split(path)
@@ -249,7 +271,8 @@ class _Walk:
                     else dict.fromkeys(_RUN_FOLDERS, "part of a run of this program")
                 )
             elif name == "dataset.json" and self._holds(path, b'"format_version"'):
-                # The caches of runs are called RUN.data; the sample may lie there too.
+                # The cache of a run is the folder RUN.data.  It is left out as a whole,
+                # because it may also contain the sample data.
                 parent = posixpath.dirname(folder)
                 cache = parent if parent.endswith(".data") else folder
                 jobs[cache] = "data that this program has converted"
@@ -283,7 +306,7 @@ class _Walk:
             if not kind:
                 try:
                     kind = kinds.kind_of(self._reader.read_head(path, kinds.HEAD_BYTES))
-                except Exception as error:  # Damaged members fail in many ways.
+                except Exception as error:  # A damaged member can raise any error.
                     reason = f"unreadable: {error}"
                     self.left_out.append(LeftOut(path, reason, True))
                     continue
@@ -298,7 +321,7 @@ class _Walk:
         return pictures
 
     def read_annotations(self, files: List[Tuple[str, str]]) -> Dict[str, str]:
-        """Read the classes of pictures from Tiny ImageNet's file, a line for each."""
+        """Return the classes of pictures, by path, from Tiny ImageNet's annotations."""
         classes = {}
         for path, _ in files:
             folder, name = posixpath.split(path)
@@ -316,20 +339,23 @@ def _stamp(state: os.stat_result) -> str:
 
 
 def parents_of(path: str) -> List[str]:
-    """Return the folders around a path, the innermost first."""
+    """Return the folders that contain a path, from the innermost to the outermost."""
     parts = path.split("/")
     return ["/".join(parts[:end]) for end in range(len(parts) - 1, 0, -1)]
 
 
 def _open_zip(source: str) -> Tuple[zipfile.ZipFile, Dict[str, zipfile.ZipInfo]]:
-    """Open a zip; return it and its members by name, with "/" between folders.
+    """Open a zip file.
 
-    Names are those that people gave their files.  Without the flag for UTF-8 they are
-    said to be in code page 437, which Python takes at its word; programs write what
-    their machine speaks.
+    According to the standard, names without the flag for UTF-8 are in code page 437,
+    and Python decodes them accordingly.  Many programs use the encoding of their
+    machine instead, so that the encoding is guessed.
+
+    Returns:
+        The zip file, and its members by name, with "/" between folders.
 
     Raises:
-        DataError: The file is no zip, or its directory is damaged.
+        DataError: The file is not a zip file, or its directory is damaged.
     """
     try:
         archive = zipfile.ZipFile(source)
@@ -343,10 +369,11 @@ def _open_zip(source: str) -> Tuple[zipfile.ZipFile, Dict[str, zipfile.ZipInfo]]
             raw[name].decode(encoding) if name in raw else name
             for name in archive.namelist()
         ]
-    except Exception as error:  # Damaged archives fail in many ways.
+    except Exception as error:  # A damaged archive can raise any error.
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"cannot be read as a zip file: {reason}", source) from error
-    if not any("/" in name for name in names):  # Windows programs of old.
+    # Old programs for Windows separate folders by backslashes.
+    if not any("/" in name for name in names):
         names = [name.replace("\\", "/") for name in names]
     return archive, dict(zip(names, archive.infolist()))
 
@@ -357,7 +384,8 @@ def _guess_encoding(names: Sequence[bytes]) -> str:
             text = "".join(name.decode(encoding) for name in names)
         except (UnicodeDecodeError, LookupError):
             continue
-        # Nearly everything is valid GBK: what it says must be made of common signs.
+        # Nearly all bytes are valid GBK.  GBK is therefore accepted only if most of the
+        # decoded characters are common ones, which are those of GB 2312.
         signs = [sign for sign in text if not sign.isascii()]
         num_common = sum(bool(sign.encode("gb2312", "ignore")) for sign in signs)
         if encoding != "gbk" or 2 * num_common > len(signs):
@@ -366,5 +394,6 @@ def _guess_encoding(names: Sequence[bytes]) -> str:
 
 
 def _is_hidden(name: str) -> bool:
-    # In a zip also "..", and "" in front of the "/" of an absolute path.
+    # The name is "" in front of the "/" of an absolute path in a zip file.  Names that
+    # start with a dot include "..", which would lead out of the source.
     return name == "" or name.startswith(".") or name.lower() in _SYSTEM_NAMES

@@ -1,4 +1,4 @@
-"""Reading everything again: which file and which record is damaged, and how."""
+"""Reads all records of a data set and reports every damaged file and record."""
 
 import collections
 import concurrent.futures
@@ -13,11 +13,12 @@ from alexnet_estimator.records.pictures import decode as decode_picture
 
 
 class Damage(NamedTuple):
-    """What is wrong with a record, or with a whole file.
+    """Damage of a record, of a whole file or of a split.
 
     Attributes:
-        file: Name of the shard, or of a split whose shards are whole.
-        record_index: Number from 0; None where it is not about one record.
+        file: Name of the shard, or name of the split if its counts are wrong.
+        record_index: Number of the record, from 0; None if the damage does not concern
+            a single record.
         reason: Description of the damage.
     """
 
@@ -31,7 +32,12 @@ class Damage(NamedTuple):
 
 
 class ShardCheck(NamedTuple):
-    """What was found in a file: damages, and how often each label (from 0) occurs."""
+    """The result of checking a file.
+
+    Attributes:
+        damages: All damages of the file.
+        labels: Number of undamaged records with each label, from 0.
+    """
 
     damages: List[Damage]
     labels: Counter[int]
@@ -43,13 +49,13 @@ def verify(
     decode: bool = True,
     show_progress: bool = True,
 ) -> List[Damage]:
-    """Read every record and compare everything with the manifest.
+    """Read every record and compare the data with the manifest.
 
     Args:
         directory: Folder of converted data or of foreign ImageNet TFRecords.
-        label_offset: Number by which the labels have to be reduced.
+        label_offset: Number that is subtracted from the labels in the records.
         decode: Whether every picture is decoded as well.
-        show_progress: Whether stderr gets a bar.
+        show_progress: Whether a progress bar is written to stderr.
 
     Returns:
         All damages, in the order of files and records; empty if there are none.
@@ -71,7 +77,7 @@ def verify(
 
 
 def count_labels(dataset: Dataset, checks: Sequence[ShardCheck]) -> Tuple[int, ...]:
-    """Return how many whole records of each class were found."""
+    """Return the number of undamaged records of each class."""
     labels: Counter[int] = collections.Counter()
     for check in checks:
         labels.update(check.labels)
@@ -84,16 +90,16 @@ def check_shards(
     decode: bool = True,
     show_progress: bool = True,
 ) -> List[ShardCheck]:
-    """Read shards whole, several at a time.
+    """Read all records of shards, several shards at a time.
 
     Args:
         dataset: Data set of the shards.
         shards: Shards in the order of the result.
         decode: Whether every picture is decoded as well.
-        show_progress: Whether stderr gets a bar.
+        show_progress: Whether a progress bar is written to stderr.
     """
     bar = open_bar("verifying", len(shards), "shards", is_wanted=show_progress)
-    # Decoding and hashing let other threads run meanwhile.
+    # Threads are enough here: decoding and hashing release the interpreter lock.
     with concurrent.futures.ThreadPoolExecutor(machine.num_cores()) as pool, bar:
         checks = []
         for check in pool.map(lambda x: _check_shard(dataset, x, decode), shards):
@@ -127,7 +133,11 @@ def _check_shard(dataset: Dataset, shard: Shard, decode: bool) -> ShardCheck:
 
 
 def _check_record(dataset: Dataset, record: tfrecord.Record, decode: bool) -> int:
-    """Return the record's class, from 0; raise what is wrong with it."""
+    """Return the label of a record, from 0.
+
+    Raises:
+        Exception: The record is damaged.  Broken pictures raise errors of any type.
+    """
     if record.problem:
         raise ValueError(record.problem)
     encoded, label = examples.parse(record.data)
