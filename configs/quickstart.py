@@ -10,9 +10,9 @@ def get_config() -> config_lib.Config:
     """Return the defaults with smaller images and few epochs."""
     return config_lib.config_from(
         {
-            "data": {"path": "sample:mono_poly", "image_size": 127},
-            "convert": {"short_side": 143, "images_per_shard": 256},
-            "optim": {"learning_rate": 0.005, "warmup_epochs": 1.0},
+            "data": {"path": "sample:mono_poly", "image_size": 79},
+            "convert": {"short_side": 89, "images_per_shard": 256},
+            "optim": {"learning_rate": 0.01, "warmup_epochs": 1.0},
             "train": {"batch_size_per_rank": 32, "epochs": 6.0, "seed": 1},
         }
     )

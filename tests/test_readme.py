@@ -53,6 +53,7 @@ NOT_RUN = {
 def commands(name: str) -> List[str]:
     """Return the commands of a document, in order, without comments."""
     text = (ROOT / name).read_text(encoding="utf-8")
+    text = re.sub(r"^```text\n.*?^```\n", "", text, flags=re.M | re.S)  # Output.
     found = []
     for block, inline in re.findall(rf"^```\n(.*?)^```|{_INLINE}", text, re.M | re.S):
         found += [inline] if inline else block.splitlines()
@@ -124,6 +125,10 @@ def test_commands_that_are_not_run_are_in_the_document() -> None:
 def test_both_languages_have_the_same_commands() -> None:
     assert len(COMMANDS) > 20
     assert commands("README.zh-CN.md") == commands("README.md")
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
 
 
 @pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md", "CONTRIBUTING.md"])
