@@ -1,7 +1,7 @@
-"""Rank tables: which devices of which servers train together, and who is rank 0.
+"""Rank tables, which list the servers, devices and ranks of a job.
 
-The format is that of Huawei's HCCL library; the same table decides on CPUs and GPUs
-how many processes run where.  No TensorFlow is imported here.
+The format is that of Huawei's HCCL library.  With CPUs and GPUs, the same table states
+how many processes run on each server.  This package does not import TensorFlow.
 """
 
 from alexnet_estimator.rank_table.local import is_own_address, local_server

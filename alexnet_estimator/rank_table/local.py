@@ -1,4 +1,4 @@
-"""What this machine is: which of a table's servers, and its devices' addresses."""
+"""Finds this machine among the servers of a table, and the addresses of its devices."""
 
 import fcntl
 import ipaddress
@@ -12,7 +12,7 @@ from typing import Dict, List, Optional
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.rank_table.topology import Topology
 
-SIOCGIFADDR = 0x8915  # Linux: ask for the IPv4 address of an interface.
+SIOCGIFADDR = 0x8915  # Request of Linux for the IPv4 address of an interface.
 HCCN_CONF = "/etc/hccn.conf"
 HCCN_TOOL = "hccn_tool"
 HCCN_TOOL_DIRECTORY = "/usr/local/Ascend/driver/tools"
@@ -20,15 +20,16 @@ HCCN_TOOL_SECS = 10
 
 
 def local_server(topology: Topology, server_id: Optional[str] = None) -> str:
-    """Return the id of the server that we run on.
+    """Return the id of the server on which this process runs.
 
     Args:
         topology: Topology of the job.
-        server_id: Server that this is; needed where the machine does not know its own
-            address, e.g. in a container with a network of its own.
+        server_id: Id of this server; None to find it by the addresses of the machine.
+            It has to be given in a container that has a separate network, because the
+            container does not know the address of the server.
 
     Raises:
-        ConfigError: The server is not in the table, or cannot be found out.
+        ConfigError: The server is not in the table, or cannot be determined.
     """
     servers = topology.servers
     if server_id is not None:
@@ -56,7 +57,7 @@ def local_server(topology: Topology, server_id: Optional[str] = None) -> str:
 
 
 def is_own_address(server_id: str) -> bool:
-    """Return whether an IP address or host name is that of this machine."""
+    """Return whether an IP address or host name belongs to this machine."""
     try:
         address = ipaddress.ip_address(server_id)
     except ValueError:
@@ -66,7 +67,8 @@ def is_own_address(server_id: str) -> bool:
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((server_id, 0))  # The kernel lets us bind our own only.
+            # The kernel refuses to bind an address of another machine.
+            probe.bind((server_id, 0))
     except OSError:
         return False
     return True
@@ -87,7 +89,7 @@ def own_addresses() -> Dict[str, str]:
 
 
 def interface_of(server_id: str) -> Optional[str]:
-    """Return the network interface that has an address, None where unknown."""
+    """Return the network interface that has an address; None if there is none."""
     for name, address in own_addresses().items():
         # All of 127.0.0.0/8 belongs to the interface that has 127.0.0.1.
         is_loopback = address.startswith("127.") and server_id.startswith("127.")
@@ -99,12 +101,13 @@ def interface_of(server_id: str) -> Optional[str]:
 def local_device_ips(
     num_devices: int, conf_path: str = HCCN_CONF, tool: str = HCCN_TOOL
 ) -> List[str]:
-    """Return the addresses of this server's devices; [] unless all are known.
+    """Return the addresses of this server's devices; [] unless all of them are known.
 
     Args:
-        num_devices: Number of devices, numbered from 0.
-        conf_path: File that is read where the tool is missing or does not answer.
-        tool: Command of the driver that reads the network ports.
+        num_devices: Number of devices, which are numbered from 0.
+        conf_path: Path of the file that is read if the tool is missing or does not
+            return all addresses.
+        tool: Command of the driver that reads the configuration of the network ports.
     """
     command = shutil.which(tool) or shutil.which(tool, path=HCCN_TOOL_DIRECTORY)
     ips = [
@@ -121,13 +124,13 @@ def local_device_ips(
 
 
 def parse_hccn_conf(text: str) -> Dict[int, str]:
-    """Return the addresses in an ``hccn.conf``, by device."""
+    """Return the addresses in the text of an ``hccn.conf``, by device."""
     found = re.findall(r"^\s*address_(\d{1,2})\s*=\s*([^\s#]+)", text, re.MULTILINE)
     return {int(device): address for device, address in found}
 
 
 def parse_hccn_tool(text: str) -> str:
-    """Return the address that ``hccn_tool -i N -ip -g`` printed, or ""."""
+    """Return the address in the output of ``hccn_tool -i N -ip -g``, or ""."""
     found = re.search(r"^\s*ipaddr\s*:\s*(\S+)", text, re.MULTILINE)
     return found.group(1) if found else ""
 

@@ -1,4 +1,4 @@
-"""Rank table -> Topology, or all that is wrong with it."""
+"""Parses a rank table to a ``Topology``, or reports all of its mistakes."""
 
 import os
 import re
@@ -21,7 +21,16 @@ _DECIMAL = re.compile(r"0|[1-9][0-9]{0,5}")
 
 
 class Entry(NamedTuple):
-    """One device: the texts about it, and where its rank and the device stand."""
+    """A device of a rank table, as its texts describe it.
+
+    Attributes:
+        rank_id: Rank of the device.
+        device_id: Number of the device within its server.
+        device_ip: Address of the device's network port; empty if it is not given.
+        server_id: Id of the server.
+        rank_place: Object of the table that contains the rank.
+        place: Object of the table that contains the device.
+    """
 
     rank_id: str
     device_id: str
@@ -36,11 +45,13 @@ def read(path: str, wait_secs: float = 0) -> Topology:
 
     Args:
         path: Path of the file.
-        wait_secs: Time to wait while its status is ``initializing``, which a cluster's
-            controller writes until it knows all servers.
+        wait_secs: Largest time in seconds to wait while the status of the table is
+            ``initializing``.  The controller of a cluster writes this status until it
+            knows all servers.
 
     Raises:
-        ConfigError: All problems of the file, each with place, value and rule.
+        ConfigError: The file cannot be read, or the table has mistakes.  The error
+            lists all of them, each with its place, its value and the broken rule.
     """
     deadline = time.monotonic() + wait_secs
     table = load(path)
@@ -53,15 +64,15 @@ def read(path: str, wait_secs: float = 0) -> Topology:
 
 
 def parse(content: Mapping[str, Any], path: str, heading: str = "") -> Topology:
-    """Turn the content of a rank table into a topology.
+    """Return the topology that the content of a rank table describes.
 
     Args:
-        content: Table as JSON has it.
-        path: Path that the topology keeps.
+        content: Content of the table, parsed from JSON.
+        path: Path of the file, which is stored in the topology.
         heading: Beginning of the error message.
 
     Raises:
-        ConfigError: All problems of the table.
+        ConfigError: The table has mistakes.  The error lists all of them.
     """
     problems: List[str] = []
     table = Node(content, "", problems)
@@ -80,7 +91,7 @@ def parse(content: Mapping[str, Any], path: str, heading: str = "") -> Topology:
         version, entries = LEGACY, _legacy_entries(table)
     else:
         raise ConfigError(_refuse_version(version), heading)
-    # No rule of the Ascend 910 holds for Atlas A3, whose tables have version 1.2.
+    # The rules of the Ascend 910 do not hold for Atlas A3, which has version 1.2.
     _check_addresses(entries, is_a3=version == "1.2")
     _check_ranks(entries, problems)
     warnings = _check_device_ids(entries, problems)
@@ -109,7 +120,7 @@ def _refuse_version(version: Any) -> str:
 
 
 def _server_entries(table: Node, version: str) -> List[Entry]:
-    """Read versions 1.0 and 1.2: server_list[].device[]."""
+    """Read a table of version 1.0 or 1.2, which has server_list[].device[]."""
     servers = table.objects("server_list")
     table.check_count("server_count", len(servers))
     entries: List[Entry] = []
@@ -141,7 +152,10 @@ def _server_entries(table: Node, version: str) -> List[Entry]:
 
 
 def _legacy_entries(table: Node) -> List[Entry]:
-    """Read both formats without a version: group_list[].instance_list[].devices[]."""
+    """Read a table without a version, of either of two legacy formats.
+
+    Both have group_list[].instance_list[].devices[].
+    """
     is_lab = table.get("deploy_mode") is not None
     groups = table.objects("group_list")
     table.check_count("group_count", len(groups))
@@ -154,7 +168,7 @@ def _legacy_entries(table: Node) -> List[Entry]:
         for instance in instances:
             server_id = instance.server_id()
             rank_id = instance.text("rank_id") if is_lab else ""
-            if not is_lab:  # An instance is a pod with its devices.
+            if not is_lab:  # Each instance is a pod, which must not appear twice.
                 instance.check_unique("pod_name", instance.text("pod_name"), pods)
             devices = instance.objects("devices")
             if is_lab and len(devices) > 1:
@@ -169,7 +183,7 @@ def _legacy_entries(table: Node) -> List[Entry]:
         entries.extend(members)
     if is_lab:
         return entries
-    # HCCL gives ranks by server and then by device.
+    # HCCL assigns the ranks in the order of servers, and then of devices.
     entries.sort(key=lambda e: (e.server_id, len(e.device_id), e.device_id))
     return [entry._replace(rank_id=str(i)) for i, entry in enumerate(entries)]
 
@@ -223,7 +237,8 @@ def _check_device_ids(entries: List[Entry], problems: List[str]) -> List[str]:
     """Check the devices of each server.
 
     Returns:
-        Warnings about devices that an Ascend 910 refuses, but not a later chip or CPU.
+        Warnings about devices that the Ascend 910 refuses, although later chips and
+        CPUs accept them.
     """
     servers: Dict[str, List[int]] = {}
     seen: Dict[str, Dict[str, str]] = {}

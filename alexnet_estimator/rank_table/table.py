@@ -1,4 +1,4 @@
-"""Strict reading of a rank table's JSON: each mistake becomes a line with its place."""
+"""Reads the JSON of a rank table strictly; each mistake is reported with its place."""
 
 import collections
 import ipaddress
@@ -16,21 +16,31 @@ _PLAIN_KEY = re.compile(r"[A-Za-z0-9_]{1,40}")
 
 
 class Number(str):
-    """A JSON number as it was written: every one of them is a mistake."""
+    """The text of a JSON number.
+
+    HCCL accepts only strings, so that every number in a rank table is a mistake, which
+    is reported as it was written.
+    """
 
 
 class Object(dict):
-    """A JSON object that remembers keys which appeared twice."""
+    """A JSON object that remembers which of its keys appeared more than once.
+
+    Attributes:
+        duplicates: Keys that appeared more than once.
+    """
 
     duplicates: Sequence[str] = ()
 
 
 def load(path: str) -> Object:
-    """Read the JSON object in a file that may come from anywhere.
+    """Read a JSON object from a file.
+
+    The file may come from anywhere, so that its size is limited.
 
     Raises:
-        ConfigError: There is no such file, HCCL refuses its name, it is too large, or
-            it holds no JSON object.
+        ConfigError: The file does not exist or cannot be read, HCCL refuses its name,
+            it is too large, or it does not contain a JSON object.
     """
     real_path = os.path.realpath(path)
     if not os.path.isfile(real_path):
@@ -69,7 +79,10 @@ def load(path: str) -> Object:
 
 
 def shown(value: Any) -> str:
-    """Return a value as JSON on one line, without control characters, cut short."""
+    """Return a value as JSON on one line for a message.
+
+    Control characters are escaped, and a long text is truncated.
+    """
     text = value if isinstance(value, Number) else json.dumps(value, default=str)
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -79,23 +92,24 @@ class Node:
 
     Attributes:
         path: Path of the object in the file; empty for the whole table.
-        problems: Problems anywhere in the table that HCCL refuses on every chip.
+        problems: Messages about all mistakes of the table, which HCCL refuses on every
+            chip.  All nodes of a table share the list.
     """
 
     def __init__(self, value: Mapping[str, Any], path: str, problems: List[str]):
         self._value, self.path, self.problems = value, path, problems
 
     def get(self, key: str) -> Any:
-        """Return a value, or None."""
+        """Return the value of a key; None if there is no such key."""
         return self._value.get(key)
 
     def add(self, key: str, value: Any, rule: str) -> None:
-        """Note that the value of a key breaks a rule."""
+        """Add the problem that the value of a key breaks a rule."""
         seen = "missing" if value is None else shown(value)
         self.problems.append(f"{_join(self.path, key)} is {seen}: must be {rule}")
 
     def objects(self, key: str) -> List["Node"]:
-        """Return the objects of a list that must not be empty."""
+        """Return the objects of a list, which must not be empty."""
         items = self.get(key)
         if not isinstance(items, list) or not items:
             self.add(key, items, "a list with at least one object")
@@ -110,15 +124,15 @@ class Node:
         return nodes
 
     def text(self, key: str) -> str:
-        """Return a string that must not be empty, or "" after noting why not."""
+        """Return a string, which must not be empty; "" after adding a problem."""
         value = self.get(key)
         if value is None or value == "" or isinstance(value, (Mapping, list)):
             self.add(key, value, "a string that is not empty")
-        # Numbers and the like have been noted by check_leaves.
+        # check_leaves has reported numbers and other values that are not strings.
         return value if type(value) is str else ""
 
     def server_id(self) -> str:
-        """Return a server's id: an IP address or a name of at most 64 characters."""
+        """Return the id of a server, which must be an IP address or a host name."""
         value = self.text("server_id")
         is_name = _HOST_NAME.fullmatch(value) and not re.fullmatch("[0-9.]+", value)
         if value and not (len(value) <= 64 and (is_name or is_address(value))):
@@ -127,19 +141,28 @@ class Node:
         return value
 
     def check_count(self, key: str, actual: int) -> None:
-        """Note a count that is given and wrong."""
+        """Add a problem if a count is given and is wrong."""
         if self.get(key) not in (None, str(actual)):
             self.add(key, self.get(key), f'"{actual}", as many as are listed')
 
     def check_unique(self, key: str, value: str, seen: Dict[str, str]) -> None:
-        """Note a value, if it is not empty, that another place has, too."""
+        """Add a problem if a value appears in another place as well.
+
+        Args:
+            key: Key of the value.
+            value: Value to check; an empty value is not checked.
+            seen: Place of each earlier value, to which this value is added.
+        """
         if value in seen:
             self.add(key, value, f"unique; {seen[value]} has it, too")
         elif value:
             seen[value] = _join(self.path, key)
 
     def check_leaves(self) -> None:
-        """Note what is no string; which of two equal keys HCCL takes is chance."""
+        """Add a problem for each value that is not a string, and each duplicate key.
+
+        Duplicate keys are refused because it is undefined which of them HCCL uses.
+        """
         stack: List[Tuple[str, Any]] = [(self.path, self._value)]
         while stack:
             path, value = stack.pop()
@@ -166,11 +189,11 @@ def _join(path: str, key: str) -> str:
 
 
 def is_address(text: str) -> bool:
-    """Return whether a text is the address of one network port."""
+    """Return whether a text is an IP address that a single network port can have."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
         return False
-    # Python 3.7.5 takes 010.0.0.1, in which others read an octal number.
+    # Python 3.7.5 accepts 010.0.0.1, but other programs read 010 as an octal number.
     is_plain = address.version == 6 or str(address) == text
     return is_plain and not address.is_unspecified and not address.is_multicast

@@ -1,20 +1,20 @@
-"""What a rank table says, in one immutable object."""
+"""The topology of a job, which is the content of a rank table as an object."""
 
 import dataclasses
 from typing import Iterable, List, Tuple
 
-LEGACY = "legacy"  # The version of tables without one.
+LEGACY = "legacy"  # Version of a topology whose table has no version.
 
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-    """One device, which is one rank.
+    """A device, which is one rank of the job.
 
     Attributes:
-        rank: Number from 0, over all servers.
-        device_id: Physical number within its server.
-        device_ip: Address of the device's own network port; ``""`` where unknown.
-        server_id: Address (or name) of the server.
+        rank: Number of the rank, from 0 over all servers.
+        device_id: Physical number of the device within its server.
+        device_ip: Address of the device's network port; empty if it is unknown.
+        server_id: IP address or host name of the server.
     """
 
     rank: int
@@ -30,8 +30,8 @@ class Topology:
     Attributes:
         devices: Devices in the order of ranks; rank ``i`` is ``devices[i]``.
         version: Version of the format: ``"1.0"``, ``"1.2"`` or ``"legacy"``.
-        path: Absolute path of the file, symbolic links resolved.
-        warnings: Rules that hold for some chips only, and that the table breaks.
+        path: Absolute path of the file, with symbolic links resolved.
+        warnings: Messages about broken rules that hold for some chips only.
     """
 
     devices: Tuple[Device, ...]
@@ -46,12 +46,12 @@ class Topology:
 
     @property
     def servers(self) -> Tuple[str, ...]:
-        """Return the servers' ids; the first holds rank 0."""
+        """Return the ids of the servers; the first server has rank 0."""
         return tuple(dict.fromkeys(device.server_id for device in self.devices))
 
     @property
     def servers_with_made_up_addresses(self) -> List[str]:
-        """Return the servers whose device addresses no network port has."""
+        """Return the servers whose device addresses are from ``make_up_address``."""
         found = {
             device.server_id
             for index, server in enumerate(self.servers)
@@ -65,17 +65,22 @@ class Topology:
         return tuple(d for d in self.devices if d.server_id == server_id)
 
     def ranks_of(self, server_id: str) -> Tuple[int, ...]:
-        """Return the ranks of one server, ascending."""
+        """Return the ranks of one server in ascending order."""
         return tuple(device.rank for device in self.devices_of(server_id))
 
 
 def make_up_address(server: int, device: int) -> str:
-    """Return the address that a device gets in a table for CPUs and GPUs."""
+    """Return a placeholder for the address of a device, in a table for CPUs and GPUs.
+
+    Args:
+        server: Index of the server, from 0.
+        device: Number of the device within the server, from 0.
+    """
     return f"10.255.{server}.{device + 1}"
 
 
 def describe(topology: Topology) -> str:
-    """Return the topology as text for people, a line for each server and rank."""
+    """Return a description of the topology, with a line for each server and rank."""
     ranks, servers = topology.num_ranks, topology.servers
     lines = [
         f"{topology.path} (version {topology.version}): "
@@ -91,7 +96,7 @@ def describe(topology: Topology) -> str:
 
 
 def describe_check(topology: Topology) -> str:
-    """Return the topology, the rules that were applied and what remains doubtful."""
+    """Return a description of the topology, the rules that it keeps, and warnings."""
     if topology.version == "1.2":
         rules = "the rules of version 1.2, for Atlas A3"
     elif topology.warnings:
@@ -110,7 +115,7 @@ def describe_check(topology: Topology) -> str:
 
 
 def format_ranks(ranks: Iterable[int]) -> str:
-    """Return ranks in words: ``rank 3``, ``ranks 0-7`` or ``ranks 0-2, 5``."""
+    """Return ranks as text, such as ``rank 3``, ``ranks 0-7`` or ``ranks 0-2, 5``."""
     runs: List[List[int]] = []
     for rank in sorted(ranks):
         if runs and rank == runs[-1][-1] + 1:

@@ -1,4 +1,4 @@
-"""Rank tables of version 1.0: made for given servers, written to a file."""
+"""Makes rank tables of version 1.0 for given servers, and writes them to files."""
 
 import dataclasses
 import json
@@ -22,13 +22,13 @@ def make(
     num_devices: int,
     device_ips: Optional[Mapping[str, Sequence[str]]] = None,
 ) -> Topology:
-    """Return a job in which every server has the same devices.
+    """Return the topology of a job in which all servers have the same devices.
 
     Args:
-        servers: Addresses of the servers; the first gets rank 0.
-        num_devices: Number of devices of each server, numbered from 0.
-        device_ips: Addresses of the devices of some servers; those of others are made
-            up, which is good for CPUs and GPUs only.
+        servers: Addresses or names of the servers; the first one gets rank 0.
+        num_devices: Number of devices of each server.
+        device_ips: Addresses of the devices of some servers.  The devices of the other
+            servers get placeholders, which are valid for CPUs and GPUs only.
 
     Raises:
         ConfigError: HCCL would refuse the rank table.
@@ -44,12 +44,18 @@ def make(
 
 
 def make_file(servers: Sequence[str], num_devices: int, path: str) -> str:
-    """Write a new rank table and return the text to show.
+    """Write a new rank table and return its description.
 
-    The addresses of this server's devices are asked of the driver.
+    If this machine is one of the servers, the addresses of its devices come from the
+    driver.
+
+    Args:
+        servers: Addresses or names of the servers; the first one gets rank 0.
+        num_devices: Number of devices of each server.
+        path: Path of the file, which must not exist yet.
 
     Raises:
-        ConfigError: The file exists, or the table would be refused.
+        ConfigError: The file exists, or HCCL would refuse the rank table.
     """
     if os.path.exists(path):
         raise ConfigError("exists already; remove it or name another file", path)
@@ -62,11 +68,13 @@ def make_file(servers: Sequence[str], num_devices: int, path: str) -> str:
 
 
 def write(topology: Topology, path: str) -> None:
-    """Write a rank table of version 1.0, all of it or nothing.
+    """Write a rank table of version 1.0.
+
+    Readers see either the old file or the whole new one.
 
     Args:
-        topology: Job, be it read from any format.
-        path: Path of the file, whose name ends in ``.json``.
+        topology: Topology of the job, which may come from a table of another version.
+        path: Path of the file, whose name must end in ``.json``.
 
     Raises:
         UserError: The name is wrong, or the folder cannot be written.
