@@ -11,7 +11,7 @@ import zipfile
 from typing import Any, List
 
 import pytest
-import yaml  # type: ignore[import]
+import yaml
 from packaging.requirements import Requirement
 
 import alexnet_estimator
