@@ -1,4 +1,4 @@
-"""A configuration that is another one on every rank, by mistake."""
+"""A faulty configuration: it differs between the ranks."""
 
 import os
 

@@ -1,21 +1,22 @@
-"""Strike every operation on files of short jobs: kill the process, or fail the call.
+"""Inject a fault at every file operation of short jobs.
 
     python -m tests.faults.every_operation [--points=N] [--jobs=A] [--faults=A,B]
 
-``strike.c`` counts the calls that change a file below a folder.  The faults are:
+``strike.c`` counts the calls that change a file below a folder.  A point is the number
+of such a call.  The faults are:
 
-* ``state``: in one job without faults, the folder is copied before every call, which
-  gives what SIGKILL would leave there.  The job goes on from each copy that differs
-  from those before.
-* ``kill``: SIGKILL really ends the process before the call.
-* ``EIO``, ``ENOSPC``: the call fails.
+* ``state``: In one job without faults, the folder is copied before every call.  The
+  copy has the state that SIGKILL would leave behind.  The job is continued from each
+  copy that differs from all earlier ones.
+* ``kill``: SIGKILL ends the process before the call.
+* ``EIO``, ``ENOSPC``: The call fails with this error.
 
-Afterwards the same command is given again, and what it leaves is compared with that of
-a job without faults.  By default all points are struck; ``--points`` chooses so many of
-each job and fault, evenly spread.
+Afterwards the same command is run again, and the resulting folder is compared with that
+of a job without faults.  By default, the faults are injected at all points.
+``--points`` limits the number of points for each job and fault; they are evenly spread.
 
-One process imports TensorFlow.  Each job is a fork of it, and so are the ranks that a
-launcher starts: loading takes longer than such a job.
+Only one process imports TensorFlow, because the import takes longer than such a job.
+The jobs, and the ranks that a launcher starts, are forks of this process.
 """
 
 import argparse
@@ -39,10 +40,10 @@ SOURCE = pathlib.Path(__file__).with_name("strike.c")
 NETWORK = pathlib.Path(__file__).with_name("one_layer.py")
 PR_SET_CHILD_SUBREAPER = 36
 STATE = "state"
-# Number of the error with which a call fails; 0 kills the process.
+# Error number (errno) with which the call fails; 0 if the process is killed.
 FAULTS = {STATE: 0, "kill": 0, "EIO": errno.EIO, "ENOSPC": errno.ENOSPC}
-# Exit codes of a job in which one call has failed: it went on, or said what failed.
-# No such error is a mistake in the command, so 2 is not among them.
+# Exit codes of a job in which one call failed: either it succeeded all the same, or it
+# reported the failure.  A code of 2 would blame the command, which has no mistake.
 ALLOWED_CODES = (0, 3)
 
 
@@ -55,10 +56,10 @@ def build(folder: pathlib.Path) -> str:
 
 
 class Sweep:
-    """Strikes jobs in a temporary folder and counts what happens."""
+    """Injects faults into jobs in a temporary folder and counts the results."""
 
     def __init__(self, root: pathlib.Path):
-        """Make pictures, data, a configuration, and a run that has ended."""
+        """Create pictures, data, a configuration and a finished run."""
         from alexnet_estimator import rank_table
         from alexnet_estimator.config import config_from
         from tests import pictures, training
@@ -87,12 +88,12 @@ class Sweep:
     def strike(
         self, name: str, faults: Sequence[str], num_points: Optional[int]
     ) -> Iterator[str]:
-        """Strike a job at many points; yield a line for everything that is wrong.
+        """Inject faults into a job at many points; yield a line for each problem.
 
         Args:
-            name: Key of ``JOBS``.
-            faults: Keys of ``FAULTS``.
-            num_points: Number of points of each fault; None: all.
+            name: Name of the job, a key of ``JOBS``.
+            faults: Names of the faults, keys of ``FAULTS``.
+            num_points: Number of points for each fault; None for all points.
         """
         job, start = JOBS[name], time.monotonic()
         whole, states = self._root / "whole", self._root / "states"
@@ -114,7 +115,7 @@ class Sweep:
             total, num_struck, num_wrong = len(numbers), 0, 0
             problem: Optional[str]
             wanted = min(num_points or total, total)
-            # The middle of each of so many equal parts.
+            # The points are the centres of equal parts.
             for number in [
                 numbers[(2 * i + 1) * total // (2 * wanted)] for i in range(wanted)
             ]:
@@ -136,10 +137,12 @@ class Sweep:
     def _strike_once(
         self, job: Job, fault: str, number: int, whole: pathlib.Path
     ) -> Optional[str]:
-        """Strike a job and give its command again; return what is wrong, or "".
+        """Inject one fault into a job, then run its command again.
 
-        Returns None where the call was not reached: a launcher copies what its ranks
-        write in more pieces or fewer.
+        Returns:
+            A description of the problem, or an empty string.  None if the job did not
+            reach the call: a launcher copies the output of its ranks in pieces, whose
+            number varies.
         """
         self._reset(job.start)
         variables = {"STRIKE_NUMBER": str(number), "STRIKE_ERRNO": str(FAULTS[fault])}
@@ -153,7 +156,7 @@ class Sweep:
         return self._continue(job, whole)
 
     def _continue(self, job: Job, whole: pathlib.Path) -> str:
-        """Give a command again; return what is wrong, or nothing."""
+        """Run a command again; return a description of the problem, or nothing."""
         code = self._run(job, {})
         is_exported = code == 2 and "exists: give --output a new" in self.output()
         if code != 0 and not is_exported:
@@ -175,11 +178,11 @@ class Sweep:
             shutil.rmtree(str(path)) if path.is_dir() else path.unlink()
 
     def _run(self, job: Job, variables: Dict[str, str]) -> int:
-        """Run a job in a fork and return its exit code, that of a shell after a signal.
+        """Run a job in a fork and return its exit code, 128 + N after signal N.
 
         Args:
             job: Job to run in the work folder.
-            variables: Variables of ``strike.c``; none: nothing is struck.
+            variables: Environment variables for ``strike.c``; empty for no fault.
         """
         if variables:
             variables = {
@@ -195,7 +198,7 @@ class Sweep:
             os.environ.update(variables, TMPDIR=str(self._root / "tmp"))
             become(words, output, job.has_outcome)
         _, status = os.waitpid(pid, 0)
-        # What the job has started ends with it, if perhaps a moment later.
+        # The processes that the job started end soon after it.
         signal.alarm(LIMIT_SECS)
         with contextlib.suppress(ChildProcessError):
             while True:
@@ -209,7 +212,7 @@ class Sweep:
         return file.read_text().splitlines() if file.exists() else []
 
     def output(self) -> str:
-        """Return what the last job has printed."""
+        """Return the output of the last job."""
         return self._output.read_text(errors="replace")
 
 
@@ -223,7 +226,7 @@ def digest_of(folder: pathlib.Path) -> str:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Sweep; return 1 if anything was wrong."""
+    """Run the command line; return 1 if there was a problem, or else 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--points", type=int, help="points of each job and fault")
     parser.add_argument("--jobs", default=",".join(JOBS), help="names, with commas")
@@ -232,7 +235,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     is_wrong = False
     load_everything()
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    # Not a TemporaryDirectory: each fork would remove it at its end.
+    # This is no TemporaryDirectory, because every fork would remove that at its end.
     root = pathlib.Path(tempfile.mkdtemp(prefix="every-operation-"))
     try:
         sweep = Sweep(root)
@@ -246,7 +249,7 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def preload() -> None:
-    """Start this program again with the library, unless it has it."""
+    """Start this program again with the library, unless that is loaded already."""
     if "strike" in os.environ.get("LD_PRELOAD", ""):
         return
     with tempfile.TemporaryDirectory(prefix="strike-") as folder:

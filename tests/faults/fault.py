@@ -1,4 +1,4 @@
-"""One thing that goes wrong in a rank, described in an environment variable."""
+"""Faults of ranks, which an environment variable describes."""
 
 import dataclasses
 import json
@@ -13,14 +13,15 @@ VARIABLE = "ALEXNET_FAULTS"
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """What happens, once, to whom and when.
+    """One fault, which happens once.
 
     Args:
-        action: a name of ``ACTIONS``.
-        rank: in which process.
+        action: Name of the action, a key of ``ACTIONS``.
+        rank: Rank on which the fault happens.
         phase: ``load`` (before TensorFlow is imported), ``train`` or ``evaluate``.
-        step: after which global step; 0: before the first one.
-        marker: a file that says that it has happened.
+        step: Global step after which the fault happens; 0 for before the first step.
+        marker: Path of a file that is created when the fault happens, so that it does
+            not happen again after a restart.
     """
 
     action: str
@@ -30,7 +31,7 @@ class Fault:
     marker: str = ""
 
     def strike(self, phase: str, step: int) -> None:
-        """Act if this is the moment."""
+        """Run the action if its phase and step have been reached."""
         if (phase, step) != (self.phase, self.step):
             return
         try:
@@ -44,8 +45,8 @@ def write(faults: Sequence[Fault], folder: str) -> Dict[str, str]:
     """Return the environment variable that makes the faults happen.
 
     Args:
-        faults: each with a marker of its own in ``folder``.
-        folder: must exist.
+        faults: Faults, each with another marker in ``folder``.
+        folder: Path of an existing folder.
     """
     marked = [
         dataclasses.replace(fault, marker=os.path.join(folder, f"struck_{number}"))
@@ -65,7 +66,7 @@ def _fail() -> None:
 
 
 def _signal_all() -> None:
-    """Do what a service manager does: ask each process, the launcher as well."""
+    """Send SIGTERM to every process and the launcher, as a service manager does."""
     launcher = os.getppid()
     children = pathlib.Path(f"/proc/{launcher}/task/{launcher}/children").read_text()
     for pid in [launcher, *map(int, children.split())]:
@@ -75,7 +76,7 @@ def _signal_all() -> None:
 def _signal_twice() -> None:
     for _ in range(2):
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.5)  # Python acts on a signal between two instructions.
+        time.sleep(0.5)  # Python handles a signal only between two instructions.
 
 
 ACTIONS: Dict[str, Callable[[], None]] = {

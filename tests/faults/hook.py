@@ -1,4 +1,4 @@
-"""Strikes in the middle of a session."""
+"""Session hook that injects faults."""
 
 from typing import Any, Sequence
 
@@ -8,10 +8,10 @@ from tests.faults.fault import Fault
 
 
 class FaultHook(tf.train.SessionRunHook):
-    """Offers every fault every moment.
+    """Hook that lets the faults happen at their steps.
 
     Args:
-        faults: of this process.
+        faults: Faults of this process.
         phase: ``train`` or ``evaluate``.
     """
 

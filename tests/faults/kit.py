@@ -1,4 +1,4 @@
-"""Real jobs of several ranks on this machine, and what is left of them."""
+"""Jobs of several ranks on this machine, and checks of their results."""
 
 import dataclasses
 import json
@@ -20,19 +20,19 @@ from tests.faults.fault import Fault
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 MARK = "ALEXNET_TEST_JOB"
-# What a user would wonder about in the folder of a run.
+# Files that must not remain in the folder of a run.
 LEFTOVER = re.compile(r"(^|/)\.(?!lock$)|tmp|temp|heartbeat|quarantine")
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a job has left.
+    """Result of a job.
 
     Args:
-        exit_code: of the launcher.
-        output: what the terminal has shown.
-        logs: of each rank.
-        metrics: the records of ``metrics.jsonl``.
+        exit_code: Exit code of the launcher.
+        output: Output on the terminal.
+        logs: Log of each rank.
+        metrics: Records of ``metrics.jsonl``.
     """
 
     exit_code: int
@@ -41,18 +41,18 @@ class Result:
     metrics: List[Dict[str, Any]]
 
     def events(self, name: str) -> List[Dict[str, Any]]:
-        """Return the records of one kind."""
+        """Return the records of an event."""
         return [record for record in self.metrics if record["event"] == name]
 
 
 class Job:
-    """Starts a job of several ranks.
+    """A running job of several ranks.
 
     Args:
-        num_ranks: on this machine.
-        flags: of ``train``, ``model_dir`` among them.
-        faults: that happen to it.
-        environ: variables for all processes.
+        num_ranks: Number of ranks on this machine.
+        flags: Flags of ``train``, which must include ``model_dir``.
+        faults: Faults that are injected.
+        environ: Additional environment variables of all processes.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Job:
         environ: Mapping[str, str] = {},
     ):
         self.model_dir = pathlib.Path(str(flags["model_dir"]))
-        # Of this start: things that are not to be found in model_dir.
+        # The files of this start that must not be in model_dir.
         self._scratch = pathlib.Path(f"{self.model_dir}.{time.monotonic_ns()}")
         temporary = self._scratch / "tmp"
         temporary.mkdir(parents=True)
@@ -88,12 +88,11 @@ class Job:
         )
 
     def pids(self) -> List[int]:
-        """Return the processes of this start that are alive, the launcher's among
-        them."""
+        """Return the live processes of this start, including the launcher."""
         return [pid for pid in map(int, _numbers_in("/proc")) if self._is_ours(pid)]
 
     def paused_pids(self) -> List[int]:
-        """Return the processes that SIGSTOP holds."""
+        """Return the processes that SIGSTOP has stopped."""
         files = {pid: pathlib.Path(f"/proc/{pid}/status") for pid in self.pids()}
         return [p for p, file in files.items() if "State:\tT" in file.read_text()]
 
@@ -101,17 +100,17 @@ class Job:
         try:
             environ = pathlib.Path(f"/proc/{pid}/environ").read_bytes()
         except OSError:
-            return False  # Gone, or a zombie.
+            return False  # The process has ended.
         return self._mark.encode() in environ.split(b"\0")
 
     def finish(self, timeout_secs: float = 120) -> Result:
-        """Wait for the end; check that no process and no temporary file is left."""
+        """Wait for the end; check that no process and no temporary file remains."""
         try:
             exit_code = self.popen.wait(timeout_secs)
         except subprocess.TimeoutExpired:
             self.popen.kill()
             raise AssertionError(f"no end after {timeout_secs} s:\n{self.output()}")
-        if exit_code == -signal.SIGKILL:  # The kernel ends its ranks a moment later.
+        if exit_code == -signal.SIGKILL:  # The kernel ends the ranks a moment later.
             time.sleep(1)
         else:
             temporary = os.listdir(str(self._scratch / "tmp"))
@@ -121,7 +120,7 @@ class Job:
         return Result(exit_code, self.output(), self._logs(), self._metrics())
 
     def output(self) -> str:
-        """Return what the terminal has shown."""
+        """Return the output on the terminal."""
         self._output.seek(0)
         return self._output.read().decode()
 
@@ -145,14 +144,14 @@ def run_ranks(
     faults: Sequence[Fault] = (),
     environ: Mapping[str, str] = {},
 ) -> Result:
-    """Run a job to its end; see ``Job``.  Nothing but its results may be left."""
+    """Run a job to its end and check that only its results remain; see ``Job``."""
     result = Job(num_ranks, flags, faults, environ).finish()
     check_files(flags["model_dir"])
     return result
 
 
 def check_files(model_dir: Any) -> None:
-    """Check that nothing is left that a user would wonder about."""
+    """Check that no temporary files remain in the folder of a run."""
     folder = pathlib.Path(str(model_dir))
     names = [str(path.relative_to(folder)) for path in folder.rglob("*")]
     left = [name for name in names if LEFTOVER.search(name)]
@@ -160,7 +159,7 @@ def check_files(model_dir: Any) -> None:
 
 
 def assert_same_weights(model_dir: Any, other_dir: Any) -> None:
-    """Check that two runs have ended with equal variables: weights, slots, step."""
+    """Check that two runs ended with equal variables: weights, slots and step."""
     ours, others = training.variables(model_dir), training.variables(other_dir)
     assert ours.keys() == others.keys()
     different = [name for name in ours if not np.array_equal(ours[name], others[name])]

@@ -1,7 +1,7 @@
-/* The time of the day is an hour later than the kernel's.
+/* Library for LD_PRELOAD that adds an hour to the time of the day.
 
-   Loaded with LD_PRELOAD.  To a program that computes when to wake up from the time of
-   the day, this is a clock that was set back by an hour meanwhile.
+   The kernel still has the right time.  A program that waits until a time of the day
+   therefore waits an hour too long, as if the clock had been set back meanwhile.
 */
 #define _GNU_SOURCE
 #include <sys/syscall.h>

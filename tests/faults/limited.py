@@ -1,4 +1,4 @@
-"""A rank whose files cannot grow any more from the checkpoint of some step on.
+"""A rank that has a limit on the size of its files from a given step on.
 
 ``python -m tests.faults.limited STEP VERB FLAGS...``
 """
@@ -11,13 +11,13 @@ from unittest import mock
 from alexnet_estimator import __main__ as cli
 from alexnet_estimator.checkpoints import store
 
-MAX_BYTES = 100_000  # Less than a checkpoint has, more than a log.
+MAX_BYTES = 100_000  # A checkpoint is larger than this, and a log is smaller.
 
 save = store.save
 
 
 def save_within_limit(*arguments: Any) -> str:
-    """Save as ever; from the step on, on a disk that is nearly full."""
+    """Save a checkpoint; from the given step on, limit the size of all files."""
     if arguments[3] >= int(sys.argv[1]):
         hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
         resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_BYTES, hard))

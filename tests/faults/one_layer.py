@@ -1,4 +1,4 @@
-"""The smallest network: a job that trains it spends its time on everything else."""
+"""A network of one layer, so that a job spends little time on training it."""
 
 from typing import Any
 

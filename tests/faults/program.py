@@ -1,4 +1,4 @@
-"""``python -m alexnet_estimator``, whose ranks suffer the faults in the environment."""
+"""``python -m alexnet_estimator`` with the faults that the environment describes."""
 
 import os
 import sys
@@ -25,7 +25,7 @@ def main() -> int:
 
 
 def _inject(faults: Sequence[fault.Fault]) -> None:
-    """Put the faults before the hooks that keep the ranks together."""
+    """Insert the hook with the faults before the hooks that synchronize the ranks."""
     from alexnet_estimator.jobs import train
     from tests.faults.hook import FaultHook
 

@@ -1,7 +1,7 @@
 """Training with batches that are not finite, and with a trace of every step.
 
-Run as a program, it is such a rank: ``python -m tests.faults.spoiled SPEC VERB ...``
-with the fields of ``Spoil`` as JSON.
+``python -m tests.faults.spoiled SPEC VERB ...`` runs such a rank.  SPEC has the fields
+of ``Spoil`` as JSON.
 """
 
 import contextlib
@@ -21,13 +21,13 @@ from alexnet_estimator.hooks.guard import FiniteGuard
 
 
 class Spoil(NamedTuple):
-    """What to spoil.
+    """Description of the batches that are not finite.
 
     Attributes:
-        trace: path of the trace; the rank's number is appended.
-        value: text of what is added to the pixels, ``inf`` or ``nan``.
-        batches: numbers of the spoiled batches, counted from 0 in every session.
-        rank: whose batches.
+        trace: Path of the trace, to which the number of the rank is appended.
+        value: Text of the number that is added to the pixels, ``inf`` or ``nan``.
+        batches: Numbers of the spoiled batches, counted from 0 in every session.
+        rank: Rank that gets the spoiled batches.
     """
 
     trace: str
@@ -38,7 +38,7 @@ class Spoil(NamedTuple):
 
 @contextlib.contextmanager
 def spoiled(spoil: Spoil, rank: int = 0) -> Iterator[None]:
-    """Spoil batches of this process, and write down what every step leaves."""
+    """Spoil batches of this process, and write the state after every step."""
     make_batches, after_run = inputs.train_batches, FiniteGuard.after_run
     bad = np.array(spoil.batches if spoil.rank == rank else [], np.int64)
 
@@ -78,7 +78,7 @@ def _describe(state: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def read_trace(spoil: Spoil, rank: int = 0) -> List[Dict[str, Any]]:
-    """Return what every step left on a rank."""
+    """Return the state of a rank after every step."""
     with open(f"{spoil.trace}.{rank}", encoding="utf-8") as file:
         return [json.loads(line) for line in file]
 

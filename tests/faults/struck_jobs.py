@@ -1,4 +1,4 @@
-"""The jobs that ``every_operation`` strikes, and how they run as forks."""
+"""The jobs into which ``every_operation`` injects faults; they run as forks."""
 
 import atexit
 import contextlib
@@ -23,15 +23,16 @@ PR_SET_PDEATHSIG = 1
 
 
 class Job(NamedTuple):
-    """A command line whose operations are struck.
+    """A command line into which faults are injected.
 
     Attributes:
-        words: Words of the command line in a folder.
-        start: Name of the prepared folder that it starts from.
-        check: Function that raises AssertionError if two folders, that of a struck and
-            repeated job and that of a job without faults, do not hold the same results.
-        rank: Value of HOROVOD_RANK in the process that is struck.
-        has_outcome: Whether training ends with its report.
+        words: Function from a folder to the words of the command line.
+        start: Name of the prepared folder that the job starts from.
+        check: Function that compares the folder of a job that was repeated after a
+            fault with that of a job without faults.  It raises AssertionError if their
+            results differ.
+        rank: Value of HOROVOD_RANK in the process that gets the fault.
+        has_outcome: Whether training writes its report at its end.
     """
 
     words: Callable[[pathlib.Path], List[str]]
@@ -51,10 +52,10 @@ def two_ranks_words(folder: pathlib.Path) -> List[str]:
 
 
 def names_in(folder: pathlib.Path) -> List[str]:
-    """Return the files of a folder; the numbers in names of events are left out."""
+    """Return the names of the files in a folder, with one name for all events files."""
     names = [str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()]
     kept = {"EVENTS" if "tfevents" in name else name for name in names}
-    # The file of a lock stays.
+    # Lock files are not deleted, so they may or may not be there.
     return sorted(n for n in kept if not n.endswith(".lock"))
 
 
@@ -127,12 +128,12 @@ JOBS: Dict[str, Job] = {
 
 
 def become(words: List[str], output: int, has_outcome: bool) -> None:
-    """Run a command line in this process, a fork, to its end.
+    """Run a command line in this process, which is a fork, and exit.
 
     Args:
         words: Words of the command line.
-        output: Descriptor of the file that gets what is printed.
-        has_outcome: Whether training ends with its report.
+        output: File descriptor that stdout and stderr are redirected to.
+        has_outcome: Whether training writes its report at its end.
     """
     from alexnet_estimator import __main__ as cli
     from alexnet_estimator.checkpoints import store
@@ -143,7 +144,7 @@ def become(words: List[str], output: int, has_outcome: bool) -> None:
     try:
         os.dup2(output, 1)
         os.dup2(output, 2)
-        # The streams of this process may be those of a terminal or a file.
+        # Python's streams were created for the old files, perhaps for a terminal.
         sys.stdout, sys.stderr = (open(fd, "w", closefd=False) for fd in (1, 2))
         tempfile.tempdir = None
         signal.alarm(LIMIT_SECS)
@@ -166,7 +167,7 @@ def become(words: List[str], output: int, has_outcome: bool) -> None:
 
 
 class ForkedRank:
-    """A rank that is forked from the launcher; takes the place of subprocess.Popen."""
+    """A rank that is a fork of the launcher; it replaces subprocess.Popen."""
 
     has_outcome = True
 
@@ -183,7 +184,7 @@ class ForkedRank:
         if self.pid == 0:
             os.setsid()
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            if os.getppid() != launcher_pid:  # It was struck before this call.
+            if os.getppid() != launcher_pid:  # It was killed before the call of prctl.
                 os._exit(1)
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
@@ -199,18 +200,19 @@ class ForkedRank:
 
 
 def load_everything() -> None:
-    """Import what the jobs need, before they are forked."""
+    """Import the modules that the jobs need, before the jobs are forked."""
     import alexnet_estimator
 
-    # A lock of processes would stay locked where one of them is killed.
+    # tqdm's own lock is shared by processes: it would stay locked if one were killed.
     importlib.import_module("tqdm").tqdm.set_lock(threading.RLock())
-    # Charts change no files, and drawing them takes longer than all the rest.
+    # Without matplotlib, no charts are drawn.  That would take longer than the whole
+    # rest of a job.
     sys.modules["matplotlib"] = None  # type: ignore[assignment]
     importlib.import_module("tensorflow").compat.v1.estimator.Estimator
     for module in pkgutil.walk_packages(
         alexnet_estimator.__path__, "alexnet_estimator."
     ):
-        # Horovod, npu_bridge and ONNX may be missing, and then nobody needs them here.
+        # Horovod, npu_bridge and ONNX are optional.
         with contextlib.suppress(ImportError):
             if not module.name.endswith(("__main__", "child")):
                 importlib.import_module(module.name)

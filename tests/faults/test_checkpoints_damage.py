@@ -1,4 +1,4 @@
-"""Damaged checkpoints before real training jobs, on one rank and on two."""
+"""Training jobs that find damaged checkpoints, on one rank and on two."""
 
 import os
 import pathlib
@@ -32,7 +32,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> str:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> Any:
-    """Return the variables after 10 steps without interruption."""
+    """Return the variables after 10 uninterrupted steps."""
     model_dir = tmp_path_factory.mktemp("whole") / "run"
     go_on(data_dir, model_dir, 10)
     return variables(model_dir)
@@ -67,7 +67,7 @@ def delete_index(prefix: str) -> None:
 DAMAGES = [truncate_data, empty_index, delete_data, delete_index]
 
 
-# The others are met on the way further back, and in tests/test_checkpoints.py.
+# The other kinds of damage are tested below, and in tests/test_checkpoints.py.
 @pytest.mark.parametrize("damage", [truncate_data, delete_index])
 def test_training_goes_on_from_the_checkpoint_before(
     damage: Callable[[str], None],
@@ -90,7 +90,7 @@ def test_training_goes_on_from_the_checkpoint_before(
     assert sorted(os.listdir(str(model_dir / "quarantine"))) == left
     for name, value in variables(model_dir, 10).items():
         np.testing.assert_array_equal(value, whole[name], err_msg=name)
-    # The step was saved anew, and all is well from now on.
+    # The step was saved again, and the new checkpoint is valid.
     assert restore.find_problem(damaged) is None
     go_on(data_dir, model_dir, 10)
     assert len(metrics(model_dir, "quarantine")) == 1
@@ -160,10 +160,10 @@ def test_evaluate_says_what_it_passes_over(
     shown = capsys.readouterr()
     assert f"warning: passed over {prefix_of(model_dir, 8)}: unreadable" in shown.err
     assert "step 6: accuracy" in shown.out
-    assert not (model_dir / "quarantine").exists()  # Nothing is changed.
+    assert not (model_dir / "quarantine").exists()  # An evaluation moves no files.
 
 
-# On two ranks, of which rank 0 alone sees the checkpoints.
+# Jobs of two ranks.  Only rank 0 reads the checkpoints.
 
 
 def words(data_dir: str, folder: pathlib.Path) -> List[str]:

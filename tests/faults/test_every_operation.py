@@ -1,7 +1,7 @@
-"""Operations on files that are struck; see ``every_operation``.
+"""Faults at some file operations of the jobs; see ``every_operation``.
 
-``python -m tests.faults.every_operation`` strikes all operations of all jobs, which
-takes an hour or more.
+``python -m tests.faults.every_operation`` tests all operations of all jobs, which takes
+an hour or more.
 """
 
 import os
@@ -61,7 +61,7 @@ def test_a_killed_writer_leaves_one_folder_or_the_other(tmp_path: pathlib.Path) 
 
     def replace(text: str, number: int) -> int:
         command = [sys.executable, "-c", REPLACE, str(path), text]
-        environ["STRIKE_NUMBER"] = str(number)  # -1 strikes nothing and logs nothing.
+        environ["STRIKE_NUMBER"] = str(number)  # -1 injects no fault and logs nothing.
         return subprocess.call(command, env=environ, cwd=str(REPOSITORY))
 
     assert replace("old", -1) == 0 and replace("new", 0) == 0

@@ -1,4 +1,4 @@
-"""Nothing is lost, nothing hangs, every cause is named."""
+"""Jobs with faults: they lose no results, do not hang, and report the cause."""
 
 import json
 import os
@@ -28,7 +28,7 @@ NUM_STEPS = 6
 
 @pytest.fixture(scope="session")
 def records(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return converted data: files of 7 and 8 images, so that shares differ."""
+    """Return data in files of 7 and 8 images, which ranks share unequally."""
     folder = tmp_path_factory.mktemp("records")
     return pictures.make_dataset(
         folder, num_per_class=24, images_per_shard=8, short_side=71
@@ -37,7 +37,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def flags(records: str, tmp_path: pathlib.Path) -> Dict[str, Any]:
-    """Return the flags of a job that saves every other step."""
+    """Return the flags of a job that saves a checkpoint every second step."""
     return make_flags(records, tmp_path / "run")
 
 
@@ -89,7 +89,7 @@ def test_f2_a_rank_that_hangs_is_named_with_its_stack(flags: Dict[str, Any]) -> 
     result = run_ranks(2, flags, [Fault("sleep", 1, "train", 3)])
     assert result.exit_code == 5
     assert "rank 1 hangs: no progress for 4 s in phase train" in result.output
-    # Where each of them stands: rank 1 sleeps, rank 0 waits for it.
+    # The logs show the stacks: rank 1 sleeps in the fault, and rank 0 waits for it.
     assert "in strike" in result.logs[1] and "in strike" not in result.logs[0]
     assert "in gather" in result.logs[0]
     assert time.time() - result.metrics[-1]["time_secs"] < 4 + 10
@@ -108,7 +108,7 @@ def test_f2_a_paused_rank_is_named_and_restarted(
     assert_same_weights(flags["model_dir"], uninterrupted)
 
 
-# F3: somebody asks for the end.
+# F3: a signal asks the job to stop.
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_f3_all_ranks_stop_at_the_same_step(
     result = run_ranks(2, flags, [Fault(action, rank, "train", step)])
     assert result.exit_code == 75, result.output
     last_step = result.events("stop")[0]["step"]
-    # A request to the launcher may need a step or two to come back.
+    # A signal to the launcher may reach the ranks one or two steps later.
     assert last_step - max(step, 1) in ((0, 1, 2) if "launcher" in action else (0,))
     assert max(event["step"] for event in result.metrics) == last_step
     assert newest_step(flags) == last_step
@@ -151,7 +151,7 @@ def test_f3_a_stop_during_evaluation_is_resumed(
     assert not result.events("evaluation")
     result = run_ranks(2, flags)
     assert result.exit_code == 0, result.output
-    # The evaluation that was stopped is made up.
+    # The evaluation that was interrupted is repeated.
     assert [event["step"] for event in result.events("evaluation")] == [3, 6]
     assert_same_weights(flags["model_dir"], uninterrupted)
 
@@ -179,7 +179,7 @@ def test_f3_a_second_request_ends_at_once(flags: Dict[str, Any]) -> None:
     assert newest_step(flags) == 2
 
 
-# F9: ranks that are not what they should be.
+# F9: ranks that do not match.
 
 
 def test_f9_a_missing_rank_is_named(flags: Dict[str, Any]) -> None:
@@ -217,7 +217,7 @@ def test_f9_a_wrong_table_is_refused_at_once(
     assert not flags["model_dir"].exists()
 
 
-# F10: corners.
+# F10: special cases.
 
 
 def test_f10_a_finished_run_is_only_evaluated(

@@ -1,4 +1,4 @@
-"""A disk that fills up: logs are lost, checkpoints are not."""
+"""Training on a full disk: logs may be lost, but checkpoints are not."""
 
 import contextlib
 import errno
@@ -32,24 +32,24 @@ DISK_MIB = 16
 
 
 class Disk:
-    """A small file system of memory."""
+    """A small file system in memory."""
 
     def __init__(self, folder: pathlib.Path):
         self.model_dir = folder / "run"
         self._filler = folder / "filler"
 
     def fill(self) -> None:
-        """Leave no byte."""
+        """Fill the file system completely."""
         with contextlib.suppress(OSError), self._filler.open("ab", buffering=0) as file:
             while True:
                 file.write(bytes(4096))
 
     def free(self) -> None:
-        """Remove what fill() wrote."""
+        """Remove the files that ``fill`` wrote."""
         self._filler.unlink()
 
     def temporary_files(self) -> List[str]:
-        """Return what would make a user wonder."""
+        """Return the files that must not remain in the folder of a run."""
         names = [path.name for path in self.model_dir.rglob("*")]
         return [name for name in names if re.search(r"tmp|temp|saving", name)]
 
@@ -69,7 +69,7 @@ def disk(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Di
 def before_call(
     monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, action: Callable[..., None]
 ) -> None:
-    """Let an action come before every call of a function."""
+    """Run an action before every call of a function."""
     function = getattr(owner, name)
 
     def call(*arguments: Any, **options: Any) -> Any:
@@ -81,7 +81,7 @@ def before_call(
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> Dict[str, Any]:
-    """Return the variables of a run on a disk with room."""
+    """Return the variables of a run on a disk with enough space."""
     model_dir = tmp_path_factory.mktemp("whole") / "run"
     train(data_dir, model_dir)
     return variables(model_dir)
@@ -120,7 +120,7 @@ def test_a_checkpoint_that_does_not_fit_ends_the_run(
     good = str(disk.model_dir / "model.ckpt-2")
     assert message.endswith(f"the last good checkpoint is {good}")
     assert capsys.readouterr().err.count("trying once more") == 1
-    # The one before is as it was, and in use; nothing else has been left.
+    # The previous checkpoint is unchanged and in use, and no other files remain.
     assert checkpoints.list_checkpoints(str(disk.model_dir)) == [good]
     assert restore.find_problem(good) is None
     assert '"model.ckpt-2"' in (disk.model_dir / "checkpoint").read_text()
@@ -173,7 +173,8 @@ def test_records_that_do_not_fit_are_lost_and_the_run_goes_on(
         == 1
     )
     assert "No space left on device" in shown.err
-    assert f"step {num_steps // 2}/{num_steps} " in shown.out  # People still see it.
+    # The terminal still shows the progress.
+    assert f"step {num_steps // 2}/{num_steps} " in shown.out
     assert evaluation(disk.model_dir, num_steps)["num_images"] == 11
     assert disk.temporary_files() == []
 
@@ -186,7 +187,7 @@ def test_other_files_that_do_not_fit_are_named(
     whole: Dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # On TF 2.15 already Estimator's own record of an evaluation.
+    # With TF 2.15, the events file that Estimator writes in an evaluation fails first.
     file = r"(best\.json|eval/6\.json|eval/events\.out\.\S+)"
     if moment == "write":
         file = "config.json"
@@ -212,7 +213,7 @@ def test_a_record_is_appended_whole_or_not_at_all(disk: Disk) -> None:
     disk.model_dir.mkdir()
     log = MetricsLog(str(disk.model_dir), is_chief=True)
     disk.fill()
-    for step in range(100):  # More than fits into what the last block has left.
+    for step in range(100):  # This is more than the rest of the last block can hold.
         log.write("train", step, text="x" * 500, loss=1.0)
     disk.free()
     log.write("train", 100, loss=1.0)
@@ -245,7 +246,7 @@ def test_a_full_disk_behind_standard_output_ends_no_run(
         )
     assert b"Traceback" not in process.stderr
     assert evaluation(tmp_path / "run", 6)["num_images"] == 11
-    # 120 is the interpreter's own complaint that it could not write at its end.
+    # Python exits with 120 if it cannot flush stdout at its end.
     assert process.returncode in (0, 120)
 
 

@@ -1,4 +1,4 @@
-"""Numbers that are not finite, in real training jobs on one rank and on two."""
+"""Training jobs with numbers that are not finite, on one rank and on two."""
 
 import contextlib
 import json
@@ -46,7 +46,7 @@ def configure(data_dir: str, **changes: Dict[str, Any]) -> Config:
 
 
 def train(config: Config, folder: pathlib.Path, num_ranks: int, *spoils: Spoil) -> int:
-    """Train in ``folder/run`` and return the exit code of the command line."""
+    """Train in ``folder/run`` and return the exit code of the command."""
     folder.mkdir(exist_ok=True)
     words = train_words(config, folder)
     with contextlib.ExitStack() as stack:
@@ -64,7 +64,7 @@ def train(config: Config, folder: pathlib.Path, num_ranks: int, *spoils: Spoil) 
 
 
 def check_newest(model_dir: pathlib.Path, step: int) -> None:
-    """Check that the newest checkpoint is of a step, finite and the one in use."""
+    """Check that the newest checkpoint is finite, in use, and of the given step."""
     prefix = checkpoints.latest(str(model_dir))
     assert prefix is not None and checkpoints.step_of(prefix) == step
     assert restore.find_problem(prefix) is None
@@ -92,7 +92,7 @@ def test_overflows_under_dynamic_scaling_are_skipped(
     value: str, num_ranks: int, data_dir: str, tmp_path: pathlib.Path
 ) -> None:
     config = configure(data_dir, precision={"loss_scale": "dynamic", "growth_steps": 3})
-    # Only the last rank sees them, and all skip the step.
+    # Only the last rank gets the spoiled batches, but all ranks skip these steps.
     spoil = Spoil(str(tmp_path / "trace"), value, [2, 3, 9], num_ranks - 1)
     assert train(config, tmp_path, num_ranks, spoil) == 0
     overflows = [number in spoil.batches for number in range(NUM_STEPS + 3)]
@@ -168,8 +168,8 @@ def test_without_scaling_one_bad_batch_ends_the_run_before_it_is_saved(
     check_newest(tmp_path / "run", NUM_STEPS)
     if num_ranks > 1:
         return
-    # What was good has gone on as if nothing had happened.
-    # (With the same graph: initial weights depend on the number of its operations.)
+    # The other steps are the same as in a run without spoiled batches.  That run needs
+    # the same graph, because initial weights depend on the number of its operations.
     same = spoil._replace(batches=[])
     assert train(config, tmp_path / "whole", num_ranks, same) == 0
     expected = variables(tmp_path / "whole" / "run")
@@ -184,7 +184,7 @@ def test_gradients_that_float16_takes_for_zero_need_a_scale(
     tmp_path: pathlib.Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The loss is made 2 ** 24 times smaller, and the learning rate as much larger."""
+    """The loss is divided by 2 ** 24, and the learning rate is multiplied by it."""
     cross_entropy = model_fn.cross_entropy
 
     def shrink(*arguments: Any) -> tf.Tensor:

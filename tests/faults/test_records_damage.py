@@ -1,4 +1,4 @@
-"""Damaged records in real training jobs: named, or left out and counted; never lost."""
+"""Training jobs with damaged records: each is reported, or left out and counted."""
 
 import io
 import os
@@ -30,25 +30,25 @@ NUM_TRAINED, NUM_EVALUATED = 49, 11
 
 @pytest.fixture
 def data(data_dir: str, tmp_path: pathlib.Path) -> Dataset:
-    """Return a copy of the data that may be damaged."""
+    """Return a copy of the data, which the test may damage."""
     folder = tmp_path / "records"
     shutil.copytree(data_dir, str(folder))
     return manifest.load(str(folder))
 
 
 def starts(path: str) -> List[int]:
-    """Return where each record starts, and where the last one ends."""
+    """Return the offset of each record, and the end of the last one."""
     with open(path, "rb") as file:
         return [0, *(end + 4 for end in tfrecord.walk(file))]
 
 
 def flip_data(path: str, record_index: int) -> None:
-    """Damage a record's data; its length is right."""
+    """Damage the data of a record, but not its length."""
     flip_byte(path, starts(path)[record_index] + 12 + 100)
 
 
 def flip_length(path: str, record_index: int) -> None:
-    """Damage a record's length: what follows cannot be found any more."""
+    """Damage the length of a record, so that the following records cannot be found."""
     flip_byte(path, starts(path)[record_index])
 
 
@@ -61,7 +61,7 @@ def flip_byte(path: str, place: int) -> None:
 
 
 def replace_picture(path: str, record_index: int, picture: bytes) -> None:
-    """Put something else into a record, of the size that the picture had."""
+    """Replace the picture in a record by other bytes of the same size."""
     found = [record.data for record in tfrecord.read_records(path)]
     encoded, label = examples.parse(found[record_index])
     picture = picture.ljust(len(encoded), b"\0")[: len(encoded)]
@@ -71,7 +71,7 @@ def replace_picture(path: str, record_index: int, picture: bytes) -> None:
 
 
 def enlarge(jpeg: bytes) -> bytes:
-    """Let a small JPEG declare a picture of 65,000 x 65,000 pixels."""
+    """Return a small JPEG whose header declares 65,000 x 65,000 pixels."""
     place = jpeg.index(b"\xff\xc0") + 5
     return jpeg[:place] + struct.pack(">HH", 65000, 65000) + jpeg[place + 4 :]
 
@@ -97,9 +97,9 @@ def swap_in_text(path: str, record_index: int) -> None:
 
 
 def change_label(path: str, record_index: int) -> None:
-    """Let a record of 3 classes have the label 99."""
+    """Set the label of a record to 99, although there are only 3 classes."""
     found = [record.data for record in tfrecord.read_records(path)]
-    # The field's name, the length of its list of integers, and the number itself.
+    # The name of the field, then the tags and the lengths of its list of integers.
     name = b"image/class/label\x12\x05\x1a\x03\x0a\x01"
     place = found[record_index].index(name) + len(name)
     data = bytearray(found[record_index])
@@ -108,7 +108,7 @@ def change_label(path: str, record_index: int) -> None:
     pathlib.Path(path).write_bytes(b"".join(map(tfrecord.frame, found)))
 
 
-# What is wrong, and how the message says so.
+# Each damage, and the text of the message that reports it.
 DAMAGES: Dict[str, Any] = {
     "data": (flip_data, "wrong checksum of the data"),
     "label": (change_label, "label 99 of 3 classes"),
@@ -139,7 +139,7 @@ def test_training_stops_with_file_and_record(
 def test_a_bomb_in_foreign_records_is_named(
     data: Dataset, tmp_path: pathlib.Path
 ) -> None:
-    """They come without a manifest."""
+    """Records from other programs have no manifest."""
     folder = tmp_path / "foreign"
     folder.mkdir()
     for split in ("train", "validation"):
@@ -157,7 +157,7 @@ def test_evaluation_stops_with_file_and_record(
     flip_data(path, 4)
     with pytest.raises(DataError, match=f"{os.path.basename(path)}: record 4: wrong"):
         run_job(data.directory, tmp_path / "run", train={"steps": 2})
-    # The steps before it are not lost.
+    # The steps before the damaged record are not lost.
     shutil.copyfile(path, path + ".damaged")
     flip_data(path, 4)
     assert run_job(data.directory, tmp_path / "run", train={"steps": 2})["loss"] > 0
@@ -171,7 +171,7 @@ def test_evaluation_stops_with_file_and_record(
 def test_a_rank_looks_at_its_own_files_only(
     data: Dataset, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rank 2 of 3 reads the last of three files, and all read the one to evaluate."""
+    """Rank 2 of 3 reads the third training file and the validation file."""
     job = open_job(data.directory, tmp_path)
     object.__setattr__(job, "runtime", tiny.SimulatedRank(2, 3))
     flip_data(data.shard_paths("train")[0], 1)
@@ -225,7 +225,7 @@ def test_short_and_missing_files_are_found_before_training(
 def test_files_that_are_emptied_after_the_start_are_named(
     data: Dataset, tmp_path: pathlib.Path
 ) -> None:
-    """Their epochs, which hold no records, were repeated for ever."""
+    """An epoch without records was once repeated for ever."""
     job = open_job(data.directory, tmp_path / "run", train={"steps": 4})
     paths = data.shard_paths("train")
     for path in paths:
@@ -237,7 +237,7 @@ def test_files_that_are_emptied_after_the_start_are_named(
         assert os.path.basename(path) in str(caught.value)
 
 
-# Up to max_bad_records are left out.
+# Up to max_bad_records damaged records are left out.
 
 
 def damage_three(data: Dataset) -> None:
@@ -254,7 +254,7 @@ def test_damaged_records_are_left_out_and_counted(
         data.directory,
         tmp_path / "run",
         data={"max_bad_records": 3},
-        train={"steps": 14},  # More than two epochs.
+        train={"steps": 14},  # This is more than two epochs.
     )
     result = train(job)
     assert result["num_images"] == NUM_EVALUATED - 1
@@ -265,7 +265,7 @@ def test_damaged_records_are_left_out_and_counted(
     assert (
         "47 images for training, 10 for evaluation, without 3 damaged records" in card
     )
-    # What is left is whole, and it is all that was well.
+    # The remaining records are undamaged, and no undamaged one is missing.
     for split, expected in (("train", NUM_TRAINED - 2), ("validation", 10)):
         kept = {record.data for record in read(job.dataset, split)}
         well = {record.data for record in read(data, split) if is_well(record)}
@@ -298,7 +298,7 @@ def test_too_many_are_an_error_that_lists_them(
     data: Dataset, tmp_path: pathlib.Path
 ) -> None:
     damage_three(data)
-    for _ in range(2):  # Also where it is known already.
+    for _ in range(2):  # The second time, the result of the check is in the cache.
         with pytest.raises(DataError) as caught:
             open_data(data, tmp_path, max_bad_records=2)
         records_named = [re.findall(r"record (\d+)", x) for x in caught.value.problems]
@@ -333,7 +333,7 @@ def test_data_are_verified_once_and_again_when_they_change(
 
     monkeypatch.setattr(clean_copies, "check_shards", count)
     path = data.shard_paths("train")[0]
-    assert open_data(data, tmp_path, 5) == data  # Nothing is wrong.
+    assert open_data(data, tmp_path, 5) == data  # There is no damage.
     assert len(num_checks) == 2
     flip_data(path, 3)
     first = open_data(data, tmp_path, 5)
@@ -344,7 +344,7 @@ def test_data_are_verified_once_and_again_when_they_change(
     assert set(os.listdir(str(folder))) == names
     links = [name for name in names if (folder / name).is_symlink()]
     assert len(links) == len(names) - 1 and os.path.basename(path) not in links
-    # Another state of the files is verified anew; who reads the old one goes on.
+    # Changed files are checked again.  Jobs that read the old copy are not affected.
     flip_data(path, 3)
     flip_data(data.shard_paths("train")[1], 0)
     second = open_data(data, tmp_path, 5)
@@ -358,7 +358,7 @@ def test_data_are_verified_once_and_again_when_they_change(
 def test_equal_damage_gives_equal_digests_anywhere(
     data: Dataset, tmp_path: pathlib.Path
 ) -> None:
-    """Which is how ranks on several servers, each with its copy, agree."""
+    """Ranks on several servers compare these digests, and each has another copy."""
     flip_data(data.shard_paths("train")[0], 3)
     shutil.copytree(data.directory, str(tmp_path / "server" / "data"))
     other = manifest.load(str(tmp_path / "server" / "data"))
@@ -394,7 +394,7 @@ def test_foreign_records_keep_their_offset(tmp_path: pathlib.Path) -> None:
     assert len(read(dataset, "train")) == 3
 
 
-# On two ranks.
+# Jobs of two ranks.
 
 
 def words(data: Dataset, folder: pathlib.Path, max_bad_records: int) -> List[str]:
@@ -408,7 +408,7 @@ def words(data: Dataset, folder: pathlib.Path, max_bad_records: int) -> List[str
 def test_a_rank_that_meets_damage_names_it(
     data: Dataset, tmp_path: pathlib.Path, capfd: pytest.CaptureFixture
 ) -> None:
-    """Rank 1 alone reads the last file."""
+    """Only rank 1 reads the last file."""
     pytest.importorskip("horovod", reason="Horovod is not installed")
     path = data.shard_paths("train")[-1]
     for index in range(len(starts(path)) - 1):

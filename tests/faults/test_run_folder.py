@@ -1,4 +1,4 @@
-"""What may happen to the folder of a run: strange names, faults, sudden ends."""
+"""Runs whose folders have unusual names, cannot be written, or were left by SIGKILL."""
 
 import contextlib
 import errno
@@ -26,12 +26,12 @@ PLATEAU: Dict[str, Dict[str, Any]] = {
         "plateau_patience_epochs": 0.3,
         "plateau_min_gain": 1.0,
     },
-    "train": {"steps": 12, "eval_every_epochs": 0.5},  # Every 3 steps.
+    "train": {"steps": 12, "eval_every_epochs": 0.5},  # This is every 3 steps.
 }
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL."""
+    """Exception that stands for SIGKILL."""
 
 
 def test_a_job_killed_before_an_evaluation_ends_as_an_uninterrupted_one(
@@ -39,7 +39,7 @@ def test_a_job_killed_before_an_evaluation_ends_as_an_uninterrupted_one(
 ) -> None:
     run_job(data_dir, tmp_path / "whole", **PLATEAU)
     rates = [event["learning_rate"] for event in metrics(tmp_path / "whole", "train")]
-    assert len(set(rates)) > 1  # The evaluations decide about them.
+    assert len(set(rates)) > 1  # They depend on the evaluations.
     evaluate_sums = train_job.evaluate_sums
 
     def end_at_step_6(run: Any, checkpoint: str, *arguments: Any) -> Any:
@@ -72,7 +72,7 @@ def test_any_name_of_a_run_will_do(
 
 
 def fail_to_write(name: str) -> Any:
-    """Return a file's writer that fails with EIO for files of one name."""
+    """Return a function that writes files, but fails with EIO for one name."""
     replacing = files.replacing
 
     @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Files from strangers: refused with one message, whatever is in them."""
+"""Files from strangers: any content is accepted or rejected with one message."""
 
 import contextlib
 import json
@@ -38,7 +38,7 @@ anything = st.recursive(
 
 @st.composite
 def records(draw: Any) -> Dict[str, Any]:
-    """Return fields that exist, most with values of any kind."""
+    """Return existing fields, most of them with values of arbitrary types."""
     sections: Dict[str, Any] = {}
     for _ in range(draw(st.integers(1, 4))):
         section = draw(st.sampled_from(sorted(SCHEMA)))
@@ -98,7 +98,7 @@ def test_deep_and_large_files_are_refused(
 
 
 def declare(picture: bytes, kind: str, side: int) -> bytes:
-    """Let the header of a picture declare other sides."""
+    """Return a picture whose header declares other sides."""
     place, layout = {
         "JPEG": (picture.find(b"\xff\xc0") + 5, ">HH"),
         "PNG": (16, ">II"),
@@ -118,14 +118,14 @@ def decoding(short_side: int) -> Iterator[Decode]:
 
 @pytest.fixture(scope="module")
 def decode() -> Iterator[Decode]:
-    """Return what decodes a picture in training, evaluation and serving."""
+    """Yield the function that decodes a picture in training, evaluation and serving."""
     with decoding(0) as decode_any:
         yield decode_any
 
 
 @pytest.fixture(scope="module")
 def decode_converted() -> Iterator[Decode]:
-    """Return what decodes one that, a manifest says, ``convert`` has made."""
+    """Yield the function that decodes a picture from ``convert`` by its manifest."""
     with decoding(tiny.PICTURE_SIZE) as decode_jpeg:
         yield decode_jpeg
 
@@ -171,9 +171,9 @@ def test_any_bytes_decode_or_are_refused(
 
 
 def test_nothing_is_unpickled() -> None:
-    """A pickle runs the code of who made it; np.load could read one, and so on.
+    """The package never unpickles, because a pickle can run code of its author.
 
-    Caffe's file is one, read without what could run: tests/test_warm_start.py.
+    The file from Caffe is a pickle, whose reader is tested in tests/test_warm_start.py.
     """
     pattern = re.compile(r"\b(pickle|marshal|shelve|allow_pickle|joblib|yaml\.load)\b")
     files = sorted((REPOSITORY / "alexnet_estimator").rglob("*.py"))
