@@ -124,9 +124,15 @@ def mix_targets(targets: tf.Tensor, features: Features) -> tf.Tensor:
     """
     if "mixup_share" not in features and "cutmix_box" not in features:
         return targets
-    size = features["image"].shape[1].value
-    # [batch, size, size, 1] -> [batch, 1]
-    own = tf.reduce_mean(_own_pixels(features, size), axis=[1, 2])
+    own = tf.ones([1])
+    if "mixup_share" in features:
+        own = features["mixup_share"]
+    if "cutmix_box" in features:
+        # The edges of the boxes are between pixels, so this is the part of the pixels.
+        sides = features["cutmix_box"][:, 2:] - features["cutmix_box"][:, :2]
+        num_pixels = features["image"].shape[1].value ** 2
+        own = own * (1.0 - tf.reduce_prod(sides, axis=1) / num_pixels)
+    own = own[:, tf.newaxis]  # [batch] -> [batch, 1]
     return targets * own + tf.reverse(targets, [0]) * (1.0 - own)
 
 
