@@ -32,8 +32,8 @@ def evaluate(run: Run, checkpoint: Optional[str] = None) -> Evaluation:
 
     Args:
         run: Opened run.
-        checkpoint: Path prefix of the checkpoint; None for the newest valid one in
-            ``model_dir``.
+        checkpoint: Path prefix of the checkpoint; None for the one that counts, see
+            ``find_checkpoint``.
 
     Returns:
         A mapping with ``global_step``, ``num_images``, ``loss``, ``top_1_accuracy``,
@@ -69,12 +69,17 @@ def find_checkpoint(
         DataError: There is no valid checkpoint.
     """
     candidates = [wanted] if wanted else checkpoints.list_checkpoints(model_dir)[::-1]
-    best = best_of(model_dir) if config.train.patience_epochs and not wanted else None
+    best = None if wanted else _find_best(model_dir, config)
     if best and best != candidates[0]:
         note(f"using {best}, the most accurate checkpoint")
         candidates.insert(0, best)
     advice = "write FOLDER/model.ckpt-STEP" if wanted else "train first"
     return restore.first_valid(candidates, model_dir, advice)
+
+
+def _find_best(model_dir: str, config: Config) -> Optional[str]:
+    """Return the most accurate checkpoint of a run in which it counts."""
+    return best_of(model_dir) if config.train.patience_epochs else None
 
 
 def evaluate_sums(
@@ -214,6 +219,16 @@ def read_evaluations(model_dir: str) -> List[Evaluation]:
     return sorted(results, key=lambda result: result["global_step"])
 
 
+def find_evaluation(model_dir: str, step: Optional[int]) -> Optional[Evaluation]:
+    """Return the evaluation of a step of a run; None if there is none.
+
+    Raises:
+        DataError: The file of an evaluation is damaged.
+    """
+    found = (r for r in read_evaluations(model_dir) if r["global_step"] == step)
+    return next(found, None)
+
+
 def choose_result(run: Run, last: Evaluation) -> Evaluation:
     """Return the evaluation of the checkpoint that counts, see ``find_checkpoint``.
 
@@ -221,11 +236,9 @@ def choose_result(run: Run, last: Evaluation) -> Evaluation:
         run: Trained run.
         last: Evaluation of its last step.
     """
-    best = best_of(run.model_dir) if run.config.train.patience_epochs else None
-    if best is None:
-        return last
-    results = {r["global_step"]: r for r in read_evaluations(run.model_dir)}
-    return results.get(step_of(best), last)
+    best = _find_best(run.model_dir, run.config)
+    found = find_evaluation(run.model_dir, step_of(best)) if best else None
+    return found or last
 
 
 def majority_share(run: Run) -> float:

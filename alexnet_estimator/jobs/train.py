@@ -61,7 +61,8 @@ def train(run: Run) -> Evaluation:
     run is only evaluated.
 
     Returns:
-        The last evaluation, see ``evaluate``.
+        The evaluation of the checkpoint that counts, see ``evaluate``: the last one, or
+        with ``train.patience_epochs`` the most accurate one.
 
     Raises:
         ConfigError: The run cannot be trained, or it does not fit the run in its
@@ -145,7 +146,7 @@ class _Trainer:
         self._damages: Dict[str, str] = {}
 
     def train(self, changes: Sequence[str]) -> Evaluation:
-        """Train from the agreed step to the end, and return the last evaluation.
+        """Train from the agreed step to the end, and return what ``train`` returns.
 
         Args:
             changes: Changes of the configuration since the last start.

@@ -9,7 +9,7 @@ from alexnet_estimator.checkpoints import restore
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, DataError
-from alexnet_estimator.jobs.evaluate import find_checkpoint, read_evaluations
+from alexnet_estimator.jobs.evaluate import find_checkpoint, find_evaluation
 from alexnet_estimator.jobs.export import graphs
 from alexnet_estimator.jobs.export.card import describe_model
 from alexnet_estimator.jobs.export.trial import (
@@ -80,7 +80,8 @@ def export(
         output: Path of a folder that does not exist or is empty.
         formats: Names of the formats, keys of ``FORMATS``.
         batch_size: Fixed batch size of the frozen graph and ONNX model; None for any.
-        checkpoint: Path prefix of the checkpoint; None for the newest valid one.
+        checkpoint: Path prefix of the checkpoint; None for the one that counts, see
+            ``find_checkpoint``.
 
     Raises:
         ConfigError: An argument is wrong, or the folder exists or cannot be created.
@@ -105,8 +106,7 @@ def export(
             graphs.write_names(model, folder)
             differences = [FORMATS[name](model, folder, trial) for name in formats]
         step = checkpoints.step_of(checkpoint)
-        found = [r for r in read_evaluations(model_dir) if r["global_step"] == step]
-        card = describe_model(record, step, found[0] if found else None, formats)
+        card = describe_model(record, step, find_evaluation(model_dir, step), formats)
         path = os.path.join(folder, CARD_FILE)
         files.write_bytes(path, card.encode("utf-8", "replace"))
     return Export(output, step, len(trial.images), max(differences))
