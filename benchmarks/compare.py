@@ -3,8 +3,10 @@
     python -m benchmarks.compare NEW.jsonl
     python -m benchmarks.compare OLD.jsonl NEW.jsonl
 
-The exit code is 1 if a ratio is worse than ``docs/performance.md`` promises.  If a case
-was measured several times, the last line counts.
+The exit code is 1 if a ratio is worse than ``docs/performance.md`` promises, or if a
+case has to be measured again: no ratio is printed of a case during which other processes
+took more than ``MAX_OTHER_CPU_SHARE`` of the machine's CPU time.  If a case was measured
+several times, the last line counts.
 """
 
 import argparse
@@ -12,6 +14,8 @@ import json
 import sys
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
+# On a busy machine, the same two programs have had a ratio of 0.6 and one of 1.5.
+MAX_OTHER_CPU_SHARE = 0.1
 Record = Dict[str, Any]
 Records = Dict[Tuple[str, str], Record]
 
@@ -76,6 +80,11 @@ def read(path: str) -> Records:
     return {(line["benchmark"], line["case"]): line for line in lines}
 
 
+def is_disturbed(record: Record) -> bool:
+    """Return whether other processes took too much CPU time during the benchmark."""
+    return bool(record.get("other_cpu_share", 0) > MAX_OTHER_CPU_SHARE)
+
+
 def check(records: Records, promises: Sequence[Promise] = PROMISES) -> List[Row]:
     """Return a row for each promise whose cases were measured."""
     rows = []
@@ -132,9 +141,22 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     files = parser.parse_args(arguments).files
     if len(files) > 2:
         parser.error("give one file or two")
-    new = read(files[-1])
+    measured = [read(file) for file in files]
+    disturbed = {
+        f"{file}: {' '.join(key)}: {record['other_cpu_share']:.0%}"
+        for file, records in zip(files, measured)
+        for key, record in records.items()
+        if is_disturbed(record)
+    }
+    old, new = (
+        {key: record for key, record in records.items() if not is_disturbed(record)}
+        for records in (measured[0], measured[-1])
+    )
+    everything = [record for records in measured for record in records.values()]
+    processors = {record.get("cpu_model", "an unknown CPU") for record in everything}
+    print("measured on:", ", ".join(sorted(processors)))
     if len(files) == 2:
-        ratios = changes(read(files[0]), new)
+        ratios = changes(old, new)
         _print_table(
             [("benchmark", "case", "new / old, above 1 is better")]
             + [(*key, f"{ratio:.3f}") for key, ratio in ratios.items()]
@@ -143,7 +165,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     rows = check(new)
     header = ["benchmark", "case / against", "ratio", "promised", ""]
     _print_table([header, *map(_promise_text, rows)])
-    return 0 if all(row.is_kept for row in rows) else 1
+    if disturbed:
+        print("\nMeasure again: other processes took too much of the CPU time during")
+        print("\n".join(sorted(disturbed)))
+    return 0 if all(row.is_kept for row in rows) and not disturbed else 1
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import pathlib
+import resource
 import statistics
 import subprocess
 import sys
@@ -171,8 +172,51 @@ def versions_of(engine: Engine) -> Dict[str, str]:
 
 
 def describe_machine() -> Record:
-    """Return the processor and the number of cores that may be used."""
-    return {"cpu_model": machine.cpu_model(), "num_cores": machine.num_cores()}
+    """Return the processor, the cores that may be used, and the load of others.
+
+    ``other_cpu_share`` is the share of the machine's CPU time that other processes took
+    since this benchmark started.  ``compare.py`` prints no ratio if it is too large.
+    """
+    return {
+        "cpu_model": machine.cpu_model(),
+        "num_cores": machine.num_cores(),
+        "other_cpu_share": round(other_cpu_share(_START, read_cpu_secs()), 3),
+    }
+
+
+class CpuSecs(NamedTuple):
+    """CPU seconds since the machine was started.
+
+    Attributes:
+        total: Seconds of all cores, whether they were idle or not.
+        busy: Seconds in which a core did something, or another virtual machine had it.
+        ours: Seconds of this process and of its children that have ended.
+    """
+
+    total: float
+    busy: float
+    ours: float
+
+
+def read_cpu_secs() -> CpuSecs:
+    """Read the CPU time of the machine (``/proc/stat``, see proc(5)) and of us."""
+    with open("/proc/stat", encoding="ascii") as file:
+        # user, nice, system, idle, iowait, irq, softirq, steal; guest is part of user.
+        ticks = [int(word) for word in file.readline().split()[1:9]]
+    usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    ours = sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    per_sec = os.sysconf("SC_CLK_TCK")
+    idle = ticks[3] + ticks[4]
+    return CpuSecs(sum(ticks) / per_sec, (sum(ticks) - idle) / per_sec, ours)
+
+
+def other_cpu_share(start: CpuSecs, end: CpuSecs) -> float:
+    """Return the share of the machine's CPU time that other processes took."""
+    total, busy, ours = (after - before for before, after in zip(start, end))
+    return max(0.0, busy - ours) / max(total, 1e-9)
+
+
+_START = read_cpu_secs()
 
 
 def measure_job(engine: Engine, *arguments: str, **variables: str) -> List[Record]:

@@ -99,6 +99,39 @@ def test_compare_prints_ratios_and_marks_broken_promises(
     assert "77" not in text, "figures of one machine mean nothing beside another's"
 
 
+def test_no_ratio_is_printed_of_a_disturbed_benchmark(
+    tmp_path: Any, capsys: Any
+) -> None:
+    promise = compare.PROMISES[0]
+    theirs = line(promise.benchmark, str(promise.against), 1.0)
+    ours = line(promise.benchmark, promise.case, 2.0)
+
+    def compared(share: float) -> int:
+        quiet, busy = {**theirs, "other_cpu_share": 0.1}, {"other_cpu_share": share}
+        path = write(tmp_path / "new", {**ours, **busy, "cpu_model": "Z80"}, quiet)
+        return compare.main([path, path])
+
+    assert compared(0.1) == 0
+    text = capsys.readouterr().out
+    assert "2.000" in text and "measured on: Z80, an unknown CPU" in text
+    assert compared(0.11) == 1
+    text = capsys.readouterr().out
+    assert "2.000" not in text and f"{promise.case}: 11%" in text
+
+
+def test_the_cpu_time_of_other_processes_is_counted() -> None:
+    start = harness.read_cpu_secs()
+    subprocess.check_call([sys.executable, "-c", "sum(range(2 * 10**7))"])
+    end = harness.read_cpu_secs()
+    assert 0.05 < end.ours - start.ours <= end.total - start.total + 0.1
+    assert end.busy - start.busy <= end.total - start.total
+    # Of 10 s on all cores, 6 s were busy and 4 s of these were ours.
+    share = harness.other_cpu_share(
+        harness.CpuSecs(100, 50, 1), harness.CpuSecs(110, 56, 5)
+    )
+    assert share == pytest.approx(0.2)
+
+
 def test_every_promise_is_measured_by_a_script() -> None:
     """A promise about a benchmark that nothing writes would never be checked."""
     folder = pathlib.Path(compare.__file__).parent
