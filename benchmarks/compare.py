@@ -4,9 +4,9 @@
     python -m benchmarks.compare OLD.jsonl NEW.jsonl
 
 The exit code is 1 if a ratio is worse than ``docs/performance.md`` promises, or if a
-case has to be measured again: no ratio is printed of a case during which other processes
-took more than ``MAX_OTHER_CPU_SHARE`` of the machine's CPU time.  If a case was measured
-several times, the last line counts.
+case has to be measured again: no ratio is printed of a case during which other
+processes took more than ``MAX_OTHER_CPU_SHARE`` of the machine's CPU time.  If a case
+was measured several times, the last line counts.
 """
 
 import argparse
