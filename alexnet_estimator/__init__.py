@@ -23,7 +23,8 @@ The functions behind the command line, for programs and notebooks::
 | networks | ``alexnet``, ``build_logits``; ``Network``, ``find_network`` |
 | output | ``be_quiet`` |
 
-``tf`` is the TensorFlow 1 interface that the job itself uses with every TensorFlow.
+``tf`` is the interface of TensorFlow 1 that this package uses with both supported
+releases, 1.15 and 2.15.
 
 ``help(alexnet_estimator.train)`` describes a function, and ``examples/python_api.py``
 uses most of them.  Errors that a user can correct are raised as

@@ -26,7 +26,7 @@ class Flag:
     """One flag of the command line.
 
     Attributes:
-        doc: Description with the unit, the default and an example.
+        doc: Description with the unit, the default value and an example.
         field: Field of the configuration that the flag sets; empty for none.
         alias: Second name of the flag; empty for none.
         is_switch: Whether the flag takes no value.
@@ -48,14 +48,14 @@ FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
         ),
         "data_path": Flag(
             "Data: the output of convert, a folder or zip of pictures, or ImageNet "
-            "TFRecords. Default: the data of the run, e.g. /data/cats_vs_dogs.",
+            "TFRecords. Default: the data of the run. Example: /data/cats_vs_dogs.",
             field="data.path",
             alias="data_dir",
             is_path=True,
         ),
         "config": Flag(
             "Configuration: a Python file such as those in configs/, or the "
-            "config.json of a run. Default: configs/default.py, e.g. "
+            "config.json of a run. Default: configs/default.py. Example: "
             "configs/cats_vs_dogs.py.",
             is_path=True,
         ),
@@ -64,40 +64,41 @@ FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
     "training": {
         "train_steps": Flag(
             "Total number of global steps, including those before a restart. Default: "
-            "the steps of --epoch, e.g. 2000.",
+            "the steps of --epoch. Example: 2000.",
             field="train.steps",
         ),
         "epoch": Flag(
-            "Total number of epochs. Default: 90, e.g. 35.",
+            "Total number of epochs. Default: 90. Example: 35.",
             field="train.epochs",
             alias="epochs",
         ),
         "batch_size": Flag(
-            "Images of one rank in a step. Default: 100, e.g. 128.",
+            "Images of one rank in a step. Default: 100. Example: 128.",
             field="train.batch_size_per_rank",
         ),
         "learning_rate": Flag(
-            "Peak learning rate. Default: 0.01, e.g. 0.005.",
+            "Peak learning rate. Default: 0.01. Example: 0.005.",
             field="optim.learning_rate",
         ),
         "precision_mode": Flag(
             "Precision: auto, mixed, float32, or a precision mode of Ascend. "
-            "Default: auto, e.g. mixed.",
+            "Default: auto. Example: mixed.",
             field="precision.mode",
         ),
         "loss_scale": Flag(
-            "Loss scale: auto, dynamic, none or a number. Default: auto, e.g. 1024.",
+            "Loss scale: auto, dynamic, none or a number. Default: auto. Example: "
+            "1024.",
             field="precision.loss_scale",
         ),
         "seed": Flag(
             "Seed of the initial weights, shuffling, augmentation and dropout. "
-            "Default: 0, e.g. 1.",
+            "Default: 0. Example: 1.",
             field="train.seed",
         ),
         "warm_start_from": Flag(
             "Source of the initial weights of a new run: the folder of another run, "
             "the path prefix of a checkpoint, or bvlc_alexnet.npy. Default: random "
-            "weights, e.g. runs/quickstart.",
+            "weights. Example: runs/quickstart.",
             field="warm_start.path",
             is_path=True,
         ),
@@ -108,49 +109,50 @@ FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
     },
     "devices and ranks": {
         "device": Flag(
-            "Device: auto, cpu, gpu or npu. Default: auto, e.g. cpu.",
+            "Device: auto, cpu, gpu or npu. Default: auto. Example: cpu.",
             field="runtime.device",
         ),
         "rank_table": Flag(
             "JSON file that lists the servers, devices and ranks of the job. Default: "
-            "one rank, e.g. 8p.json.",
+            "one rank. Example: 8p.json.",
             is_path=True,
         ),
         "server_id": Flag(
             "ID of this server in the rank table. Default: the server with an address "
-            "of this machine, e.g. 10.0.0.2."
+            "of this machine. Example: 10.0.0.2."
         ),
         "rendezvous_port": Flag(
             "TCP port of Horovod's rendezvous, which must be free on the first "
-            "server. Default: 29400, e.g. 40000."
+            "server. Default: 29400. Example: 40000."
         ),
         "max_restarts": Flag(
             "Restart a crashed or hung job on one server up to N times. The count "
-            "starts again with every new checkpoint. Default: 0, e.g. 3."
+            "starts again with every new checkpoint. Default: 0. Example: 3."
         ),
         "hang_timeout_secs": Flag(
             "End the job if no rank finishes a step for this many seconds; 0 disables "
-            "the limit. Default: 900, e.g. 300."
+            "the limit. Default: 900. Example: 300."
         ),
         "start_timeout_secs": Flag(
-            "The same limit in seconds until the first step, while ranks load and "
-            "compile. Default: 3600, e.g. 7200."
+            "The limit in seconds before the first step, while the ranks load and "
+            "compile; 0 disables it. Default: 3600. Example: 7200."
         ),
     },
     "the model": {
         "checkpoint": Flag(
-            "Path prefix of the checkpoint. Default: the newest one, e.g. "
+            "Path prefix of the checkpoint. Default: the newest one. Example: "
             "RUN/model.ckpt-2000.",
             is_path=True,
         ),
-        "top_k": Flag("Number of the most probable classes. Default: 1, e.g. 5."),
+        "top_k": Flag("Number of the most probable classes. Default: 1. Example: 5."),
         "format": Flag(
-            "Format of the output. Default: the suffix of --output, e.g. jsonl."
+            "Format of the output. Default: the suffix of --output. Example: jsonl."
         ),
     },
     "the measurement": {
         "warmup_steps": Flag(
-            "Number of steps before the measurement, at least 1. Default: 5, e.g. 20."
+            "Number of steps before the measurement, at least 1. Default: 5. Example: "
+            "20."
         ),
         "profile": Flag(
             "Write the timeline of a step for chrome://tracing or Perfetto to "
@@ -166,7 +168,7 @@ FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
         ),
         "devices": Flag(
             "Number of devices per server: 1, 2, 4 or 8 on an Ascend 910. Default: "
-            "8, e.g. 4."
+            "8. Example: 4."
         ),
     },
     "output": {

@@ -164,15 +164,15 @@ def resolve(
     mean_rgb: Sequence[float] = (),
     steps_per_loop: int = 0,
 ) -> Config:
-    """Return a frozen copy in which no field is left to be chosen or measured.
+    """Return a frozen copy, with a value for each field that was left automatic.
 
     Args:
         config: Valid configuration, which stays unchanged.
-        precision_mode: Precision mode that the accelerator chooses; empty for
+        precision_mode: Precision mode that the accelerator chooses; empty to use
             ``precision.mode``.
         mean_rgb: Mean colour of the data, 0 to 255, for a configuration without one.
-        steps_per_loop: Number of training steps in one call of ``session.run``; 0 for
-            ``npu.iterations_per_loop``, e.g. the number that a run has recorded.
+        steps_per_loop: Number of training steps in one call of ``session.run``; 0 to
+            use ``npu.iterations_per_loop``, which a run may have recorded.
 
     Returns:
         A frozen configuration.
@@ -326,10 +326,10 @@ def _parse(text: str, kind: type) -> Any:
 
 
 def find_breaches(owner: Any, rules: Mapping[str, Rule], where: str = "") -> List[str]:
-    """Say which values of a JSON object break their rules.
+    """Return a message for each value of a JSON object that breaks its rule.
 
     Args:
-        owner: Object, or what a damaged file has in its place.
+        owner: Value in the file, which is not an object if the file is damaged.
         rules: Rules by name of the field.
         where: Path of the object in the file, with a dot at its end.
     """

@@ -16,9 +16,9 @@ def load_config_file(path: str, network: str = "") -> Config:
     """Return the configuration of a file.
 
     A ``.py`` file is executed, and its function ``get_config()`` returns the
-    configuration.  It runs with your rights: read a file from elsewhere before you use
-    it.  A ``.json`` file (the ``config.json`` of a run) is only read.  The files of the
-    project, ``configs/X.py``, are found from any folder.
+    configuration.  It runs with your rights, so inspect a file from another person
+    before you use it.  A ``.json`` file (the ``config.json`` of a run) is only read.
+    The files of the project, ``configs/X.py``, are found from any folder.
 
     Args:
         path: Path of the file.
@@ -27,7 +27,7 @@ def load_config_file(path: str, network: str = "") -> Config:
 
     Raises:
         ConfigError: The file does not exist, has no ``get_config``, or returns
-            something else than a configuration of this version.
+            something other than a configuration of this version.
     """
     file, ready_made = pathlib.Path(path), ready_made_folder()
     if not file.exists() and file.parent == pathlib.Path("configs"):

@@ -60,7 +60,12 @@ def finish() -> None:
 
 
 def be_quiet(is_quiet: bool) -> None:
-    """Choose between results, warnings and errors only, and all messages."""
+    """Choose which messages are printed.
+
+    Args:
+        is_quiet: True to print only results, warnings and errors; False to print all
+            messages.
+    """
     global _is_quiet
     _is_quiet = is_quiet
 
@@ -131,8 +136,8 @@ def writing_results() -> Iterator[None]:
 def check_reader() -> None:
     """Check that somebody still reads standard output, if it is a pipe.
 
-    The launcher forwards the output of a rank, and goes on where that is not possible.
-    A command whose output is its result calls this function at its end.
+    The launcher forwards the output of its ranks, and continues if nobody reads it.  A
+    command whose result is this output therefore calls this function at its end.
 
     Raises:
         OSError: The reader of the pipe has ended.
@@ -211,7 +216,8 @@ class _LossyStream:
         return getattr(self._stream, name)
 
     def __eq__(self, other: object) -> bool:
-        # tqdm clears the bars of the stream that is written to, which it compares.
+        # tqdm clears the bars whose stream equals that of a message.  Without this
+        # method, messages would appear within a bar.
         return other is self or other is self._stream
 
     def write(self, text: str) -> None:

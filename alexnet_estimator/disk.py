@@ -67,8 +67,8 @@ def error_at(path: str, what: str, error: OSError) -> UserError:
         error: Error of the operating system.
 
     Returns:
-        DataError if the disk is full or broken; otherwise ConfigError, since another
-        path would do: this one is no folder, or needs other rights.
+        DataError if the disk is full or broken; otherwise ConfigError, because the user
+        has to give another path: this one is not a folder, or its access is denied.
     """
     is_disk = error.errno in (*_NO_SPACE, errno.EIO)
     return (DataError if is_disk else ConfigError)(f"{what}: {error.strerror}", path)

@@ -93,8 +93,8 @@ def write_bytes(path: str, content: bytes) -> None:
 def encode_json(value: Any, indent: Optional[int] = None) -> bytes:
     """Return a value as one line of JSON text, or as several if ``indent`` is given.
 
-    Names of files need not be UTF-8.  A byte that is not is written as an escape of
-    JSON, so that reading the text gives the same name.
+    Names of files need not be valid UTF-8.  Their other bytes are written as JSON
+    escapes, from which ``read_json`` restores the same names.
     """
     text = json.dumps(value, indent=indent, sort_keys=True, ensure_ascii=False)
     return text.encode("utf-8", "backslashreplace") + b"\n"
@@ -142,14 +142,14 @@ def read_at_most(path: str, max_bytes: int) -> bytes:
 
 
 def read_json(path: str, max_bytes: int = 64 << 20) -> Any:
-    """Return the JSON value in a file that may be a stranger's.
+    """Return the JSON value in a file that may come from an untrusted source.
 
-    Names of files need not be Unicode: bytes that are not become half characters, as
-    Python has them in paths.
+    Bytes that are not valid UTF-8, as in names of files, become lone surrogates, as in
+    Python's own paths.
 
     Args:
         path: Path of the file.
-        max_bytes: Size from which on the file is refused.
+        max_bytes: Largest size in bytes.
 
     Raises:
         OSError: The file cannot be read.

@@ -235,7 +235,7 @@ def _count_tasks(tf_config: str) -> int:
 
 
 def _read_alone(environ: Mapping[str, str], name: str, default: int) -> int:
-    """Return the number in a variable whose problems are reported on their own."""
+    """Return the number in a variable, or raise an error if it is wrong."""
     problems: List[str] = []
     number = read_number(environ, name, problems, default)
     _raise(problems)

@@ -38,19 +38,19 @@ def _are_counts(values: Any) -> bool:
 
 
 _RULES = {
-    "config": Rule("an object of sections", _are_objects),
+    "config": Rule("an object whose values are objects", _are_objects),
     "class_names": Rule("a list of names", lambda v: _are(v, lambda x: type(x) is str)),
-    "class_counts": Rule("an object of lists of counts", _are_counts),
-    "data_digest": Rule("a text", lambda v: isinstance(v, str)),
+    "class_counts": Rule("an object with lists of whole numbers", _are_counts),
+    "data_digest": Rule("a string", lambda v: isinstance(v, str)),
     "conversion": Rule("an object", lambda v: isinstance(v, dict)),
-    "num_ranks": Rule("a count", _is_count),
-    "device": Rule("a text", lambda v: isinstance(v, str)),
+    "num_ranks": Rule("a whole number, 0 or more", _is_count),
+    "device": Rule("a string", lambda v: isinstance(v, str)),
     "network": Rule(
-        "an object with objects as settings",
+        "an object whose settings are objects",
         lambda v: isinstance(v, dict) and _are_objects(v.get("settings", {})),
     ),
     "versions": Rule("an object", lambda v: isinstance(v, dict)),
-    "global_step": Rule("a count", _is_count),
+    "global_step": Rule("a whole number, 0 or more", _is_count),
 }
 _FIELDS = tuple(name for name in _RULES if name != "config")
 
@@ -100,8 +100,8 @@ def read(path: str, network: str = "", is_run: bool = True) -> RunRecord:
         path: Path of the file.
         network: Network that replaces the recorded one, whose file may have moved;
             empty for the recorded network.
-        is_run: Whether the record must have the names of classes, as that of every run;
-            otherwise a configuration is enough.
+        is_run: Whether the file must be the record of a run, which has the names of the
+            classes; otherwise a configuration is enough.
 
     Raises:
         ConfigError: The file is missing or damaged, or the configuration has fields
@@ -170,7 +170,7 @@ def check_fit(
     Args:
         model_dir: Folder of the run.
         config: Resolved configuration of the job.
-        class_names: Names of the classes of its data.
+        class_names: Names of the classes of the job's data.
         is_training: Whether the variables of the optimizer are compared as well.
 
     Returns:
@@ -208,8 +208,9 @@ def check_fit(
 def read_values(path: str) -> Dict[str, Any]:
     """Return the JSON object of a run record, whose values have the right types.
 
-    It serves readers of a few values, such as the report, when the file of the network
-    is missing.  Fields of the configuration may be unknown or missing.
+    The report and others that need only a few values call it, because it also works
+    when the file of the network is missing.  Fields of the configuration may be unknown
+    or missing.
 
     Raises:
         ConfigError: The file is missing or damaged.

@@ -123,42 +123,42 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         "crop_fractions": Field(
             (CROP_FRACTION, CROP_FRACTION),
             ordered_pair(0.1, 1, "(0.5, 1.0)"),
-            "Smallest and largest side of a training crop, over the short side",
+            "Smallest and largest side of a training crop / short side of the picture",
         ),
         "crop_aspects": Field(
             (1.0, 1.0),
             ordered_pair(0.25, 4, "(0.75, 1.33)"),
-            "Smallest and largest width over height of a training crop",
+            "Smallest and largest width / height of a training crop",
         ),
         "colour_noise_std": Field(
             0.0, at_least(0), "PCA colour noise (paper, 4.1: 0.1); 0: none"
         ),
         "brightness": Field(
-            0.0, from_to_below(0, 1), "Random brightness: factor of 1 +- this; 0: none"
+            0.0, from_to_below(0, 1), "Random brightness: factor from 1-x to 1+x"
         ),
         "contrast": Field(
-            0.0, from_to_below(0, 1), "Random contrast: factor of 1 +- this; 0: none"
+            0.0, from_to_below(0, 1), "Random contrast: factor from 1-x to 1+x"
         ),
         "saturation": Field(
-            0.0, from_to_below(0, 1), "Random saturation: factor of 1 +- this; 0: none"
+            0.0, from_to_below(0, 1), "Random saturation: factor from 1-x to 1+x"
         ),
         "erasing_probability": Field(
-            0.0, between(0, 1), "Random erasing (Zhong et al., 2017): its probability"
+            0.0, between(0, 1), "Probability of random erasing (Zhong et al., 2017)"
         ),
         "mixup_alpha": Field(
-            0.0, between(0, 100), "Mixup: Beta(alpha, alpha) of the shares; 0: none"
+            0.0, between(0, 100), "Mixup: alpha of Beta(alpha, alpha); 0: no mixup"
         ),
         "cutmix_alpha": Field(
-            0.0, between(0, 100), "CutMix: Beta(alpha, alpha) of the areas; 0: none"
+            0.0, between(0, 100), "CutMix: alpha of Beta(alpha, alpha); 0: no CutMix"
         ),
         "use_ten_crop": Field(
             False, anything(), "Average of 10 crops in evaluation and prediction (4.1)"
         ),
         "max_bad_records": Field(
-            0, at_least(0), "Damaged records that are skipped; 0: none is allowed"
+            0, at_least(0), "Largest number of damaged records that are skipped"
         ),
         "mean_rgb": Field((), rgb_or_empty(), "Mean of R, G, B that is subtracted"),
-        "pixel_scale": Field(58.0, above(0), "Divisor of pixels less the mean"),
+        "pixel_scale": Field(58.0, above(0), "Divisor of pixels minus the mean"),
         "channel_order": Field("rgb", one_of("rgb", "bgr"), "Order of the channels"),
         "shuffle_images": Field(4096, at_least(1), "Records in the shuffle buffer"),
         "interleave_files": Field(8, at_least(1), "Files that a rank reads at a time"),
@@ -178,7 +178,7 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         "split_seed": Field(0, at_least(0), "Seed of the choice of held-out pictures"),
         "num_workers": Field(0, at_least(0), "Converting processes; 0: one per core"),
         "train_folder": Field(
-            "", anything(), "Folder of the training classes in data.path; empty: found"
+            "", anything(), "Folder of training classes in data.path; empty: automatic"
         ),
         "validation_folder": Field(
             "", anything(), "Folder of the held-out classes; requires train_folder"
@@ -200,7 +200,7 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         "use_nesterov": Field(False, anything(), "Nesterov momentum"),
         "weight_decay": Field(5e-4, at_least(0), "L2 factor of weights, not of biases"),
         "class_weights": Field(
-            "none", class_weights(), "Factors of the loss of the classes"
+            "none", class_weights(), "Factor of the loss for each class"
         ),
         "label_smoothing": Field(0.0, from_to_below(0, 1), "Label smoothing"),
         "schedule": Field(
@@ -246,7 +246,7 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
             "Precision of the computation",
         ),
         "loss_scale": Field(
-            "auto", loss_scale(), "Loss scale; auto: dynamic if mixed, else none"
+            "auto", loss_scale(), "Loss scale; auto: dynamic if mode is mixed"
         ),
         "initial_loss_scale": Field(32768.0, at_least(1), "dynamic: initial scale"),
         "growth_steps": Field(2000, at_least(1), "dynamic: finite steps before growth"),
@@ -264,7 +264,7 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
     "train": {
         "batch_size_per_rank": Field(100, at_least(1), "Images per rank and step"),
         "epochs": Field(90.0, at_least(0), "Epochs in total, if steps is 0"),
-        "steps": Field(0, at_least(0), "Global steps in total; 0: by epochs"),
+        "steps": Field(0, at_least(0), "Global steps in total; 0: epochs decides"),
         "eval_every_epochs": Field(
             1.0, at_least(0), "Epochs between evaluations; 0: only at the end"
         ),
@@ -272,7 +272,7 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
             0, at_least(0), "Steps between checkpoints; 0: at evaluations"
         ),
         "save_every_secs": Field(
-            600, at_least(0), "Seconds between checkpoints; 0: not by time"
+            600, at_least(0), "Seconds between checkpoints; 0: no limit of time"
         ),
         "keep_checkpoints": Field(
             3, at_least(1), "Newest checkpoints that are kept, besides the best one"
@@ -302,7 +302,7 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         "iterations_per_loop": Field(
             0, at_least(0), "Steps per call of session.run; 0: about one second"
         ),
-        "hcom_parallel": Field("auto", _SWITCH, "Overlap of all-reduce and backward"),
+        "hcom_parallel": Field("auto", _SWITCH, "All-reduce during the backward pass"),
         "gradient_split": Field(
             (), percentages(), "Parts of the gradients in percent, e.g. (60, 19, 21)"
         ),

@@ -219,7 +219,7 @@ def test_a_deleted_index_does_not_go_unnoticed(
         "quarantine/model.ckpt-100.data-00000-of-00001"
     ]
     warning = capsys.readouterr().err
-    assert path_of(model_dir, 100) in warning and "index is not there" in warning
+    assert path_of(model_dir, 100) in warning and "index is missing" in warning
 
 
 @pytest.mark.parametrize("place", ["../elsewhere/", "{}/elsewhere/"])
@@ -424,9 +424,9 @@ HEADER = tensor_bundle_pb2.BundleHeaderProto(num_shards=1).SerializeToString()
         (describe_weight(sizes=[1 << 62, 8]), "147573952589676412928 bytes declared"),
         (describe_weight(sizes=[1 << 20, 1 << 20]), "4398046511104 bytes declared"),
         (describe_weight(sizes=[1] * 300), "is declared with the shape"),
-        (describe_weight(dtype=0), "of a type"),
-        (describe_weight(dtype=99), "of a type"),
-        (describe_weight(dtype=21), "of a type"),
+        (describe_weight(dtype=0), "has a type"),
+        (describe_weight(dtype=99), "has a type"),
+        (describe_weight(dtype=21), "has a type"),
         (describe_weight(size=1 << 40), "bytes declared for weight, 200004 bytes"),
         (describe_weight(offset=1 << 40), "200000 bytes declared"),
         (describe_weight(offset=-8), "200000 bytes declared"),
@@ -452,7 +452,7 @@ def test_an_index_in_order_is_read(model_dir: pathlib.Path) -> None:
         assert "no header, or its names" in (restore.find_problem(prefix) or "")
     two_files = tensor_bundle_pb2.BundleHeaderProto(num_shards=2).SerializeToString()
     write_index(prefix, [(b"", two_files)])
-    assert "2 data files declared, 1 there" in (restore.find_problem(prefix) or "")
+    assert "2 data files declared, 1 found" in (restore.find_problem(prefix) or "")
 
 
 @pytest.mark.parametrize("place", range(0, 400, 23))

@@ -351,7 +351,7 @@ def test_wrong_arguments_are_refused(
     cases: List[Tuple[str, List[str], Optional[int], str]] = [
         (exported, ["frozen"], None, "exists"),
         (str(file), ["frozen"], None, "exists"),
-        (str(file / "model"), ["frozen"], None, "cannot be made"),
+        (str(file / "model"), ["frozen"], None, "cannot be created"),
         (str(tmp_path / "new"), ["tflite"], None, "no format 'tflite'"),
         (str(tmp_path / "new"), [], None, "no format ''"),
         (str(tmp_path / "new"), ["frozen"], 0, "batch size is 0"),

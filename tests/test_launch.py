@@ -286,7 +286,7 @@ def test_a_command_that_cannot_run_is_named(
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: pathlib.Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot be made"):
+    with pytest.raises(ConfigError, match="cannot be created"):
         launch.run([], topology_of(2), SERVERS[0], "npu", str(tmp_path / "file" / "x"))
 
 

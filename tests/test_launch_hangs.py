@@ -154,7 +154,7 @@ def test_a_hanging_group_is_ended_with_its_stacks(
     errors = capfd.readouterr().err
     assert f"{text}; its log is {tmp_path / 'rank_1.log'}\n  rank 1 | " in errors
     assert "  rank 1 |   File" in errors and "in stand_still" in errors
-    assert "the logs of ranks 0-1 have their Python stacks" in errors
+    assert "the logs of ranks 0-1 contain their Python stacks" in errors
     assert "in stand_still" in log_of(tmp_path, 1)
     assert "in <module>" in log_of(tmp_path, 0)
     assert "in stand_still" not in log_of(tmp_path, 0)
@@ -194,7 +194,7 @@ def test_a_paused_rank_is_to_blame(
     assert outcome.crash.startswith("rank 1 hangs: no progress for 2 s in phase train")
     errors = capfd.readouterr().err
     assert "rank 1 could not write stacks: paused by SIGSTOP or a debug" in errors
-    assert "\nthe logs of rank 0 have their Python stacks" in errors
+    assert "\nthe logs of rank 0 contain their Python stacks" in errors
 
 
 def test_ranks_that_never_start(tmp_path: pathlib.Path) -> None:

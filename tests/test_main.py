@@ -503,7 +503,7 @@ def test_the_help_of_a_verb(name: str, run: Any) -> None:
         flag = FLAG_TABLE[flag_name]
         doc = verb.texts.get(flag_name, flag.doc)
         assert re.fullmatch(r"[A-Z].*\b(Default: |Required, ).*\.", doc), doc
-        assert flag.is_switch or "e.g. " in doc
+        assert flag.is_switch or "e.g. " in doc or "Example: " in doc
     assert len(verb.examples) >= 2
     for example in verb.examples:
         words = example.split()

@@ -208,7 +208,11 @@ D = "server_list[0].device[1]"
 MISTAKES: List[Tuple[str, Any, List[str]]] = [
     ("status", "done", ['status is "done": must be "completed"']),
     ("status", None, ['status is missing: must be "completed"']),
-    ("server_count", "3", ['server_count is "3": must be "2", as many as are listed']),
+    (
+        "server_count",
+        "3",
+        ['server_count is "3": must be "2", as counted in this table'],
+    ),
     ("server_count", 2, ['server_count is 2: must be a string, "2"']),
     (f"{D}.device_id", 1, [f'{D}.device_id is 1: must be a string, "1"']),
     (f"{D}.host_ip", True, [f'{D}.host_ip is true: must be a string, "true"']),
@@ -265,8 +269,8 @@ MISTAKES_OF_OTHERS: List[Tuple[Callable[[], Table], str, Any, str]] = [
         "10.0.0.9",
         "must be one of server_list",
     ),
-    (table_lab, "group_list[0].device_num", "4", 'must be "2", as many'),
-    (table_lab, "group_list[0].server_num", "2", 'must be "1", as many'),
+    (table_lab, "group_list[0].device_num", "4", 'must be "2", as counted'),
+    (table_lab, "group_list[0].server_num", "2", 'must be "1", as counted'),
     (table_lab, "group_list[0].instance_list[1].rank_id", "0", "must be unique"),
     (
         table_lab,
@@ -274,8 +278,8 @@ MISTAKES_OF_OTHERS: List[Tuple[Callable[[], Table], str, Any, str]] = [
         [{"device_id": "0"}] * 2,
         "must be one device",
     ),
-    (table_lab, "group_count", "2", 'must be "1", as many'),
-    (table_cloud, "group_list[0].device_count", "2", 'must be "4", as many'),
+    (table_lab, "group_count", "2", 'must be "1", as counted'),
+    (table_cloud, "group_list[0].device_count", "2", 'must be "4", as counted'),
     (
         table_cloud,
         "group_list[0].instance_list[1].pod_name",
@@ -509,7 +513,7 @@ def test_make_file_warns_of_made_up_addresses_and_keeps_old_files(
     path = str(tmp_path / "new.json")
     text = rank_table.make_file(SERVERS, 2, path)
     assert "4 ranks on 2 servers" in text and "rank 3: device 1  10.255.1.2" in text
-    assert "warning: device addresses of 10.0.0.1, 10.0.0.2 are made up" in text
+    assert "the device addresses of 10.0.0.1, 10.0.0.2 are placeholders" in text
     with pytest.raises(ConfigError, match="exists already"):
         rank_table.make_file(SERVERS, 2, path)
 
@@ -523,9 +527,9 @@ def test_make_file_asks_the_driver_for_the_local_server(
     text = rank_table.make_file(["127.0.0.1", "10.0.0.2"], 2, path)
     devices = rank_table.read(path).devices
     assert [d.device_ip for d in devices] == [*ips, "10.255.1.1", "10.255.1.2"]
-    assert "device addresses of 10.0.0.2 are made up" in text
+    assert "device addresses of 10.0.0.2 are placeholders" in text
     path = str(tmp_path / "single.json")
-    assert "made up" not in rank_table.make_file(["10.0.0.9"], 2, path)
+    assert "placeholders" not in rank_table.make_file(["10.0.0.9"], 2, path)
 
 
 def test_parses_what_the_driver_has() -> None:
@@ -570,7 +574,7 @@ def test_finds_the_local_server() -> None:
 def test_says_why_it_does_not_know_the_local_server() -> None:
     with pytest.raises(ConfigError) as caught:
         rank_table.local_server(topology_of("192.0.2.253", "192.0.2.254"))
-    assert "the servers are 192.0.2.253, 192.0.2.254; none of them is" in str(
+    assert "the servers are 192.0.2.253, 192.0.2.254; this machine has none" in str(
         caught.value
     )
     assert "127.0.0.1" in str(caught.value) and "--server_id" in str(caught.value)

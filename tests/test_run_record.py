@@ -59,7 +59,7 @@ def test_names_of_version_1_0_are_read_as_they_were_written(
         ('{"config": [1]}', "damaged .it has no {"),
         ('{"config": {"data": {"paht": ""}}}', "did you mean data.path"),
         ('{"config": {}}', "damaged .it has no class_names"),
-        ('{"config": {"data": 3}}', "config is .* it must be an object of sections"),
+        ('{"config": {"data": 3}}', "config is .* an object whose values are objects"),
         (
             '{"config": {}, "class_names": [1]}',
             r"class_names is \[1\]; it must be a list of names",

@@ -1,4 +1,7 @@
-"""The record of the most accurate checkpoint.  It does not import TensorFlow."""
+"""The record of the most accurate checkpoint.
+
+This module does not import TensorFlow.
+"""
 
 import os
 from typing import Any, Dict, Optional
@@ -19,7 +22,7 @@ def note_best(model_dir: str, step: int, accuracy: float) -> None:
 
 
 def best_of(model_dir: str) -> Optional[str]:
-    """Return the path prefix of the most accurate checkpoint; None if it is gone."""
+    """Return the path prefix of the most accurate checkpoint, or None if it is gone."""
     record = _read_best(model_dir)
     return path_of(model_dir, record["step"]) if record else None
 

@@ -49,7 +49,7 @@ def check(path: str, data_files: Sequence[str]) -> None:
         header = tensor_bundle_pb2.BundleHeaderProto.FromString(entries[0][1])
         if header.num_shards != len(data_files):
             raise ValueError(
-                f"{header.num_shards} data files declared, {len(data_files)} there"
+                f"{header.num_shards} data files declared, {len(data_files)} found"
             )
         for key, value in entries[1:]:
             entry = tensor_bundle_pb2.BundleEntryProto.FromString(value)
@@ -64,7 +64,7 @@ def _check_entry(
     """Raise ValueError for a variable that the data files cannot hold."""
     sizes = [dimension.size for dimension in entry.shape.dim]
     if entry.dtype not in _SIZES or entry.slices or entry.shape.unknown_rank:
-        raise ValueError(f"{name} is of a type that no checkpoint here has")
+        raise ValueError(f"{name} has a type that this package never saves")
     if len(sizes) > MAX_RANK or any(size < 0 for size in sizes):
         raise ValueError(f"{name} is declared with the shape {sizes[:MAX_RANK]}")
     declared_bytes = _SIZES[entry.dtype]  # Integers of Python do not overflow.
@@ -78,7 +78,7 @@ def _check_entry(
         )
 
 
-# Bytes of a value.  A string needs at least the byte that stores its length.
+# Number of bytes of one value.  A string needs at least the byte of its length.
 _SIZES = {
     dtype.as_datatype_enum: 1 if dtype == tf.string else dtype.size
     for dtype in (
@@ -93,7 +93,7 @@ def _read_table(content: bytes) -> Iterator[Tuple[bytes, bytes]]:
     """Yield the keys and values of a table."""
     footer = content[-_FOOTER_BYTES:]
     if len(footer) < _FOOTER_BYTES or not footer.endswith(_MAGIC):
-        raise ValueError("the index is cut off, or no index")
+        raise ValueError("the index is cut off, or is not an index")
     # The first two numbers locate the block of metadata, which is not read.
     _, _, offset, size = _read_varints(footer, 0, 4)[0]
     for _, value in _read_block(content, offset, size):
@@ -103,8 +103,8 @@ def _read_table(content: bytes) -> Iterator[Tuple[bytes, bytes]]:
 def _read_block(content: bytes, offset: int, size: int) -> List[Tuple[bytes, bytes]]:
     """Return the entries of a block.
 
-    A block stores of each key the length of the prefix that it shares with the previous
-    key, and the rest.
+    For each key, a block stores the length of the prefix that it shares with the
+    previous key, and the bytes after this prefix.
     """
     block = content[offset : offset + size]
     if len(block) != size or content[offset + size] != 0:

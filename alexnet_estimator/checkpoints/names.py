@@ -1,4 +1,7 @@
-"""Names of checkpoint files and their steps.  It does not import TensorFlow."""
+"""Names of checkpoint files and their steps.
+
+This module does not import TensorFlow.
+"""
 
 import functools
 import glob
@@ -24,7 +27,7 @@ def list_checkpoints(model_dir: str) -> List[str]:
 
 
 def step_of(prefix: str) -> Optional[int]:
-    """Return the global step in a checkpoint's name; None if it names none."""
+    """Return the global step in a checkpoint's name; None if the name has no step."""
     match = _NAME.search(prefix)
     return int(match.group(1)) if match else None
 
@@ -75,10 +78,10 @@ def point_at(model_dir: str, name: str) -> None:
 
 
 def find_announced(model_dir: str) -> List[str]:
-    """Return the path prefix of the newest checkpoint by the ``checkpoint`` file.
+    """Return the checkpoint that the ``checkpoint`` file names as the newest.
 
-    The result is a list of one item, or empty if the file names no checkpoint.  The
-    checkpoint itself may be missing.
+    The result is a list with one path prefix, or empty if the file names no checkpoint.
+    The checkpoint itself may be missing.
     """
     pointer = pathlib.Path(model_dir, POINTER)
     if not pointer.is_file():

@@ -28,7 +28,7 @@ from alexnet_estimator.errors import ConfigError, DataError
 def find_problem(prefix: str) -> Optional[str]:
     """Read a whole checkpoint; return a description of its damage, or None."""
     if not os.path.exists(prefix + ".index"):
-        return "its index is not there"
+        return "its index is missing"
     try:
         variable = find_not_finite(prefix)
     except (tf.errors.OpError, ValueError, OSError) as error:
@@ -54,7 +54,7 @@ def first_valid(candidates: Iterable[str], source: str, advice: str) -> str:
         if problem is None:
             return prefix
         problems.append(f"{prefix}: {problem}")
-        warn(f"passed over {problems[-1]}")
+        warn(f"skipped {problems[-1]}")
     raise DataError(problems, source, f"no valid checkpoint: {advice}")
 
 
@@ -164,8 +164,8 @@ def noticing_deletion(checkpoint: Optional[str]) -> Iterator[None]:
         if checkpoint is None or os.path.exists(checkpoint + ".index"):
             raise
         raise DataError(
-            "deleted meanwhile, as training does with old ones: run the same command "
-            "again",
+            "it was deleted meanwhile, because training deletes old checkpoints: run "
+            "the same command again",
             checkpoint,
         ) from error
 
@@ -226,7 +226,7 @@ def check_fit(checkpoint: str, variables: Iterable[tf.Variable]) -> None:
             problems.append(f"has {name} of the shape {shapes[name]}, not {shape}")
     if problems:
         raise ConfigError(
-            f"{', '.join(problems[:5])}: it was made with another configuration, or "
-            "the network has changed since; use those, or another --model_dir",
+            f"{', '.join(problems[:5])}: it was written with another configuration or "
+            "another version of the network; use that one, or another --model_dir",
             checkpoint,
         )

@@ -61,8 +61,8 @@ def _try_to_save(
                 f"step {step}: {variable} has values that are not finite; not saved, "
                 f"the last good checkpoint is {latest(model_dir) or 'none'}"
             )
-        # The index is moved last: data files without an index are no checkpoint, so an
-        # interruption here leaves none that is incomplete.
+        # The index is moved last: data files without an index are not a checkpoint, so
+        # that an interruption here leaves no incomplete checkpoint.
         for path in [*data_files(prefix), prefix + ".index"]:
             os.replace(path, os.path.join(model_dir, os.path.basename(path)))
         point_at(model_dir, name)

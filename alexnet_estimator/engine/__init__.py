@@ -35,7 +35,7 @@ def lacking(device: str, adapter: str, optimizer: str = "") -> List[str]:
         )
     if adapter:
         problems.append(
-            f"runtime.device is {device} (auto chooses it if there is one), but its "
+            f"runtime.device is {device} (auto chooses it if it is present), but its "
             f"package {adapter} requires TensorFlow 1.15, and another release is "
             "installed: set PYTHON to a Python 3.7 with TensorFlow 1.15 and "
             f"{adapter}, or use --device=cpu"

@@ -74,7 +74,7 @@ def train(run: Run) -> Evaluation:
     try:
         os.makedirs(run.model_dir, exist_ok=True)
     except OSError as error:
-        raise disk.error_at(run.model_dir, "cannot be made", error) from error
+        raise disk.error_at(run.model_dir, "cannot be created", error) from error
     with contextlib.ExitStack() as stack:
         stack.enter_context(disk.explaining_errors(run.model_dir))
         request = stack.enter_context(StopRequest().listening())

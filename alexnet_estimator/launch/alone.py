@@ -21,7 +21,7 @@ def watching_alone(
 ) -> Iterator[Optional[int]]:
     """End this process with exit code 5 if it hangs, as the launcher would do.
 
-    The stacks of all threads are printed before.
+    Before that, the stacks of all threads are printed.
 
     Args:
         descriptor: Descriptor for the heartbeats to a launcher; None without a
@@ -32,8 +32,8 @@ def watching_alone(
         The descriptor to which this rank has to write heartbeats, or None.
     """
     watchdog = heartbeats.Watchdog([] if descriptor is not None else [0], options)
-    # Closing the sink ends the watch.  Waiting for a threading.Event would last for
-    # hours where the clock is set back: Python 3.7 waits for a time of the day.
+    # Closing the sink ends the watch.  A threading.Event would not do: Python 3.7 waits
+    # for it until a time of the wall clock, for hours if that clock is set back.
     source, sink = os.pipe()
 
     def watch() -> None:

@@ -24,7 +24,7 @@ class Pulse:
         count: Number of heartbeats; 0 before the first.
         phase: ``start``, ``train``, ``evaluate`` or ``report``.
         time_secs: Time of the last heartbeat, by the machine's monotonic clock.
-        idle_secs: Seconds since the count has changed, by the same clock.
+        idle_secs: Seconds since the count last changed, by the same clock.
     """
 
     rank: int
@@ -60,8 +60,8 @@ class Watchdog:
 
         Ranks advance in lockstep, so that all wait for those with the fewest
         heartbeats.  The limit is that of their phase, because they may still compile
-        when others have finished.  Time during which this process did not run either,
-        as in a paused container, does not count.
+        when others have finished.  Time in which this process did not run, e.g. in a
+        paused container, does not count.
 
         Args:
             running: Numbers of the running ranks.
@@ -99,7 +99,7 @@ class Watchdog:
 
 
 def _update(pulse: Pulse, secs: float) -> None:
-    """Read the heartbeat of a rank, ``secs`` after the last time."""
+    """Read the heartbeat of a rank, which was last read ``secs`` seconds ago."""
     pulse.idle_secs += secs
     try:
         record = json.loads(os.pread(pulse.file.fileno(), MAX_BYTES, 0).decode())

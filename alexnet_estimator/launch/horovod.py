@@ -141,7 +141,7 @@ class _Meeting:
         self._digest = hashlib.sha256(repr(topology.devices).encode()).hexdigest()
 
     def wait(self, timeout_secs: float) -> None:
-        """Wait until all launchers are there and have the same rank table.
+        """Wait until all launchers have started, and compare their rank tables.
 
         Raises:
             RankError: Launchers are missing; the message names their ranks.
@@ -191,7 +191,7 @@ class _Meeting:
                 "use the same file on all servers",
                 topology.path,
             )
-        # Without a connection to the first server, nothing is known of the others.
+        # Without a connection to the first server, nothing is known about the others.
         missing = [s for s in topology.servers if digests and digests[s] is None]
         servers = [
             f"{server} ({format_ranks(topology.ranks_of(server))})"
@@ -199,5 +199,5 @@ class _Meeting:
         ]
         raise RankError(
             f"server {', '.join(servers)} did not join within {timeout_secs:g} s: "
-            "start the same command on it"
+            "start the same command there"
         )

@@ -41,7 +41,7 @@ def run(
         topology: Ranks of all servers.
         server_id: ID of this server, see ``rank_table.local_server``.
         backend: Name of the backend in ``BACKENDS``.
-        model_dir: Folder of ``logs/rank_<n>.log``.
+        model_dir: Folder in which ``logs/rank_<n>.log`` is written.
         options: Options of the launcher.
 
     Returns:
@@ -61,7 +61,7 @@ def run(
     try:
         os.makedirs(log_dir, exist_ok=True)
     except OSError as error:
-        raise disk.error_at(log_dir, "cannot be made", error) from error
+        raise disk.error_at(log_dir, "cannot be created", error) from error
     if rank_environment.TF_CONFIG in os.environ:
         warn(rank_environment.TF_CONFIG_IS_IGNORED)
 
@@ -91,7 +91,7 @@ def _run_once(
 
 @contextlib.contextmanager
 def _scratch_folder() -> Iterator[str]:
-    """Create a temporary folder, which is removed however ranks and launcher end."""
+    """Create a temporary folder, which is removed even if the launcher is killed."""
     folder = tempfile.mkdtemp(prefix="alexnet-")
     # A separate process removes the folder when its input ends, which also happens when
     # SIGKILL ends the launcher.  It tries twice, because the ranks may take a moment to

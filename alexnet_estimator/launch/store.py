@@ -7,7 +7,7 @@ import socketserver
 import threading
 from typing import Any, Dict, Iterator, Set, Tuple
 
-# A value has the addresses of a rank, some hundred bytes for each other rank.
+# A value holds the addresses of one rank: a few hundred bytes for each other rank.
 MAX_VALUE_BYTES = 1 << 20
 MAX_KEYS = 1 << 16
 REQUEST_SECS = 10

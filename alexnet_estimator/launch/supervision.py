@@ -80,10 +80,10 @@ def supervise(
 
 
 class _Events:
-    """What happens to a group: a process that has ended, or the number of a signal.
+    """A queue of events: processes that have ended, and numbers of signals.
 
-    Waiting for a queue would last for hours where the clock is set back meanwhile:
-    Python 3.7 waits for a time of the day.  For a socket, the kernel counts seconds.
+    The wait uses a socket, for which the kernel counts seconds.  Python 3.7 waits for a
+    queue until a time of the wall clock, for hours if that clock is set back.
     """
 
     def __init__(self) -> None:
@@ -92,20 +92,20 @@ class _Events:
         self._source, self._sink = socket.socketpair()
 
     def put(self, event: Union[Process, int]) -> None:
-        """Add an event; one that comes after the end is lost."""
+        """Add an event, which is ignored if the queue was closed."""
         self._queue.put(event)
         with contextlib.suppress(OSError):
             self._sink.send(b".")
 
     def get(self, timeout_secs: float) -> Union[Process, int, None]:
-        """Wait for the next event and return it; None where none comes in time."""
+        """Wait for the next event and return it, or None if there is none in time."""
         if not select.select([self._source], [], [], timeout_secs)[0]:
             return None
         self._source.recv(1)
         return self._queue.get()
 
     def close(self) -> None:
-        """Forget all events."""
+        """Close the sockets; later events are ignored."""
         self._source.close()
         self._sink.close()
 
@@ -113,8 +113,8 @@ class _Events:
 class _Group:
     """The processes of a group and their events.
 
-    Other threads and signal handlers only put events into the queue ``events``: a
-    process that has ended, or the number of a signal.  ``watch`` handles them.
+    Other threads and signal handlers only put events into ``events``, and ``watch``
+    handles them in the main thread.
     """
 
     def __init__(self, options: Options, watchdog: Watchdog) -> None:
@@ -141,7 +141,7 @@ class _Group:
             process.call_at_end(self.events.put)
 
     def watch(self) -> None:
-        """Return when all processes have ended or cannot be ended."""
+        """Handle events until all processes have ended, or one cannot be ended."""
         while self._running and self._phase < _Phase.LOST:
             left_secs = self._deadline - time.monotonic()
             event = self.events.get(min(POLL_SECS, max(0.0, left_secs)))
@@ -226,7 +226,7 @@ class _Group:
 
 @contextlib.contextmanager
 def _signals_to(events: _Events) -> Iterator[None]:
-    """Make events of requests to stop instead of acting on them."""
+    """Turn signals that request a stop into events during a ``with`` block."""
     numbers = stop_signals()
     previous = [
         signal.signal(number, lambda received, _: events.put(received))

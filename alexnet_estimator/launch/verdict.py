@@ -149,7 +149,10 @@ def _tell_of_log(text: str, process: Process, tail_lines: int) -> None:
 
 
 def _tell_of_hang(hang: Hang, tail_lines: int) -> str:
-    """Print which ranks hang, and return it; paused ranks are the cause of others."""
+    """Print which ranks hang, and return this text.
+
+    If some ranks are paused, only they are named, because the others wait for them.
+    """
     ranks = [pulse.rank for pulse in hang.pulses]
     paused = {process.rank for process in hang.paused}
     ranks = [rank for rank in ranks if rank in paused] or ranks
@@ -163,7 +166,7 @@ def _tell_of_hang(hang: Hang, tail_lines: int) -> str:
         tell(f"{names} could not write stacks: paused by SIGSTOP or a debugger")
     writers = [process for process in hang.asked if process.rank not in paused]
     if writers:
-        tell(f"the logs of {_name(writers)} have their Python stacks")
+        tell(f"the logs of {_name(writers)} contain their Python stacks")
     return text
 
 

@@ -48,7 +48,7 @@ def local_server(topology: Topology, server_id: Optional[str] = None) -> str:
         found = f"{' and '.join(own)} are all addresses of this machine"
     else:
         addresses = ", ".join(sorted(set(own_addresses().values())))
-        found = f"none of them is this machine, which is {addresses}"
+        found = f"this machine has none of these addresses, but {addresses}"
     raise ConfigError(
         f"the servers are {', '.join(servers)}; {found}: say which one this is "
         "with --server_id",

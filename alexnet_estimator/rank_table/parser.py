@@ -21,7 +21,7 @@ _DECIMAL = re.compile(r"0|[1-9][0-9]{0,5}")
 
 
 class Entry(NamedTuple):
-    """A device of a rank table, as its texts describe it.
+    """A device as the strings of a rank table describe it.
 
     Attributes:
         rank_id: Rank of the device.

@@ -143,7 +143,7 @@ class Node:
     def check_count(self, key: str, actual: int) -> None:
         """Add a problem if a count is given and is wrong."""
         if self.get(key) not in (None, str(actual)):
-            self.add(key, self.get(key), f'"{actual}", as many as are listed')
+            self.add(key, self.get(key), f'"{actual}", as counted in this table')
 
     def check_unique(self, key: str, value: str, seen: Dict[str, str]) -> None:
         """Add a problem if a value appears in another place as well.

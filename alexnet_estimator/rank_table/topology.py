@@ -107,9 +107,9 @@ def describe_check(topology: Topology) -> str:
     servers = topology.servers_with_made_up_addresses
     if servers:
         lines.append(
-            f"device addresses of {', '.join(servers)} are made up, good for CPUs and "
-            "GPUs only; for Ascend put in what `hccn_tool -i N -ip -g` prints there "
-            "for each device N"
+            f"the device addresses of {', '.join(servers)} are placeholders for CPUs "
+            "and GPUs: for Ascend, replace them by what `hccn_tool -i N -ip -g` prints "
+            "on the server for each device N"
         )
     return "\n".join([*lines[:2], *(f"warning: {line}" for line in lines[2:])])
 

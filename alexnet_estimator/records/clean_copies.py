@@ -58,7 +58,7 @@ def leave_out_damaged(
             return _clean(dataset, folder, report, num_bad)
     except OSError as error:
         heading = os.path.join(cache_directory, name)
-        raise DataError(f"clean copies cannot be made: {error}", heading) from error
+        raise DataError(f"clean copies cannot be created: {error}", heading) from error
 
 
 def _report_damage(dataset: Dataset) -> Dict[str, Any]:

@@ -76,16 +76,17 @@ VERB = Verb(
     ),
     texts={
         "model_dir": "Folder of a run whose configuration is measured; the run is not "
-        "changed. Default: no run, e.g. runs/cats_vs_dogs.",
+        "changed. Default: no run. Example: runs/cats_vs_dogs.",
         "data_path": "Data: the output of convert, a folder or zip of pictures, or "
-        "ImageNet TFRecords. Default: synthetic images only, e.g. /data/cats_vs_dogs.",
+        "ImageNet TFRecords. Default: synthetic images only. Example: "
+        "/data/cats_vs_dogs.",
         "config": "Configuration: a Python file such as those in configs/, or the "
         "config.json of a run. Default: that of the run in --model_dir, or "
-        "configs/default.py; e.g. configs/cats_vs_dogs.py.",
+        "configs/default.py. Example: configs/cats_vs_dogs.py.",
         "output": "File to which one JSON line is appended for each measurement; - "
-        "prints these lines instead of a table. Default: a table only, e.g. "
+        "prints these lines instead of a table. Default: a table only. Example: "
         "speed.jsonl.",
-        "train_steps": "Number of measured steps. Default: 20, e.g. 100.",
+        "train_steps": "Number of measured steps. Default: 20. Example: 100.",
     },
     usage="[train] [evaluate] [input]",
     max_arguments=3,

@@ -35,7 +35,7 @@ def doctor(command: Command) -> int:
     tried = job.try_out(device, findings)
     has_failed = job.has_failed(findings + tried)
     if has_failed or is_first_rank(os.environ):
-        # The launcher has shown what it found of this machine.
+        # The launcher has already shown the findings about this machine.
         is_shown = is_launched and not job.has_failed(findings)
         console.show(job.to_text(tried if is_shown else findings + tried))
     if command.flags.output and is_first_rank(os.environ):
@@ -53,8 +53,8 @@ VERB = Verb(
         "doctor --device=npu --rank_table=8p.json --output=doctor.json",
     ),
     texts={
-        "output": "JSON file of the findings, for bug reports. Default: no file, e.g. "
-        "doctor.json.",
+        "output": "JSON file of the findings, for bug reports. Default: no file. "
+        "Example: doctor.json.",
     },
     sections=("runtime",),
 )

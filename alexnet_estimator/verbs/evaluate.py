@@ -49,7 +49,7 @@ VERB = Verb(
         "evaluate --model_dir=runs/photos --checkpoint=runs/photos/model.ckpt-2000",
     ),
     texts={
-        "batch_size": "Images of one rank in a step. Default: that of the training, "
-        "e.g. 64.",
+        "batch_size": "Images of one rank in a step. Default: that of the training. "
+        "Example: 64.",
     },
 )

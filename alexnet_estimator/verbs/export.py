@@ -44,9 +44,9 @@ VERB = Verb(
         "output": "Folder of the exported model, which must be new or empty. Required, "
         "e.g. exported.",
         "batch_size": "Fixed batch size of the frozen graph and of ONNX. Default: any "
-        "batch size, e.g. 1.",
+        "batch size. Example: 1.",
         "format": "Formats, separated by commas: saved_model, frozen, onnx. Default: "
-        "saved_model,frozen, e.g. saved_model,onnx.",
+        "saved_model,frozen. Example: saved_model,onnx.",
     },
     sections=("data", "convert"),
 )

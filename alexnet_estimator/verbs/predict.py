@@ -43,10 +43,11 @@ VERB = Verb(
         "model_dir": "Folder of a run or of an exported model. Required, e.g. "
         "runs/cats_vs_dogs.",
         "output": "File of the rows, which appears when it is complete; - writes the "
-        "rows to standard output. Default: -, e.g. rows.csv.",
-        "batch_size": "Pictures in a batch. Default: that of the training, e.g. 64.",
+        "rows to standard output. Default: -. Example: rows.csv.",
+        "batch_size": "Pictures in a batch. Default: that of the training. "
+        "Example: 64.",
         "format": "Format of the rows: csv or jsonl. Default: jsonl if --output ends "
-        "with .jsonl, otherwise csv; e.g. jsonl.",
+        "with .jsonl, otherwise csv. Example: jsonl.",
     },
     usage="PICTURES...",
     max_arguments=1 << 20,

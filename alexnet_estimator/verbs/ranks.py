@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from alexnet_estimator.runtime.base import Runtime
 
 FLAGS = "rank_table server_id rendezvous_port hang_timeout_secs start_timeout_secs"
-# HCCL waits this long, too, until the controller of a cluster has filled in the table.
+# HCCL also waits this long for the controller of a cluster to complete the table.
 TABLE_WAIT_SECS = 1800
 
 
@@ -32,7 +32,7 @@ def read_topology(command: Command) -> Optional[Topology]:
 
 
 def read_table(command: Command) -> Optional[Topology]:
-    """Return the ranks of the whole job; None: there is no rank table.
+    """Return the ranks of the whole job, or None without a rank table.
 
     Raises:
         ConfigError: The rank table is wrong.

@@ -24,7 +24,7 @@ VERB = Verb(
     ),
     texts={
         "output": "File of the report. Default: report.html in the folder of the run, "
-        "or in the current folder for several runs; e.g. compared.html.",
+        "or in the current folder for several runs. Example: compared.html.",
     },
     usage="RUN [RUN...]",
     max_arguments=100,

@@ -91,12 +91,12 @@ VERB = Verb(
     ),
     texts={
         "model_dir": "Folder of the run. A missing folder is created, and an existing "
-        "run is resumed. Default: runs/CONFIG, e.g. runs/cats_vs_dogs.",
+        "run is resumed. Default: runs/CONFIG. Example: runs/cats_vs_dogs.",
         "data_path": "Data: the output of convert, a folder or zip of pictures, or "
-        "ImageNet TFRecords. Default: sample:mono_poly, e.g. /data/cats_vs_dogs.",
+        "ImageNet TFRecords. Default: sample:mono_poly. Example: /data/cats_vs_dogs.",
         "config": "Configuration: a Python file such as those in configs/, or the "
         "config.json of a run. Default: that of the run in --model_dir; for a new run, "
-        "configs/default.py, or configs/quickstart.py without --data_path; e.g. "
+        "configs/default.py, or configs/quickstart.py without --data_path. Example: "
         "configs/cats_vs_dogs.py.",
     },
 )

@@ -158,7 +158,7 @@ def test_evaluate_says_what_it_passes_over(
     truncate_data(prefix_of(model_dir, 8))
     assert cli.main(["evaluate", f"--model_dir={model_dir}"]) == 0
     shown = capsys.readouterr()
-    assert f"warning: passed over {prefix_of(model_dir, 8)}: unreadable" in shown.err
+    assert f"warning: skipped {prefix_of(model_dir, 8)}: unreadable" in shown.err
     assert "step 6: accuracy" in shown.out
     assert not (model_dir / "quarantine").exists()  # An evaluation moves no files.
 

@@ -374,7 +374,7 @@ def test_copies_that_cannot_be_written_are_one_message(
     data: Dataset, tmp_path: pathlib.Path
 ) -> None:
     (tmp_path / "cache").write_text("a file")
-    with pytest.raises(DataError, match="clean copies cannot be made"):
+    with pytest.raises(DataError, match="clean copies cannot be created"):
         open_data(data, tmp_path, 1)
 
 

@@ -112,7 +112,7 @@ def test_a_broken_disk_is_no_mistake_in_the_command(
     run = open_job(data_dir, tmp_path / "run")
     error = OSError(number, os.strerror(number))
     with mock.patch.object(os, "makedirs", side_effect=error):
-        with pytest.raises(kind, match=f"cannot be made: {os.strerror(number)}"):
+        with pytest.raises(kind, match=f"cannot be created: {os.strerror(number)}"):
             train_job.train(run)
 
 
@@ -130,7 +130,7 @@ def test_an_old_checkpoint_may_be_deleted_while_it_is_evaluated(
         return prefix
 
     with mock.patch.object(evaluate_job, "find_checkpoint", find_and_delete):
-        with pytest.raises(DataError, match="model.ckpt-2: deleted meanwhile"):
+        with pytest.raises(DataError, match="model.ckpt-2: it was deleted meanwhile"):
             evaluate_job.evaluate(run)
 
 

@@ -87,7 +87,7 @@ def describe_model(
         num_classes=len(record.class_names),
         version=record.versions.get("alexnet_estimator", "unknown"),
         num_train=sum(record.class_counts.get("train", ())),
-        data="made-up pictures" if record.config.data.synthetic else data,
+        data="synthetic pictures" if record.config.data.synthetic else data,
         digest=record.data_digest,
         classes=_list_classes(record),
         accuracy=_describe_accuracy(evaluation),

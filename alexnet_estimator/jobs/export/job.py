@@ -192,7 +192,7 @@ def _open_folder(path: str) -> Iterator[str]:
         try:
             folder = stack.enter_context(files.replacing_folder(path))
         except OSError as error:
-            raise disk.error_at(path, "cannot be made", error) from error
+            raise disk.error_at(path, "cannot be created", error) from error
         try:
             yield folder
             stack.close()
