@@ -109,7 +109,8 @@ FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
     },
     "devices and ranks": {
         "device": Flag(
-            "Device: auto, cpu, gpu or npu. Default: auto. Example: cpu.",
+            f"Device: {SCHEMA['runtime']['device'].rule.text}. Default: auto. "
+            "Example: cpu.",
             field="runtime.device",
         ),
         "rank_table": Flag(
@@ -314,7 +315,8 @@ def parse(words: Sequence[str], verb: Verb) -> Command:
 def list_verbs(verbs: Mapping[str, Verb]) -> str:
     """Return the help of the whole program."""
     lines = [f"usage: {PROGRAM} COMMAND [flags]", ""]
-    lines += [f"  {name:<12}{verb.summary}" for name, verb in verbs.items()]
+    width = max(map(len, verbs)) + 2
+    lines += [f"  {name:<{width}}{verb.summary}" for name, verb in verbs.items()]
     lines += [
         "",
         "COMMAND --help      shows the flags of a subcommand, and examples",

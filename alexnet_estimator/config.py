@@ -164,7 +164,7 @@ def resolve(
     mean_rgb: Sequence[float] = (),
     steps_per_loop: int = 0,
 ) -> Config:
-    """Return a frozen copy, with a value for each field that was left automatic.
+    """Return a frozen copy with the values that the machine and the data decide.
 
     Args:
         config: Valid configuration, which stays unchanged.

@@ -86,6 +86,9 @@ ACCELERATORS = {
     "cpu": AcceleratorEntry("alexnet_estimator.runtime.host:Cpu", "horovod"),
 }
 
+# The number of variables that each optimizer keeps for a weight.
+OPTIMIZERS = {"momentum": 1, "adam": 2, "lars": 1}
+
 PRECISION_MODES = {
     # The vendor's names, with what each computes.
     "auto": "allow_mix_precision on an NPU, must_keep_origin_dtype elsewhere",
@@ -191,7 +194,7 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         )
     },
     "optim": {
-        "optimizer": Field("momentum", one_of("momentum", "adam", "lars"), "Optimizer"),
+        "optimizer": Field("momentum", one_of(*OPTIMIZERS), "Optimizer"),
         "learning_rate": Field(0.01, above(0), "Peak learning rate of one rank"),
         "learning_rate_scaling": Field(
             "none", one_of("none", "linear", "sqrt"), "Scaling with the number of ranks"

@@ -68,9 +68,7 @@ def compared_names(tree: ast.AST) -> List[str]:
             operands.append(node.slice)
     constants = [part for operand in operands for part in ast.walk(operand)]
     return [
-        c.s
-        for c in constants
-        if isinstance(c, ast.Str) and c.s in ("npu", "gpu", "cpu")
+        c.s for c in constants if isinstance(c, ast.Str) and c.s in schema.ACCELERATORS
     ]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from alexnet_estimator import engine
+from alexnet_estimator import engine, schema
 from alexnet_estimator.networks.alexnet_graph import alexnet
 from alexnet_estimator.optim.loss_scale import scale_loss
 from alexnet_estimator.optim.optimizers import (
@@ -149,12 +149,16 @@ def losses(fields: Dict[str, Any]) -> List[float]:
         loss = tf.reduce_mean((tf.matmul(x, kernel) + bias - y) ** 2)
         optimizer = make_optimizer(optim, tf.constant(optim.learning_rate))
         train_op = optimizer.minimize(loss)
+        slots = [v for v in tf.global_variables() if v.op.name.startswith("kernel/")]
+        assert len(slots) == schema.OPTIMIZERS[optim.optimizer]
         session.run(tf.global_variables_initializer())
         return [session.run([loss, train_op])[0] for _ in range(100)]
 
 
 def test_every_optimizer_lowers_the_loss_in_its_own_way() -> None:
     names = list(OPTIMIZERS)
+    tested = {fields.get("optimizer", "momentum") for fields in OPTIMIZERS.values()}
+    assert tested == set(schema.OPTIMIZERS)
     if not engine.is_1_15():
         names.remove("lars")
     found = {name: losses(OPTIMIZERS[name]) for name in names}

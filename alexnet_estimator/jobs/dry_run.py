@@ -15,11 +15,8 @@ from alexnet_estimator.networks.graphs import count_parameters
 from alexnet_estimator.rank_table import Topology, is_own_address
 from alexnet_estimator.runtime import find_accelerator, settle_device
 from alexnet_estimator.runtime.local import LocalRuntime
-from alexnet_estimator.schema import ACCELERATORS
+from alexnet_estimator.schema import ACCELERATORS, OPTIMIZERS
 from alexnet_estimator.warm_start import WarmStart
-
-# Number of variables that an optimizer keeps for each weight.
-NUM_SLOTS = {"momentum": 1, "adam": 2, "lars": 1}
 
 
 class _PlannedRank(LocalRuntime):
@@ -102,7 +99,7 @@ def _find_lack_of_space(run: Run) -> List[str]:
     data, model = run.config.data, run.config.model
     num_weights = count_parameters(run.dataset.num_classes, data.image_size, model)
     optim, num_kept = run.config.optim, run.config.train.keep_checkpoints
-    copies = 1 + NUM_SLOTS[optim.optimizer] + (optim.ema_decay > 0)
+    copies = 1 + OPTIMIZERS[optim.optimizer] + (optim.ema_decay > 0)
     checkpoint_bytes = 4 * copies * num_weights
     # The newest ones, the best one, and a new one before an old one is deleted.
     need_mib = checkpoint_bytes * (num_kept + 2) >> 20

@@ -24,7 +24,7 @@ class Runtime(abc.ABC):
     """A rank and its connection to the other ranks.
 
     Attributes:
-        device: Name of the accelerator in cards and in the run record.
+        device: Name of the accelerator in ``schema.ACCELERATORS``; a subclass sets it.
         rank: Number of this rank, from 0.
         num_ranks: Number of ranks that train together.
         heartbeat: Descriptor to which this rank writes heartbeats; None for no
@@ -36,7 +36,8 @@ class Runtime(abc.ABC):
         can_decay_slots: Whether the weight decay can be added to slots in place.
     """
 
-    device: str = "cpu"
+    # A default would choose the precision modes of another accelerator.
+    device: str
     rank: int = 0
     num_ranks: int = 1
     heartbeat: Optional[int] = None
