@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import Dict, List, Optional
 
-from alexnet_estimator import __version__, console, engine, launch
+from alexnet_estimator import __version__, console, disk, engine, launch
 from alexnet_estimator.command_line import Verb, describe_verb, list_verbs, parse
 from alexnet_estimator.errors import (
     EXIT_DATA,
@@ -61,7 +61,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     has_launcher = any(word.startswith("--rank_table") for word in words)
     launch.prepare_tensorflow(has_launcher)
     try:
-        return _run(words)
+        with disk.explaining_errors():
+            return _run(words)
     except UserError as error:
         console.complain(error.message())
         return error.exit_code

@@ -3,6 +3,7 @@
 This module does not import TensorFlow.
 """
 
+import errno
 import importlib.util
 import pathlib
 
@@ -48,6 +49,9 @@ def load_config_file(path: str, network: str = "") -> Config:
     except ConfigError:
         raise
     except Exception as error:  # The user's code can raise any error.
+        if isinstance(error, OSError) and error.errno == errno.EIO:
+            error.filename = error.filename or path
+            raise  # The disk is broken, so that another configuration would not help.
         raise ConfigError(f"{type(error).__name__}: {error}", path) from error
     if not isinstance(config, Config) or set(config) != set(SCHEMA):
         raise ConfigError(

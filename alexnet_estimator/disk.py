@@ -31,12 +31,12 @@ def describe_space(folder: str) -> str:
 
 
 @contextlib.contextmanager
-def explaining_errors(folder: str) -> Iterator[None]:
+def explaining_errors(folder: str = "") -> Iterator[None]:
     """Replace an error of the disk by one that names the file and the free space.
 
     Args:
-        folder: Folder in which the block works.  Errors about other files are not
-            replaced, unless the disk is full or broken.
+        folder: Folder in which the block works; empty for none.  Errors about files
+            elsewhere are replaced only if the disk is full or broken.
 
     Raises:
         DataError: The disk is full or broken, or a file in the folder cannot be used;
@@ -46,7 +46,7 @@ def explaining_errors(folder: str) -> Iterator[None]:
         yield
     except OSError as error:
         path = os.fsdecode(error.filename) if error.filename else "a file"
-        is_here = path.startswith(os.path.join(folder, ""))
+        is_here = folder != "" and path.startswith(os.path.join(folder, ""))
         if path == STDOUT_NAME or not (is_here or error.errno in _NO_SPACE + _BROKEN):
             raise
         raise _error(path, error.strerror, folder) from error
@@ -75,6 +75,7 @@ def error_at(path: str, what: str, error: OSError) -> UserError:
 
 
 def _error(path: str, reason: str, folder: str) -> DataError:
+    folder = folder or os.path.dirname(os.path.abspath(path))
     return DataError(
         f"cannot read or write {path} ({describe_space(folder)}): {reason}; solve this "
         "problem and run the same command again",

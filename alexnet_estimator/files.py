@@ -123,6 +123,16 @@ def _quote(cell: str) -> str:
     return '"' + cell.replace('"', '""') + '"'
 
 
+@contextlib.contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Add the path to an OSError; Python does so only if a file cannot be opened."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or path
+        raise
+
+
 def read_at_most(path: str, max_bytes: int) -> bytes:
     """Return the content of a file that may come from an untrusted source.
 
@@ -131,10 +141,10 @@ def read_at_most(path: str, max_bytes: int) -> bytes:
         max_bytes: Largest size in bytes; no more is read into memory.
 
     Raises:
-        OSError: The file cannot be read.
+        OSError: The file cannot be read; the error names the path.
         ValueError: The file is larger.
     """
-    with open(path, "rb") as file:
+    with naming(path), open(path, "rb") as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
         raise ValueError(f"larger than {max_bytes >> 20} MiB")
@@ -198,7 +208,8 @@ def _temporary(path: str, create: Callable[[str], None]) -> Iterator[str]:
     except OSError as error:
         # The user knows the path, but not the temporary name.
         if error.filename is None or str(error.filename).startswith(partial):
-            error.filename, error.filename2 = path, None
+            del error.filename2  # Setting it to None would print "-> None".
+            error.filename = path
         raise
     finally:
         _remove(partial)

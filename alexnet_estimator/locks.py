@@ -11,7 +11,7 @@ import fcntl
 import functools
 import os
 import socket
-from typing import Iterator
+from typing import Iterable, Iterator
 
 from alexnet_estimator import disk
 from alexnet_estimator.console import note, warn
@@ -80,6 +80,41 @@ def wait_for_folder(directory: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def keep_unchanged(paths: Iterable[str]) -> Iterator[None]:
+    """Lock files that the block reads, so that ``refuse_if_read`` protects them.
+
+    Several processes may hold the locks.  A file that cannot be locked stays unlocked.
+    """
+    with contextlib.ExitStack() as stack:
+        for path in paths:
+            with contextlib.suppress(OSError):
+                file = stack.enter_context(open(path, "rb"))
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield
+
+
+def refuse_if_read(path: str) -> None:
+    """Check that no job reads data that are about to be replaced.
+
+    Args:
+        path: Path of a file that readers lock with ``keep_unchanged``.
+
+    Raises:
+        UserError: A job has locked the file.
+    """
+    folder = os.path.dirname(path)
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        try:
+            _lock(file.fileno(), folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                "a job reads these data: wait until it ends, stop it, or give another "
+                "--output",
+                folder,
+            ) from error
 
 
 def append_bytes(path: str, content: bytes) -> None:

@@ -15,7 +15,7 @@ import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf import tensor_bundle_pb2
 
 from alexnet_estimator import checkpoints
-from alexnet_estimator.checkpoints import best, restore, store
+from alexnet_estimator.checkpoints import best, index, restore, store
 from alexnet_estimator.errors import DataError, DivergedError
 from alexnet_estimator.records.tfrecord import masked_crc32c
 
@@ -453,6 +453,21 @@ def test_an_index_in_order_is_read(model_dir: pathlib.Path) -> None:
     two_files = tensor_bundle_pb2.BundleHeaderProto(num_shards=2).SerializeToString()
     write_index(prefix, [(b"", two_files)])
     assert "2 data files declared, 1 found" in (restore.find_problem(prefix) or "")
+
+
+@pytest.mark.parametrize(
+    "entry, restart",
+    [
+        (b"\5\1\0", 0),  # It shares 5 bytes with the previous key, which is empty.
+        (b"\0\1\0" + b"a" + b"\1\1\0", 7),  # A restart at a key that is not whole.
+        (b"\0\1\0", 1),  # A restart in the middle of an entry.
+    ],
+)
+def test_keys_of_an_index_must_be_whole(entry: bytes, restart: int) -> None:
+    header = b"\0\0\0"  # The entry with the key "".
+    block = header + entry + b"b" + struct.pack("<III", 0, restart, 2)
+    with pytest.raises(ValueError, match="damaged"):
+        index._read_block(block + b"\0", 0, len(block))
 
 
 @pytest.mark.parametrize("place", range(0, 400, 23))

@@ -72,6 +72,9 @@ def places(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> Dict[str,
     (folder / "file").write_text("a file")
     for name, text in BAD_CONFIGS.items():
         (folder / name).write_text(text)
+    # Reading this file of the kernel fails with EIO, as on a broken disk.
+    (folder / "eio.py").symlink_to("/proc/self/mem")
+    (folder / "bare_run" / "metrics.jsonl").symlink_to("/proc/self/mem")
     config = {"config": config_lib.default_config().to_dict(), "class_names": []}
     config["config"]["data"]["path"] = data_dir
     (folder / "bare_run" / "config.json").write_text(json.dumps(config))
@@ -122,6 +125,9 @@ MISTAKES: List[Tuple[str, int, List[str]]] = [
     ("train --config={unknown_py}", 2, ["optim.learning_rat", "optim.learning_rate?"]),
     ("train --config={broken_json}", 2, ["{broken_json}", "JSON"]),
     ("train --config={text_txt}", 2, ["{text_txt}", ".py"]),
+    ("train --config={eio_py}", 3, ["{eio_py}", "Input/output error"]),
+    ("train --config.model.network={eio_py}", 3, ["{eio_py}", "Input/output error"]),
+    ("report {bare_run}", 3, ["{bare_run}/metrics.jsonl", "Input/output error"]),
     ("evaluate --seed=1 --dry_run", 2, ["--seed", "--dry_run", "does not use"]),
     ("verify --epochs=2", 2, ["verify does not use --epoch"]),
     ("evaluate", 2, ["--model_dir is missing"]),

@@ -251,13 +251,17 @@ def test_top_k(fake: _Fake, tmp_path: Any) -> None:
     assert sum(values) == pytest.approx(1, abs=1e-5)
 
 
-def test_files_folders_zips_and_lists(fake: _Fake, tmp_path: Any) -> None:
+def test_files_folders_zips_and_lists(
+    fake: _Fake, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = pictures.make_folder(tmp_path / "in", ("a", "b"), 2)
     archive = pictures.make_zip(folder, tmp_path / "in.zip")
     names = ["a/0.jpg", "a/1.jpg", "b/0.jpg", "b/1.jpg"]
     files = [os.path.join(folder, name) for name in names]
     listed = tmp_path / "list.txt"
-    listed.write_text("\ufeff" + f"{files[2]}\r\n\n{folder}/b\n{folder}/gone.jpg\n")
+    monkeypatch.setenv("HOME", folder)
+    lines = [f"{files[2]}\r", "", "~/b", f"{folder}/gone.jpg", "~nobody-here/a.jpg"]
+    listed.write_text("\ufeff" + "\n".join([*lines, ""]))
     without_suffix = tmp_path / "photo"
     shutil.copy(files[0], without_suffix)
     sources = [files[3], folder, archive, str(listed), str(without_suffix)]
@@ -272,7 +276,7 @@ def test_files_folders_zips_and_lists(fake: _Fake, tmp_path: Any) -> None:
         *files[2:],
         str(without_suffix),
     ]
-    assert [reject.path for reject in summary.rejects] == [f"{folder}/gone.jpg"]
+    assert [reject.path for reject in summary.rejects] == lines[3:]
     answers = [(row["class"], row["probability"]) for row in rows]
     assert answers[1:5] == answers[5:9] and answers[0] == answers[4]
     assert answers[12] == answers[1]

@@ -1,6 +1,7 @@
 """Rank tables: every format is read, every mistake is named, what is made is valid."""
 
 import copy
+import errno
 import json
 import os
 import pathlib
@@ -16,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alexnet_estimator import rank_table
-from alexnet_estimator.errors import EXIT_USAGE, ConfigError
+from alexnet_estimator import files, rank_table
+from alexnet_estimator.errors import EXIT_USAGE, ConfigError, DataError
 from alexnet_estimator.rank_table import Topology, local, writer
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
@@ -434,6 +435,14 @@ def test_refuses_other_file_names_and_none(tmp_path: pathlib.Path) -> None:
         rank_table.read(str(tmp_path / "none.json"))
     with pytest.raises(ConfigError, match="no such file"):
         rank_table.read(str(tmp_path))
+
+
+def test_a_broken_disk_is_no_mistake_in_the_command(tmp_path: pathlib.Path) -> None:
+    path = save(tmp_path, table_v1())
+    error = OSError(errno.EIO, os.strerror(errno.EIO))
+    with mock.patch.object(files, "read_at_most", side_effect=error):
+        with pytest.raises(DataError, match="cannot be read: Input/output error"):
+            rank_table.read(path)
 
 
 def test_waits_for_the_controller(

@@ -2,6 +2,7 @@
 
 import collections
 import csv
+import dataclasses
 import hashlib
 import io
 import json
@@ -27,7 +28,7 @@ from PIL import Image
 
 from alexnet_estimator import locks
 from alexnet_estimator.config import Config
-from alexnet_estimator.errors import DataError
+from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.records import (
     convert,
     examples,
@@ -342,6 +343,27 @@ def test_what_has_changed_is_converted_again(
     assert visible(output) == {"dataset.json", "rejects.csv", *expected}
     assert visible(output) == set(os.listdir(str(output)))
     manifest.check_files(second)
+
+
+def test_data_that_a_job_reads_are_not_replaced(
+    source: str, tmp_path: pathlib.Path
+) -> None:
+    output = tmp_path / "out"
+    dataset = run(source, output)
+    before = states(output)
+    # A job that leaves damaged records out reads the other files through links.
+    links = tmp_path / "links"
+    links.mkdir()
+    for path in dataset.shard_paths("train"):
+        os.symlink(path, str(links / os.path.basename(path)))
+    for directory in (str(output), str(links)):
+        read = dataclasses.replace(dataset, directory=directory)
+        with manifest.keep_unchanged(read), manifest.keep_unchanged(read):
+            with pytest.raises(ConfigError, match="out: a job reads these data"):
+                run(source, output, images_per_shard=5)
+            assert run(source, output) == dataset
+            assert states(output) == before
+    assert run(source, output, images_per_shard=5).digest != dataset.digest
 
 
 def test_folders_of_others_are_left_alone(source: str, tmp_path: pathlib.Path) -> None:

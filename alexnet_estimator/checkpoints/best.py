@@ -15,7 +15,9 @@ BEST = "best.json"
 
 def note_best(model_dir: str, step: int, accuracy: float) -> None:
     """Record the checkpoint of ``step`` as the best if it is the most accurate."""
-    if best_of(model_dir) and accuracy <= _read_best(model_dir)["top_1_accuracy"]:
+    best = _read_best(model_dir)
+    is_there = best and path_of(model_dir, best["step"])
+    if is_there and accuracy <= best["top_1_accuracy"]:
         return
     record = {"checkpoint": f"{PREFIX}{step}", "step": step, "top_1_accuracy": accuracy}
     write_bytes(os.path.join(model_dir, BEST), encode_json(record))

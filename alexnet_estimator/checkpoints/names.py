@@ -11,7 +11,7 @@ import re
 import shutil
 from typing import List, Optional
 
-from alexnet_estimator.files import write_bytes
+from alexnet_estimator.files import naming, write_bytes
 
 PREFIX = "model.ckpt-"
 POINTER = "checkpoint"
@@ -87,7 +87,8 @@ def find_announced(model_dir: str) -> List[str]:
     if not pointer.is_file():
         return []
     pattern = rb'^model_checkpoint_path: "(?:.*/)?(model\.ckpt-\d+)"'
-    match = re.search(pattern, pointer.read_bytes(), re.MULTILINE)
+    with naming(str(pointer)):
+        match = re.search(pattern, pointer.read_bytes(), re.MULTILINE)
     # Paths are compared, so this one has to be spelt as list_checkpoints spells it.
     return [str(pointer.with_name(match.group(1).decode()))] if match else []
 

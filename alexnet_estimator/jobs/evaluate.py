@@ -1,7 +1,6 @@
 """The evaluation job, which counts every image once on any number of ranks."""
 
 import contextlib
-import json
 import os
 import pathlib
 import tempfile
@@ -17,11 +16,12 @@ from alexnet_estimator.config import Config
 from alexnet_estimator.console import note, warn
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.files import encode_json, write_bytes
+from alexnet_estimator.files import encode_json, read_json, write_bytes
 from alexnet_estimator.hooks.answers import AnswersHook
 from alexnet_estimator.hooks.heartbeat import Heartbeat, HeartbeatHook
 from alexnet_estimator.jobs.session import Run, check_fit, explaining_data_errors
 from alexnet_estimator.model_fn import build_model_fn
+from alexnet_estimator.records import manifest
 from alexnet_estimator.runtime.base import Runtime
 
 Evaluation = Dict[str, Any]
@@ -48,7 +48,8 @@ def evaluate(run: Run, checkpoint: Optional[str] = None) -> Evaluation:
     if run.runtime.is_chief:
         checkpoint = find_checkpoint(run.model_dir, run.config, checkpoint)
     heartbeat = HeartbeatHook(Heartbeat(run.runtime.heartbeat), "evaluate")
-    result = summarise(evaluate_sums(run, checkpoint, [heartbeat]), run)
+    with manifest.keep_unchanged(run.dataset):
+        result = summarise(evaluate_sums(run, checkpoint, [heartbeat]), run)
     if run.runtime.is_chief:
         try:
             write_evaluation(run.model_dir, result)
@@ -210,10 +211,10 @@ def read_evaluations(model_dir: str) -> List[Evaluation]:
     results = []
     for file in pathlib.Path(model_dir, "eval").glob("*.json"):
         try:
-            result = json.loads(file.read_text(encoding="utf-8"))
+            result = read_json(str(file))
             result["global_step"] = int(result["global_step"])
             result["top_1_accuracy"] = float(result["top_1_accuracy"])
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"damaged ({error!r}): delete it", str(file)) from error
         results.append(result)
     return sorted(results, key=lambda result: result["global_step"])

@@ -42,6 +42,7 @@ from alexnet_estimator.model_fn import Training, build_model_fn
 from alexnet_estimator.networks import find_network
 from alexnet_estimator.optim import schedules
 from alexnet_estimator.optim.loss_scale import resolve_loss_scale
+from alexnet_estimator.records import manifest
 from alexnet_estimator.warm_start import WarmStart
 
 # The figures of an evaluation in metrics.jsonl and TensorBoard.
@@ -77,6 +78,7 @@ def train(run: Run) -> Evaluation:
         raise disk.error_at(run.model_dir, "cannot be created", error) from error
     with contextlib.ExitStack() as stack:
         stack.enter_context(disk.explaining_errors(run.model_dir))
+        stack.enter_context(manifest.keep_unchanged(run.dataset))
         request = stack.enter_context(StopRequest().listening())
         changes: List[str] = []
         plan: Optional[WarmStart] = None

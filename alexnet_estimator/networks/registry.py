@@ -1,6 +1,7 @@
 """Lookup of networks: in this package, in other packages and in a user's files."""
 
 import dataclasses
+import errno
 import functools
 import hashlib
 import importlib
@@ -55,6 +56,9 @@ def _from_file(path: str) -> Network:
         with open(path, "rb") as file:
             code = file.read()
     except OSError as error:
+        if error.errno == errno.EIO:  # The disk is broken: no other path would help.
+            error.filename = path
+            raise
         raise ConfigError(
             f"{error.strerror}: --config.model.network takes the path of a Python "
             "file with a network; if the file of a run has moved, give its new path",

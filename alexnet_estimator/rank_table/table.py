@@ -7,7 +7,7 @@ import os
 import re
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
-from alexnet_estimator import files
+from alexnet_estimator import disk, files
 from alexnet_estimator.errors import ConfigError
 
 MAX_BYTES = 1 << 20
@@ -41,6 +41,7 @@ def load(path: str) -> Object:
     Raises:
         ConfigError: The file does not exist or cannot be read, HCCL refuses its name,
             it is too large, or it does not contain a JSON object.
+        DataError: The disk is broken.
     """
     real_path = os.path.realpath(path)
     if not os.path.isfile(real_path):
@@ -53,7 +54,7 @@ def load(path: str) -> Object:
     try:
         content = files.read_at_most(real_path, MAX_BYTES)
     except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", path) from error
+        raise disk.error_at(path, "cannot be read", error) from error
     except ValueError as error:
         raise ConfigError(f"{error}: not a rank table", path) from error
 

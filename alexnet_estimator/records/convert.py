@@ -68,6 +68,7 @@ def convert(
         show_progress: Whether a progress bar and a summary are written to stderr.
 
     Raises:
+        ConfigError: A job reads the data of an earlier conversion in the output.
         DataError: There are no usable pictures, or the output cannot be written.
     """
     pictures, wanted = find_pictures(source, settings)
@@ -117,6 +118,7 @@ def convert_pictures(
             with locks.wait_for_folder(output):
                 dataset = load_finished(output, wanted)
                 if not dataset:
+                    locks.refuse_if_read(os.path.join(output, manifest.FILE_NAME))
                     if show_progress:
                         _tell_layout(pictures)
                     tasks = _plan(pictures, output, progress, settings)

@@ -6,9 +6,9 @@ The manifest may come from anywhere, so that every value is checked before it is
 import collections
 import os
 import re
-from typing import Any, Callable, Counter, List
+from typing import Any, Callable, ContextManager, Counter, List
 
-from alexnet_estimator import files
+from alexnet_estimator import files, locks
 from alexnet_estimator.config import find_breaches
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.records import findings, foreign, tfrecord
@@ -67,6 +67,14 @@ def load(directory: str, label_offset: int = 0, cache_directory: str = "") -> Da
     return _build(directory, record)
 
 
+def keep_unchanged(dataset: Dataset) -> ContextManager[None]:
+    """Return a context in which ``convert`` refuses to replace the data set's files."""
+    # A data set without its damaged records has links to the files of another one.
+    shards = [path for name in SPLITS for path in dataset.shard_paths(name)]
+    folders = {os.path.dirname(os.path.realpath(path)) for path in shards}
+    return locks.keep_unchanged(os.path.join(folder, FILE_NAME) for folder in folders)
+
+
 def write(dataset: Dataset) -> None:
     """Write ``dataset.json`` into the folder of the data set.
 
@@ -121,7 +129,7 @@ def check_lengths(dataset: Dataset, cache_directory: str) -> None:
         problems = []
         for path in paths:
             try:
-                with open(path, "rb", buffering=0) as file:
+                with files.naming(path), open(path, "rb", buffering=0) as file:
                     collections.deque(tfrecord.walk(file), maxlen=0)
             except ValueError as error:
                 if "checksum" not in str(error):

@@ -100,7 +100,8 @@ def check_shards(
     """
     bar = open_bar("verifying", len(shards), "shards", is_wanted=show_progress)
     # Threads are enough here: decoding and hashing release the interpreter lock.
-    with concurrent.futures.ThreadPoolExecutor(machine.num_cores()) as pool, bar:
+    pool = concurrent.futures.ThreadPoolExecutor(machine.num_cores())
+    with manifest.keep_unchanged(dataset), pool, bar:
         checks = []
         for check in pool.map(lambda x: _check_shard(dataset, x, decode), shards):
             checks.append(check)

@@ -12,7 +12,7 @@ import numpy as np
 
 from alexnet_estimator import run_record
 from alexnet_estimator.errors import ConfigError
-from alexnet_estimator.files import read_at_most, read_json
+from alexnet_estimator.files import naming, read_at_most, read_json
 from alexnet_estimator.networks import DEFAULT, find_network
 from alexnet_estimator.report.scores import Answers, decode, wilson_interval
 from alexnet_estimator.report.text import plain
@@ -254,7 +254,9 @@ def _read_metrics(file: pathlib.Path, run: History) -> Dict[int, Score]:
     """Read ``metrics.jsonl`` into ``run``; return its evaluations by step."""
     evaluations: Dict[int, Score] = {}
     num_strange = 0
-    for line in file.read_bytes().splitlines() if file.is_file() else []:
+    with naming(str(file)):
+        content = file.read_bytes() if file.is_file() else b""
+    for line in content.splitlines():
         try:
             event = _object(json.loads(line.decode("utf-8")))
         except (ValueError, RecursionError):

@@ -71,6 +71,14 @@ def test_any_name_of_a_run_will_do(
     assert evaluate_job.evaluate(run) == evaluation(model_dir, 4)
 
 
+def test_evaluations_of_version_1_0_may_name_any_class(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "eval").mkdir()
+    values = b'"global_step": 7, "top_1_accuracy": 0.5, "class_names": ["caf\xe9"]'
+    (tmp_path / "eval" / "7.json").write_bytes(b"{%s}" % values)
+    (found,) = evaluate_job.read_evaluations(str(tmp_path))
+    assert found["class_names"] == [os.fsdecode(b"caf\xe9")]
+
+
 def fail_to_write(name: str) -> Any:
     """Return a function that writes files, but fails with EIO for one name."""
     replacing = files.replacing
@@ -114,6 +122,23 @@ def test_a_broken_disk_is_no_mistake_in_the_command(
     with mock.patch.object(os, "makedirs", side_effect=error):
         with pytest.raises(kind, match=f"cannot be created: {os.strerror(number)}"):
             train_job.train(run)
+
+
+def test_a_job_does_not_let_its_data_be_replaced(
+    data_dir: str, tmp_path: pathlib.Path
+) -> None:
+    summarise, path = evaluate_job.summarise, os.path.join(data_dir, "dataset.json")
+
+    def check(*arguments: Any) -> Any:
+        with pytest.raises(ConfigError, match="a job reads these data"):
+            locks.refuse_if_read(path)
+        return summarise(*arguments)
+
+    with mock.patch.object(evaluate_job, "summarise", side_effect=check) as checked:
+        run_job(data_dir, tmp_path / "run", train={"steps": 2})
+        evaluate_job.evaluate(open_job(data_dir, tmp_path / "run", train={"steps": 2}))
+    assert checked.call_count == 2
+    locks.refuse_if_read(path)
 
 
 def test_an_old_checkpoint_may_be_deleted_while_it_is_evaluated(

@@ -38,6 +38,7 @@ from alexnet_estimator.jobs.evaluate import evaluate_sums, evaluation_reader
 from alexnet_estimator.jobs.session import Run, explaining_data_errors, open_run
 from alexnet_estimator.jobs.train import group_hooks, run_steps, watching_hooks
 from alexnet_estimator.model_fn import Training
+from alexnet_estimator.records import manifest
 from alexnet_estimator.runtime import find_accelerator, make_runtime, settle_device
 from alexnet_estimator.runtime.base import Runtime, session_config
 
@@ -76,6 +77,8 @@ def benchmark(
         stop = stack.enter_context(StopRequest().listening())
         runs = _open_runs(config, model_dir, scratch, request)
         stack.enter_context(watch(runs[0].runtime))
+        for run in runs:
+            stack.enter_context(manifest.keep_unchanged(run.dataset))
         heartbeat = Heartbeat(runs[0].runtime.heartbeat)
         is_chief = runs[0].runtime.is_chief
         for mode in request.modes or MODES:

@@ -4,7 +4,8 @@ import os
 from typing import List, NamedTuple, Sequence, Union
 
 from alexnet_estimator.console import note
-from alexnet_estimator.errors import DataError
+from alexnet_estimator.errors import DataError, UserError
+from alexnet_estimator.paths import expand_paths
 from alexnet_estimator.records.tree import PictureReader, open_tree, summarise
 
 _LIST_SUFFIX = ".txt"
@@ -58,8 +59,9 @@ def find_sources(sources: Sequence[str]) -> List[Found]:
             continue
         for line in _read_list(source):
             try:
-                found += _find(line, lacks)
-            except DataError as error:
+                paths = expand_paths({"the path": line}, is_any_name_allowed=True)
+                found += _find(paths["the path"], lacks)
+            except UserError as error:
                 found.append(Reject(line, error.problems[0]))
     if not found:
         raise DataError(lacks or "no pictures: give files, folders, zips or a list")
