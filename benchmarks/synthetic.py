@@ -18,7 +18,7 @@ SIZE = (120, 90)
 
 def make_pictures(folder: str, num_pictures: int) -> str:
     """Write ``folder/{a,b}/NUMBER.jpg`` and return the folder."""
-    pictures = [_draw(seed) for seed in range(min(NUM_DIFFERENT, num_pictures))]
+    pictures = [draw(seed) for seed in range(min(NUM_DIFFERENT, num_pictures))]
     for number in range(num_pictures):
         parent = os.path.join(folder, "ab"[number % 2])
         os.makedirs(parent, exist_ok=True)
@@ -45,7 +45,7 @@ def convert_command(pictures: str, output: str) -> List[str]:
     ]
 
 
-def _draw(seed: int) -> bytes:
+def draw(seed: int) -> bytes:
     """Return a JPEG of blurred noise, which is as hard to encode as a photo."""
     noise = np.random.RandomState(seed).randint(0, 256, [15, 20, 3], np.uint8)
     buffer = io.BytesIO()

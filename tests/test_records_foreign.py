@@ -179,13 +179,13 @@ def test_records_are_counted_once(
     first = manifest.load(make(data), 1, str(cache))
     assert [path.name[:8] for path in cache.iterdir()] == ["foreign-"]
     scanned = []
-    scan = foreign._scan
+    scan = examples.count_labels
 
     def note_scan(path: str) -> Any:
         scanned.append(path)
         return scan(path)
 
-    monkeypatch.setattr(foreign, "_scan", note_scan)
+    monkeypatch.setattr(examples, "count_labels", note_scan)
     assert manifest.load(str(data), 1, str(cache)) == first and not scanned
     os.utime(str(data / "train-00001-of-00002"), (1, 1))
     assert manifest.load(str(data), 1, str(cache)) == first and len(scanned) == 3

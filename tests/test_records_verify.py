@@ -198,3 +198,17 @@ def test_a_shard_without_pictures_is_no_damage(tmp_path: pathlib.Path) -> None:
     num_images = [shard.num_images for shard in dataset.splits["train"].shards]
     assert sorted(num_images) == [0] + [1] * 8
     assert damages(dataset) == []
+
+
+def test_a_file_of_the_conversion_is_not_decoded_again(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a file with the recorded SHA-256, only the labels are read."""
+    decoded: List[int] = []
+    name = "alexnet_estimator.records.verify.decode_picture"
+    monkeypatch.setattr(name, lambda *args: decoded.append(1))
+    assert damages(dataset) == [] and not decoded
+    flip(shard_file(dataset, 0), starts(shard_file(dataset, 0))[1] + 50)
+    assert [damage.record_index for damage in damages(dataset)] == [1]
+    num_in_file = dataset.splits["train"].shards[0].num_images
+    assert len(decoded) == num_in_file - 1  # The damaged record is not decoded.

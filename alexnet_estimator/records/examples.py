@@ -1,14 +1,18 @@
 """Builds and parses the Example of a record, with the feature names of ImageNet."""
 
+import collections
 import os
-from typing import BinaryIO, Iterator, List, Tuple
+from typing import BinaryIO, Counter, Iterator, List, Tuple
 
 from alexnet_estimator.engine.graph_mode import tf
+from alexnet_estimator.records import tfrecord
 from alexnet_estimator.records.pictures import Jpeg
 
 ENCODED = "image/encoded"
 LABEL = "image/class/label"
 _PATH = "image/filename"
+# A larger buffer would read more of the pictures, which are skipped.
+_BUFFER_BYTES = 1024
 
 
 def build(jpeg: Jpeg, label: int, class_name: str, path: str) -> bytes:
@@ -63,6 +67,30 @@ def parse_path(data: bytes) -> str:
 def list_features(data: bytes) -> List[str]:
     """Return the names of the features of a serialized Example."""
     return sorted(tf.train.Example.FromString(data).features.feature)
+
+
+def count_labels(path: str, offset: int = 0) -> Tuple[Counter[int], str]:
+    """Count the labels of a file without reading its pictures.
+
+    Args:
+        path: Path of a TFRecord file.
+        offset: Number that is subtracted from the labels.
+
+    Returns:
+        Number of records with each label, and a message if the file is damaged.  The
+        message is about the record after the counted ones.
+
+    Raises:
+        OSError: The file cannot be opened.
+    """
+    labels: Counter[int] = collections.Counter()
+    with open(path, "rb", buffering=_BUFFER_BYTES) as file:
+        try:
+            for end in tfrecord.walk(file):
+                labels[read_label(file, end) - offset] += 1
+        except Exception as error:  # Damaged bytes raise errors of any type.
+            return labels, str(error) or type(error).__name__
+    return labels, ""
 
 
 def read_label(file: BinaryIO, end: int) -> int:

@@ -50,7 +50,6 @@ _EXPECTED = (
 )
 # The threads mostly wait for the disk, so that more of them than cores are useful.
 _NUM_THREADS = 16
-_BUFFER_BYTES = 1024
 _MAX_CLASSES = 1 << 20
 _COLOUR_SHARDS = 32
 _COLOUR_IMAGES_PER_SHARD = 8
@@ -186,33 +185,18 @@ def _find(
         labels: Counter[int] = collections.Counter()
         paths = [os.path.join(directory, file) for file in files[split]]
         with concurrent.futures.ThreadPoolExecutor(_NUM_THREADS) as pool:
-            scans = list(pool.map(_scan, paths))
-        for file, (labels_of_file, problem) in zip(files[split], scans):
-            found["num_images"][file] = sum(labels_of_file.values())
+            scans = list(pool.map(examples.count_labels, paths))
+        for file, path, (labels_of_file, problem) in zip(files[split], paths, scans):
+            num_images = sum(labels_of_file.values())
+            found["num_images"][file] = num_images
             labels.update(labels_of_file)
-            problems += [f"{file}: {problem}"] if problem else []
+            if problem:
+                problems.append(f"{file}: {_explain(path, problem, num_images)}")
         found["labels"][split] = sorted(labels.items())
     if problems:
         raise DataError(problems, directory)
     mean, covariance = _measure_colours(directory, files)
     return {**found, "mean_rgb": mean, "rgb_covariance": covariance}
-
-
-def _scan(path: str) -> Tuple[Counter[int], str]:
-    """Count the labels in a file.
-
-    Returns:
-        Number of records with each label, and a message if the file is damaged.
-    """
-    labels: Counter[int] = collections.Counter()
-    problem = ""
-    with open(path, "rb", buffering=_BUFFER_BYTES) as file:
-        try:
-            for end in tfrecord.walk(file):
-                labels[examples.read_label(file, end)] += 1
-        except Exception as error:  # Damaged bytes raise errors of any type.
-            problem = _explain(path, str(error), sum(labels.values()))
-    return labels, problem
 
 
 def _explain(path: str, problem: str, index: int) -> str:

@@ -1,4 +1,9 @@
-"""Reads all records of a data set and reports every damaged file and record."""
+"""Reads all files of a data set and reports every damaged file and record.
+
+``convert`` has decoded every picture that it wrote.  A file with the SHA-256 of the
+manifest is therefore undamaged, and only its labels are read, which is about as fast as
+the disk.  All records of the other files are checked one by one.
+"""
 
 import collections
 import concurrent.futures
@@ -115,6 +120,12 @@ def _check_shard(dataset: Dataset, shard: Shard, decode: bool) -> ShardCheck:
     labels: Counter[int] = collections.Counter()
     num_records = 0
     try:
+        is_same = shard.sha256 != "" and shard.sha256 == files.sha256_of(path)
+        if is_same:
+            labels, problem = examples.count_labels(path, dataset.label_offset)
+            if not problem:
+                return ShardCheck([], labels)
+            labels.clear()
         for record in tfrecord.read_records(path):
             num_records += 1
             try:
@@ -125,7 +136,7 @@ def _check_shard(dataset: Dataset, shard: Shard, decode: bool) -> ShardCheck:
         if num_records != shard.num_images:
             reason = f"{num_records} records instead of {shard.num_images}"
             damages.append(Damage(shard.file, None, reason))
-        if not damages and shard.sha256 not in ("", files.sha256_of(path)):
+        if not damages and shard.sha256 and not is_same:
             reason = "SHA-256 differs although every record is well: not the same file"
             damages.append(Damage(shard.file, None, reason))
     except OSError as error:
