@@ -87,7 +87,11 @@ def build_model_fn(
         assert training is not None, "mode TRAIN needs the argument training"
         targets = tf.one_hot(labels, num_classes, dtype=tf.float32)
         targets = inputs.mix_targets(targets, features)
-        return _training_spec(logits, targets, config, runtime, training)
+        weights = None
+        if "weight" in features:
+            # [batch] -> [batch, 1]: the weight of a mixed image is mixed like a target.
+            weights = inputs.mix_targets(features["weight"][:, tf.newaxis], features)
+        return _training_spec(logits, targets, weights, config, runtime, training)
 
     return model_fn
 
@@ -284,6 +288,7 @@ def _averages_scaffold(config: Config) -> Optional[tf.train.Scaffold]:
 def _training_spec(
     logits: tf.Tensor,
     targets: tf.Tensor,
+    weights: Optional[tf.Tensor],
     config: Config,
     runtime: Runtime,
     training: Training,
@@ -293,11 +298,13 @@ def _training_spec(
     # Adam's would get another name, and old checkpoints would not fit.
     with runtime.float32_scope(), tf.name_scope("loss"):
         losses = cross_entropy(targets, logits, config.optim.label_smoothing)
+        # The sum is not divided by the weights of the batch: they differ between ranks,
+        # so that the mean over ranks would not be that of the global batch.
         if training.class_weights:
-            # Not divided by the weights of the batch: their sums differ between ranks,
-            # so that the mean over ranks would not be that of the global batch.
-            weights = tf.constant(training.class_weights, tf.float32)
-            losses *= tf.reduce_sum(targets * weights, axis=1)
+            by_class = tf.constant(training.class_weights, tf.float32)
+            losses *= tf.reduce_sum(targets * by_class, axis=1)
+        if weights is not None:
+            losses *= weights[:, 0]
         loss = tf.reduce_mean(losses)
     with tf.name_scope("metrics"):
         # Of images that are mixed, the larger part counts.

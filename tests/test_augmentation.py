@@ -146,13 +146,15 @@ def test_without_it_nothing_is_added(noisy: Dataset) -> None:
     assert augmentation.mix_targets(targets, {}) is targets
 
 
-def test_the_loss_is_weighted_by_class_and_by_share() -> None:
+def test_the_loss_is_weighted_by_class_share_and_picture() -> None:
     settings = tiny.config(model={"keep_prob": 1.0})
     weights, labels = (0.5, 3.0), np.array([0, 1, 1, 0], np.int32)
     images = np.stack([tiny.noise(i, SIZE, SIZE) for i in range(4)])
     share = np.array([1, 0.25, 0.5, 1], np.float32)
+    by_picture = np.array([0.3, 1, 2, 0.7], np.float32)
     with tf.Graph().as_default(), tiny.session() as session:
         features = {"image": tf.constant(images), "mixup_share": tf.constant(share)}
+        features["weight"] = tf.constant(by_picture)
         needed = tiny.make_training(settings)._replace(class_weights=weights)
         model_fn = build_model_fn(settings, 2, LocalRuntime("cpu"), needed)
         spec = model_fn(features, tf.constant(labels), tf.estimator.ModeKeys.TRAIN)
@@ -163,6 +165,7 @@ def test_the_loss_is_weighted_by_class_and_by_share() -> None:
     targets = np.eye(2)[labels]
     targets = share[:, None] * targets + (1 - share[:, None]) * targets[::-1]
     losses = -(targets * np.log(odds)).sum(axis=1) * (targets @ weights)
+    losses *= share * by_picture + (1 - share) * by_picture[::-1]
     assert loss == pytest.approx(losses.mean(), rel=1e-4)
 
 

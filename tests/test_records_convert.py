@@ -26,7 +26,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from PIL import Image
 
-from alexnet_estimator import locks
+from alexnet_estimator import inputs, locks
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.records import (
@@ -38,7 +38,7 @@ from alexnet_estimator.records import (
     tfrecord,
 )
 from alexnet_estimator.records.dataset import Dataset
-from tests import pictures
+from tests import pictures, tiny
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 
@@ -167,6 +167,57 @@ def test_eval_images_is_exact(source: str, tmp_path: pathlib.Path) -> None:
     with pytest.raises(DataError, match="eval_images is 39, .* at most 38"):
         run(source, tmp_path / "out", eval_images=39)
     manifest.check_files(dataset)  # A mistake has not removed anything.
+
+
+def test_weights_are_stored_and_their_mean_is_1(
+    source: str, tmp_path: pathlib.Path
+) -> None:
+    plain = run(source, tmp_path / "plain", eval_fraction=0.0)
+    weighted = [f"dog/sample_weight=0.25/{i}.jpg" for i in range(5)]
+    for name in ("cat", "dog"):
+        os.mkdir(os.path.join(source, name, "sample_weight=0.25"))
+    for path in weighted:
+        name = os.path.basename(path)
+        os.rename(os.path.join(source, "dog", name), os.path.join(source, path))
+    run(source, tmp_path / "out", eval_fraction=0.0)
+    dataset = manifest.load(str(tmp_path / "out"))
+    assert dataset.splits["train"].class_counts == (20, 20)
+    stored = {
+        os.fsdecode(features["image/filename"].bytes_list.value[0]): list(
+            features["image/weight"].float_list.value
+        )
+        for features in read(dataset, "train")
+    }
+    assert {path for path, weight in stored.items() if weight == [0.25]} == {*weighted}
+    assert sorted(stored.values()) == [[]] * 35 + [[0.25]] * 5
+    mean = (35 + 5 * 0.25) / 40
+    data = tiny.config().data
+    by_rank = [
+        tiny.read(lambda: inputs.train_batches(dataset, data, reader, 0), 1)[0]
+        for reader in (inputs.Reader(0, 2, 20), inputs.Reader(1, 2, 20))
+    ]
+    weights = np.concatenate([features["weight"] for features, _ in by_rank])
+    labels = np.concatenate([labels for _, labels in by_rank])
+    assert sorted(weights) == pytest.approx([0.25 / mean] * 5 + [1 / mean] * 35)
+    assert set(labels[weights < 1]) == {1}
+    ((features, _),) = tiny.read(
+        lambda: inputs.eval_batches(dataset, data, inputs.Reader(0, 1, 40), "train")
+    )
+    assert features["weight"].tolist() == [1.0] * 40
+    assert "mean_weight" not in plain.conversion
+    ((features, _),) = tiny.read(
+        lambda: inputs.train_batches(plain, data, inputs.Reader(0, 1, 40), 0), 1
+    )
+    assert set(features) == {"image"}
+
+
+@pytest.mark.parametrize("stated", ["0", "0.00", "-1", "half", "1e3", ""])
+def test_other_weights_are_refused(
+    source: str, tmp_path: pathlib.Path, stated: str
+) -> None:
+    os.mkdir(os.path.join(source, "cat", f"sample_weight={stated}"))
+    with pytest.raises(DataError, match=f"cat/sample_weight={stated}/ does not state"):
+        run(source, tmp_path / "out")
 
 
 def test_nothing_held_out(source: str, tmp_path: pathlib.Path) -> None:

@@ -1,5 +1,6 @@
 """The sample data: sorted into classes, checked, and no download twice."""
 
+import collections
 import hashlib
 import os
 import pathlib
@@ -18,6 +19,8 @@ images/1.png  1.0                 mono
 images/2.png  0.3333333333333333  mono
 images/3.png  0.0                 poly
 """
+# Numbers of cells of each type with the probabilities 0, 1/3, 2/3 and 1 of a defect.
+MONO, POLY = (588, 117, 56, 313), (920, 178, 50, 402)
 
 
 def files_of(folder: str) -> Dict[str, List[str]]:
@@ -119,3 +122,31 @@ def test_without_network_the_message_says_what_to_do(
 def test_unknown_tasks_are_refused(tmp_path: pathlib.Path) -> None:
     with pytest.raises(DataError, match="'cats'; there are mono_poly, defective"):
         sample.fetch_sample(str(tmp_path), "cats")
+
+
+def test_defect_probability_is_split_as_in_the_paper() -> None:
+    """The numbers of cells are those of Deitsch et al., 2019, table 3."""
+    mono = zip(("0.0", "0.3333333333333333", "0.6666666666666666", "1.0"), MONO)
+    poly = zip(("0.0", "0.3333333333333333", "0.6666666666666666", "1.0"), POLY)
+    groups = [(p, "mono", n) for p, n in mono] + [(p, "poly", n) for p, n in poly]
+    cells = [
+        sample.Cell(f"images/{probability}{kind}{index}.png", probability, kind)
+        for probability, kind, count in groups
+        for index in range(count)
+    ]
+    folders = sample.TASKS["defect_probability"](cells)
+    assert folders == sample.TASKS["defect_probability"](cells[::-1])
+    assert set(folders) == set(cells) and len(cells) == 2624
+    counts = collections.Counter(folder.split("/")[0] for folder in folders.values())
+    assert counts == {"train": 1968, "validation": 656}
+    places = {
+        "0.0": "functional",
+        "0.3333333333333333": "functional/sample_weight=0.6667",
+        "0.6666666666666666": "defective/sample_weight=0.6667",
+        "1.0": "defective",
+    }
+    for probability, kind, count in groups:
+        members = [cell for cell in cells if cell[1:] == (probability, kind)]
+        held_out = [c for c in members if folders[c].startswith("validation/")]
+        assert abs(len(held_out) - count / 4) < 1
+        assert {folders[c].split("/", 1)[1] for c in members} == {places[probability]}

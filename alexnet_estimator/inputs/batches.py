@@ -15,7 +15,8 @@ run therefore continues with the same images as a run without interruption.
 * ``labels``: int32 [batch].
 * ``colour_offset``: float32 [batch, 3], RGB, which is added to the pixels.  This is the
   paper's colour noise; ``augmentation.draw`` describes the features of the others.
-* ``weight``: float32 [batch], 1 for an image and 0 for padding.
+* ``weight``: float32 [batch].  In evaluation, it is 1 for an image and 0 for padding.
+  In training, it is the factor of the loss, and only data with weights have it.
 """
 
 from typing import Callable, Iterator, Sequence, Tuple, Union
@@ -123,7 +124,7 @@ def eval_batches(
     padding = {"image": image, "weight": np.float32(0)}
 
     def decode(record: tf.Tensor) -> Tuple[Features, tf.Tensor]:
-        encoded, label = parse(record, dataset)
+        encoded, label, _ = parse(record, dataset)
         return {
             "image": decode_views(encoded, data, dataset.short_side),
             "weight": tf.constant(1.0),
@@ -199,10 +200,11 @@ def _training_example(
     record: tf.Tensor, seed: list, dataset: Dataset, data: Config
 ) -> Tuple[Features, tf.Tensor]:
     """Decode and augment one record, with two integers that seed this image."""
-    encoded, label = parse(record, dataset)
+    encoded, label, weight = parse(record, dataset)
+    weights = {} if weight is None else {"weight": weight}
     if not data.use_augmentation:
         image = decode_for_eval(encoded, data.image_size, dataset.short_side)
-        return {"image": image}, label
+        return {"image": image, **weights}, label
     # Four independent numbers in [0, 1): position of the crop (y, x), flip, its size.
     random = tf.random.stateless_uniform([4], seed)
     least, most = data.crop_fractions
@@ -216,7 +218,7 @@ def _training_example(
         encoded, random[:2], data.image_size, fraction, dataset.short_side, aspect
     )
     image = tf.cond(random[2] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
-    features = {"image": image, **augmentation.draw(seed, data)}
+    features = {"image": image, **weights, **augmentation.draw(seed, data)}
     if data.colour_noise_std > 0:
         features["colour_offset"] = _colour_offset(seed, dataset, data)
     return features, label

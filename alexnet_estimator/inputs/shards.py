@@ -1,13 +1,14 @@
 """The shard of each rank, and the order of its records."""
 
 import os
-from typing import List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.records.dataset import Dataset
+from alexnet_estimator.records.examples import ENCODED, LABEL, WEIGHT
 
 
 class Slice(NamedTuple):
@@ -132,7 +133,9 @@ def shuffled_records(
     )
 
 
-def parse(record: tf.Tensor, dataset: Dataset) -> Tuple[tf.Tensor, tf.Tensor]:
+def parse(
+    record: tf.Tensor, dataset: Dataset
+) -> Tuple[tf.Tensor, tf.Tensor, Optional[tf.Tensor]]:
     """Parse a record.
 
     Args:
@@ -140,23 +143,28 @@ def parse(record: tf.Tensor, dataset: Dataset) -> Tuple[tf.Tensor, tf.Tensor]:
         dataset: Data set of the record.
 
     Returns:
-        The content of the picture file, string scalar, and the label from 0, int32
-        scalar.  A label that is not one of the classes raises an error in the graph:
-        ``tf.one_hot`` would turn it into zeros, which add nothing to the loss.
+        The content of the picture file, string scalar; the label from 0, int32 scalar;
+        and the weight in the training loss, float32 scalar with a mean of 1 over the
+        training pictures, or None for data without weights.  A label that is not one of
+        the classes raises an error in the graph: ``tf.one_hot`` would turn it into
+        zeros, which add nothing to the loss.
     """
-    parsed = tf.io.parse_single_example(
-        record,
-        {
-            "image/encoded": tf.io.FixedLenFeature([], tf.string),
-            "image/class/label": tf.io.FixedLenFeature([], tf.int64),
-        },
-    )
-    label = parsed["image/class/label"] - dataset.label_offset
+    wanted: Dict[str, Any] = {
+        ENCODED: tf.io.FixedLenFeature([], tf.string),
+        LABEL: tf.io.FixedLenFeature([], tf.int64),
+    }
+    weight = None
+    if dataset.mean_weight:
+        wanted[WEIGHT] = tf.io.FixedLenFeature([], tf.float32, default_value=1.0)
+    parsed = tf.io.parse_single_example(record, wanted)
+    if dataset.mean_weight:
+        weight = parsed[WEIGHT] / dataset.mean_weight
+    label = parsed[LABEL] - dataset.label_offset
     is_class = tf.logical_and(label >= 0, label < dataset.num_classes)
     # tf.debugging.assert_* would add a branch, which takes longer than the parsing.
     check = tf.raw_ops.Assert(condition=is_class, data=["label of no class", label])
     with tf.control_dependencies([check]):
-        return parsed["image/encoded"], tf.cast(label, tf.int32)
+        return parsed[ENCODED], tf.cast(label, tf.int32), weight
 
 
 def mix(seed: int, rank: int) -> int:

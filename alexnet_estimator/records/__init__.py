@@ -28,7 +28,7 @@ def open_dataset(
 
     Args:
         path: Converted data, foreign ImageNet TFRecords, a folder or zip of pictures
-            (see ``layouts``), or ``sample:mono_poly``, ``sample:defective``.
+            (see ``layouts``), or ``sample:`` and a name of ``sample.TASKS``.
         cache_directory: Folder for conversions; may be empty for converted data.
         settings: Section ``convert`` of the configuration; None for the default.
         label_offset: Number by which the labels of foreign TFRecords are reduced.

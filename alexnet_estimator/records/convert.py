@@ -158,6 +158,11 @@ def _finish(
     files.write_bytes(os.path.join(output, REJECTS_FILE), content)
     dataset = _assemble(output, pictures.class_names, tasks, reports)
     about = {"num_rejects": len(rejects), "left_out": summarise(pictures.left_out)}
+    unusable = {path for path, _ in rejects}
+    trained = [p for task in tasks if task.split == TRAIN for p in task.pictures]
+    weights = [p.weight for p in trained if p.path not in unusable]
+    if set(weights) - {1.0}:
+        about["mean_weight"] = sum(weights) / len(weights)
     dataset = dataclasses.replace(dataset, conversion={**options, **about})
     manifest.write(dataset)
     return dataset

@@ -85,6 +85,14 @@ class Dataset:
         return int(self.conversion.get("short_side", 0))
 
     @property
+    def mean_weight(self) -> float:
+        """Return the mean weight of the training pictures; 0 if there are no weights.
+
+        Division by it keeps the scale of the loss and the meaning of the learning rate.
+        """
+        return float(self.conversion.get("mean_weight", 0))
+
+    @property
     def left_out(self) -> List[str]:
         """Return one line of text for each group of files that were left out."""
         num_rejects = self.conversion.get("num_rejects", 0)

@@ -10,13 +10,19 @@ from alexnet_estimator.records.pictures import Jpeg
 
 ENCODED = "image/encoded"
 LABEL = "image/class/label"
+WEIGHT = "image/weight"
 _PATH = "image/filename"
 # A larger buffer would read more of the pictures, which are skipped.
 _BUFFER_BYTES = 1024
 
 
-def build(jpeg: Jpeg, label: int, class_name: str, path: str) -> bytes:
-    """Return the serialized Example of a picture."""
+def build(
+    jpeg: Jpeg, label: int, class_name: str, path: str, weight: float = 1.0
+) -> bytes:
+    """Return the serialized Example of a picture.
+
+    A weight of 1.0 is not stored, so that records without weights stay as they are.
+    """
     width, height = jpeg.image.size
     texts = {
         ENCODED: jpeg.data,
@@ -36,6 +42,8 @@ def build(jpeg: Jpeg, label: int, class_name: str, path: str) -> bytes:
         example.features.feature[name].bytes_list.value.append(text)
     for name, number in numbers.items():
         example.features.feature[name].int64_list.value.append(number)
+    if weight != 1.0:
+        example.features.feature[WEIGHT].float_list.value.append(weight)
     return example.SerializeToString(deterministic=True)
 
 

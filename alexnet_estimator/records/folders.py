@@ -18,6 +18,8 @@ HOW_TO_SAY = (
     "data path; . is the data path itself)"
 )
 _KAGGLE_NAME = re.compile(r"(.+)\.\d+\.\w+")
+# A folder in a class folder, for pictures with another weight in the training loss.
+WEIGHT_FOLDER = re.compile(r"sample_weight=(.*)")
 
 _TEST, _UNLABELLED = "test", "unlabelled"
 # A folder is certainly a split if its name ends with one of these words, like
@@ -136,6 +138,8 @@ def build(paths: Sequence[str], classes: Dict[str, str]) -> Folder:
         if place in annotated:
             place = posixpath.join(posixpath.dirname(place), classes.get(path, ""))
             place = place.rstrip("/")
+        elif WEIGHT_FOLDER.fullmatch(posixpath.basename(place)):
+            place = posixpath.dirname(place)
         missing = []
         up = place
         while up not in known:

@@ -1,6 +1,7 @@
 """Finds the class of each picture in the folder layouts that are in common use."""
 
 import posixpath
+import re
 from typing import List, NamedTuple, Tuple
 
 from alexnet_estimator.console import list_some
@@ -8,6 +9,7 @@ from alexnet_estimator.errors import DataError
 from alexnet_estimator.records.dataset import TRAIN, VALIDATION
 from alexnet_estimator.records.folders import (
     HOW_TO_SAY,
+    WEIGHT_FOLDER,
     Ambiguous,
     Folder,
     Layout,
@@ -22,6 +24,8 @@ KNOWN_LAYOUTS = """known layouts, as a folder or a zip:
     train/CLASS/*.jpg and validation/CLASS/*.jpg (or val, valid, test)
     train/CLASS.NUMBER.jpg (Kaggle's cats and dogs)
     PetImages/CLASS/*.jpg (Microsoft's cats and dogs)"""
+
+_WEIGHT = re.compile(r"(?=.*[1-9])\d{1,3}(\.\d{1,9})?")
 
 
 class Picture(NamedTuple):
@@ -38,6 +42,13 @@ class Picture(NamedTuple):
     stamp: str
     label: int
     split: str
+
+    @property
+    def weight(self) -> float:
+        """Return the weight in the training loss; 1.0 if no folder states another."""
+        folder = posixpath.basename(posixpath.dirname(self.path))
+        match = WEIGHT_FOLDER.fullmatch(folder)
+        return float(match.group(1)) if match else 1.0
 
 
 class PictureSet(NamedTuple):
@@ -81,6 +92,7 @@ def find_pictures(
         raise DataError("neither a folder nor a zip file", source)
     if not tree.pictures:
         raise DataError(f"{tree.describe_lack()}; {KNOWN_LAYOUTS}", source)
+    _check_weights(tree.folders, source)
     root = build([path for path, _ in tree.pictures], tree.classes)
     try:
         if train_folder or validation_folder:
@@ -99,10 +111,9 @@ def find_pictures(
         for split, classes in ((TRAIN, layout.train), (VALIDATION, layout.held_out)):
             if path in classes:
                 pictures.append(Picture(path, stamp, labels[classes[path]], split))
-        if path not in layout.train and path not in layout.held_out:
-            if not path.startswith(unused):
-                reason = "picture outside the class folders"
-                left_out.append(LeftOut(path, reason, True))
+        is_used = path in layout.train or path in layout.held_out
+        if not is_used and not path.startswith(unused):
+            left_out.append(LeftOut(path, "picture outside the class folders", True))
     return PictureSet(
         source=source,
         class_names=tuple(names),
@@ -111,6 +122,17 @@ def find_pictures(
         layout=layout.text,
         left_out=(*left_out, *tree.left_out),
     )
+
+
+def _check_weights(folders: List[str], source: str) -> None:
+    for folder in folders:
+        stated = WEIGHT_FOLDER.fullmatch(posixpath.basename(folder))
+        if stated and not _WEIGHT.fullmatch(stated.group(1)):
+            raise DataError(
+                f"{folder}/ does not state a weight above 0 and below 1000: rename the "
+                "folder, for example to sample_weight=0.5",
+                source,
+            )
 
 
 def _check_classes(layout: Layout, root: Folder) -> None:

@@ -243,11 +243,14 @@ _MANIFEST_RULES = {
         "three rows of three numbers", lambda v: _is_list(v, _is_rgb, 3)
     ),
     "conversion": Rule(
-        "an object with counts as short_side and num_rejects, texts as left_out",
+        "an object with counts as short_side and num_rejects, texts as left_out, a "
+        "number above 0 as mean_weight",
         lambda v: isinstance(v, dict)
         and _is_count(v.get("short_side", 0))
         and _is_count(v.get("num_rejects", 0))
-        and _is_list(v.get("left_out", []), _is_name),
+        and _is_list(v.get("left_out", []), _is_name)
+        and type(v.get("mean_weight", 1)) in (int, float)
+        and 0 < v.get("mean_weight", 1) < 1000,
     ),
     "splits": Rule(
         " and ".join(SPLITS), lambda v: isinstance(v, dict) and set(v) == set(SPLITS)

@@ -1,15 +1,17 @@
 """The sample data: photos of solar cells from the Python Package Index."""
 
 import glob
+import hashlib
 import os
 import subprocess
 import sys
 import zipfile
-from typing import Callable, Dict
+from typing import Callable, Dict, List, NamedTuple, Tuple
 
 from alexnet_estimator import files, locks
 from alexnet_estimator.console import note
 from alexnet_estimator.errors import DataError
+from alexnet_estimator.records.convert import count_held_out
 
 REQUIREMENT = "elpv-dataset==1.0.0.post1"
 WHEEL_SHA256 = "85e31c1126ee9b48e62d3a0232c58f58b2d189b0814a45c13642fa0415af4a4c"
@@ -30,11 +32,51 @@ Please cite:
 _DATA = "elpv_dataset/data/"
 _DEFECTS = {"0.0": "functional", "1.0": "defective"}
 
-# Functions that return the class of a photo, or "" if it is not used, from the
-# probability of a defect and the type of the cell.
-TASKS: Dict[str, Callable[[str, str], str]] = {
-    "mono_poly": lambda probability, kind: kind,
-    "defective": lambda probability, kind: _DEFECTS.get(probability, ""),
+
+class Cell(NamedTuple):
+    """A photo: its path, the probability of a defect, and the type of the cell."""
+
+    path: str
+    probability: str
+    kind: str
+
+
+def _split_by_certainty(cells: List[Cell]) -> Dict[Cell, str]:
+    """Return the folders for the protocol of Deitsch et al., 2019.
+
+    A cell is defective if the experts' probability of a defect is at least 0.5.  Its
+    weight in training is their probability of its class.  A quarter of the cells of
+    each probability and type is held out for the test.
+    """
+    strata: Dict[Tuple[str, str], List[Cell]] = {}
+    # The authors did not publish their choice of test cells.  Hashes of the names give
+    # the same choice on every machine.
+    for cell in sorted(cells, key=lambda c: hashlib.sha256(c.path.encode()).digest()):
+        strata.setdefault(cell[1:], []).append(cell)
+    groups = [strata[key] for key in sorted(strata)]
+    num_tests = count_held_out(list(map(len, groups)), round(len(cells) / 4))
+    folders = {}
+    for group, num_test in zip(groups, num_tests):
+        probability = float(group[0].probability)
+        folder = "defective" if probability >= 0.5 else "functional"
+        certainty = max(probability, 1 - probability)
+        if certainty < 1:
+            folder += f"/sample_weight={certainty:.4f}"
+        for index, cell in enumerate(group):
+            split = "validation" if index < num_test else "train"
+            folders[cell] = f"{split}/{folder}"
+    return folders
+
+
+# Functions that return the folder of each photo that is used.
+TASKS: Dict[str, Callable[[List[Cell]], Dict[Cell, str]]] = {
+    "mono_poly": lambda cells: {cell: cell.kind for cell in cells},
+    "defective": lambda cells: {
+        cell: _DEFECTS[cell.probability]
+        for cell in cells
+        if cell.probability in _DEFECTS
+    },
+    "defect_probability": _split_by_certainty,
 }
 
 
@@ -45,8 +87,9 @@ def fetch_sample(cache_directory: str, task: str = "mono_poly") -> str:
 
     Args:
         cache_directory: Folder in which the folder of the photos is created.
-        task: Classes to distinguish: ``mono_poly`` (mono- and polycrystalline cells) or
-            ``defective``.
+        task: Classes to distinguish: ``mono_poly`` (mono- and polycrystalline cells),
+            ``defective`` (cells of which the experts were sure), or
+            ``defect_probability`` (all cells, with a test split and weights).
 
     Returns:
         Path of the folder of the photos.
@@ -97,7 +140,9 @@ def _download(directory: str) -> str:
     return wheels[0]
 
 
-def _unpack(wheel: str, folder: str, task: Callable[[str, str], str]) -> None:
+def _unpack(
+    wheel: str, folder: str, task: Callable[[List[Cell]], Dict[Cell, str]]
+) -> None:
     """Check the wheel and sort its photos into folders."""
     digest = files.sha256_of(wheel)
     if digest != WHEEL_SHA256:
@@ -106,12 +151,10 @@ def _unpack(wheel: str, folder: str, task: Callable[[str, str], str]) -> None:
             f"{WHEEL_SHA256}: not the expected file; nothing of it was used"
         )
     with zipfile.ZipFile(wheel) as archive:
-        for line in archive.read(_DATA + "labels.csv").decode().splitlines():
-            path, probability, kind = line.split()
-            class_name = task(probability, kind)
-            if class_name:
-                target = os.path.join(folder, class_name, os.path.basename(path))
-                os.makedirs(os.path.dirname(target), exist_ok=True)
-                with open(target, "wb") as file:
-                    file.write(archive.read(_DATA + path))
+        lines = archive.read(_DATA + "labels.csv").decode().splitlines()
+        for cell, place in task([Cell(*line.split()) for line in lines]).items():
+            target = os.path.join(folder, place, os.path.basename(cell.path))
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            with open(target, "wb") as file:
+                file.write(archive.read(_DATA + cell.path))
     files.write_bytes(os.path.join(folder, "LICENCE.txt"), LICENCE.encode())

@@ -162,7 +162,8 @@ def _write_shard(task: ShardTask) -> ShardReport:
             except Exception as error:  # Broken pictures raise errors of any type.
                 rejects.append([path, describe_error(error)])
                 continue
-            write(examples.build(jpeg, label, task.class_names[label], path))
+            name = task.class_names[label]
+            write(examples.build(jpeg, label, name, path, picture.weight))
             counts[label] += 1
             moments += colour_moments(jpeg.image)
     num_bytes = os.path.getsize(task.partial_path)
