@@ -1,5 +1,6 @@
 """What tests share: pictures, drawn and converted once, and their patience."""
 
+import os
 import signal
 from typing import List
 
@@ -7,6 +8,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import pictures
+
+# A tiny job spends four tenths of its CPU time in the passes that rewrite every graph
+# for MKL and XLA.  The jobs of test_api.py and test_packaging.py have an environment of
+# their own and go through these passes as the jobs of users do.
+os.environ.setdefault("TF_DISABLE_MKL", "1")
+os.environ.setdefault("TF_XLA_FLAGS", "--tf_xla_clustering_fuel=0")
 
 CLASS_NAMES = ("apple", "ocean", "tree")
 
@@ -22,9 +29,11 @@ SLOW_FILES = (
     "faults/",
     "test_ranks",
     "test_npu_jobs",
-    "test_model_fn",
     "test_train",
-    "test_export",
+    "test_engines",
+    "test_networks",
+    "test_warm_start",
+    "test_benchmark",
 )
 
 

@@ -1,7 +1,7 @@
 """Training jobs of several ranks, and a look at the weights of each of them.
 
-Run as a program, it is a rank that leaves all of its variables behind:
-``python -m tests.ranks FOLDER VERB FLAGS...``.
+``python -m tests.ranks FOLDER VERB FLAGS...`` is a rank that writes no report.  It
+writes all of its variables to the folder, unless the name of the folder is empty.
 """
 
 import os
@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 from unittest import mock
 
 import numpy as np
@@ -22,6 +22,7 @@ from alexnet_estimator.hooks.saving import SaveHook
 from alexnet_estimator.jobs import train as train_job
 from alexnet_estimator.launch import job
 from alexnet_estimator.rank_table import Device, Topology
+from tests.training import without_report
 
 SERVER = "127.0.0.1"
 LIMIT_SECS = 150
@@ -32,6 +33,7 @@ def run_ranks(
     words: List[str],
     model_dir: Any,
     weights_dir: Optional[pathlib.Path] = None,
+    command: Sequence[str] = (),
 ) -> int:
     """Run a command line on any number of ranks of this machine.
 
@@ -40,6 +42,7 @@ def run_ranks(
         words: the verb and its flags.
         model_dir: of the run, also for the logs.
         weights_dir: gets what ``read_weights`` reads.
+        command: of a rank, by default this file's.
 
     Returns:
         The launcher's exit code; 5 where the ranks hang.
@@ -48,9 +51,7 @@ def run_ranks(
         Device(rank, rank, f"10.0.0.{rank}", SERVER) for rank in range(num_ranks)
     ]
     topology = Topology(tuple(devices), "1.0", "")
-    command = list(job.COMMAND)
-    if weights_dir is not None:
-        command = [sys.executable, "-m", "tests.ranks", str(weights_dir)]
+    command = command or [sys.executable, "-m", "tests.ranks", str(weights_dir or "")]
     words = [*words, f"--model_dir={model_dir}"]
     limit = threading.Timer(LIMIT_SECS, _end_launcher)
     limit.start()
@@ -97,9 +98,10 @@ class _WeightsHook(SaveHook):
         super().end(session)
         variables = session.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
         values = session.run({v.op.name: v for v in variables})
-        np.savez(os.path.join(sys.argv[1], os.environ["HOROVOD_RANK"]), **values)
+        if sys.argv[1]:
+            np.savez(os.path.join(sys.argv[1], os.environ["HOROVOD_RANK"]), **values)
 
 
 if __name__ == "__main__":
-    with mock.patch.object(train_job, "SaveHook", _WeightsHook):
+    with without_report(), mock.patch.object(train_job, "SaveHook", _WeightsHook):
         sys.exit(cli.main(sys.argv[2:]))

@@ -1,9 +1,10 @@
 """Whole training jobs in this process, and what they leave behind."""
 
+import contextlib
 import json
 import os
 import pathlib
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 from unittest import mock
 
 import numpy as np
@@ -53,9 +54,19 @@ def run_job(data_dir: str, model_dir: Any, **changes: Dict[str, Any]) -> Evaluat
 
 
 def train(run: Run) -> Evaluation:
-    """Train without the report, which takes longer than so few steps."""
-    with mock.patch.object(train_job, "write_outcome"):
+    """Train without the report and the drawings."""
+    with without_report():
         return train_job.train(run)
+
+
+@contextlib.contextmanager
+def without_report() -> Iterator[None]:
+    """Leave out the report and the drawings, which take longer than a few steps."""
+    patch = mock.patch.object
+    with patch(train_job, "write_outcome", return_value=None), patch(
+        train_job.pictures, "draw_evaluation", return_value={}
+    ):
+        yield
 
 
 def metrics(model_dir: Any, event: str = "") -> List[Dict[str, Any]]:

@@ -25,7 +25,6 @@ def save_within_limit(*arguments: Any) -> str:
 
 
 if __name__ == "__main__":
-    with mock.patch.object(store, "save", save_within_limit), mock.patch.object(
-        store, "RETRY_SECS", 0
-    ):
+    patch = mock.patch.object
+    with patch(store, "save", save_within_limit), patch(store, "RETRY_SECS", 0):
         sys.exit(cli.main(sys.argv[2:]))

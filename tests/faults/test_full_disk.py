@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from typing import Any, Callable, Dict, Iterator, List
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -21,7 +20,6 @@ from alexnet_estimator.errors import DataError
 from alexnet_estimator.hooks.metrics_log import MetricsLog
 from alexnet_estimator.hooks.progress import ProgressHook
 from alexnet_estimator.jobs import train as train_job
-from alexnet_estimator.launch import job
 from alexnet_estimator.records import convert
 from alexnet_estimator.records.verify import verify
 from tests import pictures, tiny
@@ -256,8 +254,7 @@ def test_two_ranks_end_where_a_checkpoint_does_not_fit(
     pytest.importorskip("horovod", reason="Horovod is not installed")
     run_words = words(data_dir, tmp_path, steps=6, save_every_steps=2)
     command = [sys.executable, "-m", "tests.faults.limited", "4"]
-    with mock.patch.object(job, "COMMAND", command):
-        assert run_ranks(2, run_words, tmp_path / "run") == 3
+    assert run_ranks(2, run_words, tmp_path / "run", command=command) == 3
     shown = capfd.readouterr()
     good = f"{tmp_path}/run/model.ckpt-2"
     text = shown.out + shown.err

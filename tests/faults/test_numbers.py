@@ -1,12 +1,10 @@
 """Training jobs with numbers that are not finite, on one rank and on two."""
 
-import contextlib
 import json
 import pathlib
 import re
 import sys
 from typing import Any, Dict
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -16,13 +14,19 @@ from alexnet_estimator import __main__ as cli
 from alexnet_estimator import checkpoints, model_fn
 from alexnet_estimator.checkpoints import restore
 from alexnet_estimator.config import Config
-from alexnet_estimator.launch import job
 from tests import tiny
 from tests.faults.kit import assert_same_weights
 from tests.faults.spoiled import Spoil, read_trace, spoiled
 from tests.ranks import run_ranks
 from tests.test_loss_scale import oracle
-from tests.training import evaluation, metrics, run_job, train_words, variables
+from tests.training import (
+    evaluation,
+    metrics,
+    run_job,
+    train_words,
+    variables,
+    without_report,
+)
 
 NUM_STEPS = 12
 
@@ -45,22 +49,16 @@ def configure(data_dir: str, **changes: Dict[str, Any]) -> Config:
     return tiny.config(data={"path": data_dir}, train=training, **changes)
 
 
-def train(config: Config, folder: pathlib.Path, num_ranks: int, *spoils: Spoil) -> int:
+def train(config: Config, folder: pathlib.Path, num_ranks: int, spoil: Spoil) -> int:
     """Train in ``folder/run`` and return the exit code of the command."""
     folder.mkdir(exist_ok=True)
     words = train_words(config, folder)
-    with contextlib.ExitStack() as stack:
-        if num_ranks == 1:
-            for spoil in spoils:
-                stack.enter_context(spoiled(spoil))
-            code = cli.main([*words, f"--model_dir={folder / 'run'}"])
-        else:
-            for spoil in spoils:
-                spec = json.dumps(spoil._asdict())
-                command = [sys.executable, "-m", "tests.faults.spoiled", spec]
-                stack.enter_context(mock.patch.object(job, "COMMAND", command))
-            code = run_ranks(num_ranks, words, folder / "run")
-    return code
+    if num_ranks > 1:
+        spec = json.dumps(spoil._asdict())
+        command = [sys.executable, "-m", "tests.faults.spoiled", spec]
+        return run_ranks(num_ranks, words, folder / "run", command=command)
+    with without_report(), spoiled(spoil):
+        return cli.main([*words, f"--model_dir={folder / 'run'}"])
 
 
 def check_newest(model_dir: pathlib.Path, step: int) -> None:
@@ -143,8 +141,9 @@ def test_overflows_for_ever_end_the_run(
     shown_scale = float(re.findall(r"loss scale ([\d.e+]+)", message.group(1))[0])
     assert shown_scale in scales[-2:]
     check_newest(tmp_path / "run", 4)
-    assert train(config, tmp_path, num_ranks) == 0
-    check_newest(tmp_path / "run", NUM_STEPS)
+    if num_ranks == 1:
+        assert train(config, tmp_path, 1, spoil._replace(batches=[])) == 0
+        check_newest(tmp_path / "run", NUM_STEPS)
 
 
 def test_without_scaling_one_bad_batch_ends_the_run_before_it_is_saved(
@@ -164,22 +163,23 @@ def test_without_scaling_one_bad_batch_ends_the_run_before_it_is_saved(
     )
     assert f"{text}-5" in shown.err + shown.out
     check_newest(tmp_path / "run", 5)
-    assert train(config, tmp_path, num_ranks) == 0
-    check_newest(tmp_path / "run", NUM_STEPS)
     if num_ranks > 1:
         return
     # The other steps are the same as in a run without spoiled batches.  That run needs
     # the same graph, because initial weights depend on the number of its operations.
     same = spoil._replace(batches=[])
-    assert train(config, tmp_path / "whole", num_ranks, same) == 0
+    for folder in (tmp_path, tmp_path / "whole"):
+        assert train(config, folder, 1, same) == 0
+        check_newest(folder / "run", NUM_STEPS)
     expected = variables(tmp_path / "whole" / "run")
     for name, value in variables(tmp_path / "run").items():
         np.testing.assert_array_equal(value, expected[name], err_msg=name)
 
 
-@pytest.mark.parametrize("loss_scale", ["none", "dynamic"])
+@pytest.mark.parametrize("loss_scale, num_steps", [("none", 10), ("dynamic", 40)])
 def test_gradients_that_float16_takes_for_zero_need_a_scale(
     loss_scale: str,
+    num_steps: int,
     data_dir: str,
     tmp_path: pathlib.Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -201,10 +201,10 @@ def test_gradients_that_float16_takes_for_zero_need_a_scale(
             "loss_scale": loss_scale,
             "initial_loss_scale": 2.0**24,
         },
-        train={"steps": 40, "save_every_steps": 2, "keep_checkpoints": 99},
+        train={"steps": num_steps, "save_every_steps": num_steps // 2},
     )
     losses = [record["loss"] * 2**24 for record in metrics(tmp_path, "train")]
-    first, last = (variables(tmp_path, step) for step in (2, 40))
+    first, last = (variables(tmp_path, step) for step in (num_steps // 2, num_steps))
     kernel = "alexnet/fc6/kernel"
     has_learned = not np.array_equal(first[kernel], last[kernel])
     assert has_learned == (loss_scale == "dynamic")
