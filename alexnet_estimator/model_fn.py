@@ -206,7 +206,7 @@ def _worst_mistakes(
 ) -> Tuple[tf.Tensor, ...]:
     """Return probability, index and image of the most confident wrong answers.
 
-    The probability is 0 where there are fewer mistakes than that.
+    If the batch has fewer mistakes, the probability of the others is 0.
 
     Args:
         logits: float32 [batch, num_classes].
@@ -216,7 +216,7 @@ def _worst_mistakes(
     is_wrong = tf.cast(tf.not_equal(rows[0], rows[1]), tf.float32)
     confidence = tf.reduce_max(tf.nn.softmax(logits), axis=1)
     confidence *= is_wrong * tf.cast(rows[2], tf.float32)
-    # The job's batches have a known size, as NPUs need it.
+    # The batches of a job have a static size, which NPUs need.
     num_shown = min(NUM_MISTAKES, logits.shape[0].value or 1)
     confidence, indices = tf.nn.top_k(confidence, num_shown)
     first_view = images if images.shape.ndims == 4 else images[:, 0]
@@ -294,12 +294,12 @@ def _training_spec(
     training: Training,
 ) -> tf.estimator.EstimatorSpec:
     step = tf.train.get_or_create_global_step()
-    # The scopes are for readers of the graph.  No variable is made within one, because
-    # Adam's would get another name, and old checkpoints would not fit.
+    # The scopes are for readers of the graph.  No variable is created within one: those
+    # of Adam would get other names, and old checkpoints would not fit.
     with runtime.float32_scope(), tf.name_scope("loss"):
         losses = cross_entropy(targets, logits, config.optim.label_smoothing)
-        # The sum is not divided by the weights of the batch: they differ between ranks,
-        # so that the mean over ranks would not be that of the global batch.
+        # The mean below does not divide by the sum of the weights.  The sums of ranks
+        # differ, so the mean over ranks would not be that of the global batch.
         if training.class_weights:
             by_class = tf.constant(training.class_weights, tf.float32)
             losses *= tf.reduce_sum(targets * by_class, axis=1)
@@ -307,7 +307,7 @@ def _training_spec(
             losses *= weights[:, 0]
         loss = tf.reduce_mean(losses)
     with tf.name_scope("metrics"):
-        # Of images that are mixed, the larger part counts.
+        # For a mixed image, the class with the larger share counts as the true one.
         is_right = tf.equal(tf.argmax(logits, axis=1), tf.argmax(targets, axis=1))
         accuracy = tf.reduce_mean(tf.cast(is_right, tf.float32))
     with tf.name_scope("schedule"):
@@ -350,7 +350,7 @@ def _update(
     step = tf.train.get_or_create_global_step()
     # Batch normalisation updates its statistics here; AlexNet has no such updates.
     with tf.control_dependencies(_unfrozen_updates(config)):
-        # The optimizer makes its slots before it enters the scope of this name.
+        # The optimizer creates its slots before it enters the scope of this name.
         return optimizer.apply_gradients(gradients, step, name=scope), norm
 
 
@@ -389,7 +389,7 @@ def _unfrozen_updates(config: Config) -> List[tf.Operation]:
 
 
 def _first_scaffold(training: Training) -> Optional[tf.train.Scaffold]:
-    """Return a scaffold that sets the first values, or None for Estimator's own."""
+    """Return a scaffold that sets the initial values; None for Estimator's default."""
     if training.checkpoint is None and training.read_weights is not None:
         return warm_start.initializing_scaffold(training.read_weights)
     return restore.restoring_scaffold(training.checkpoint)

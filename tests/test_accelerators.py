@@ -23,7 +23,7 @@ KNOWERS = re.compile(r"runtime/.*|launch/.*|rank_environment\.py|schema\.py")
 
 @pytest.fixture
 def toy(monkeypatch: Any) -> Iterator[str]:
-    """Register the made-up accelerator, which ``auto`` finds first; return its name."""
+    """Register the fictitious accelerator as the first one, and return its name."""
     entry = schema.AcceleratorEntry("tests.toy_accelerator:Toy", "horovod")
     monkeypatch.setattr(ToyRuntime, "num_made", 0)
     entries = {"toy": entry, **schema.ACCELERATORS}

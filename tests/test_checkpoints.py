@@ -1,4 +1,4 @@
-"""Checkpoints: whole, finite, and the newest valid one is found whatever happened."""
+"""Checkpoints are complete and finite, and the newest valid one is always found."""
 
 import errno
 import json
@@ -48,7 +48,7 @@ class Writer:
         store.save(self._session, self._saver, str(model_dir), step)
 
     def save_unchecked(self, model_dir: Any, step: int, value: float) -> None:
-        """Save as TensorFlow alone does."""
+        """Save a checkpoint as TensorFlow does, without checks."""
         self.fill(value)
         prefix = os.path.join(str(model_dir), f"model.ckpt-{step}")
         self._saver.save(self._session, prefix, write_meta_graph=False)
@@ -83,13 +83,13 @@ def files_in(model_dir: pathlib.Path) -> List[str]:
 
 
 def test_save_moves_whole_checkpoints_into_place(model_dir: pathlib.Path) -> None:
-    assert steps_in(model_dir) == [9, 10, 100]  # By number, not by letter.
+    assert steps_in(model_dir) == [9, 10, 100]  # The order is that of the numbers.
     assert checkpoints.latest(str(model_dir)) == path_of(model_dir, 100)
     names = [f"model.ckpt-{step}" for step in (9, 10, 100)]
     suffixes = [".data-00000-of-00001", ".index"]
     expected = [name + suffix for name in names for suffix in suffixes]
     assert files_in(model_dir) == sorted(["checkpoint", *expected])
-    # What TensorFlow itself finds.
+    # TensorFlow itself finds the same checkpoint.
     state = tf.train.get_checkpoint_state(str(model_dir))
     assert state.model_checkpoint_path == path_of(model_dir, 100)
     assert list(state.all_model_checkpoint_paths) == [
@@ -110,7 +110,7 @@ def test_what_is_not_finite_is_not_saved(
         writer.save_as_is(model_dir, 101)
     message = str(caught.value)
     assert "101" in message and "weight" in message
-    assert path_of(model_dir, 100) in message  # The last good one.
+    assert path_of(model_dir, 100) in message  # The last good checkpoint is named.
     assert files_in(model_dir) == before
     assert restore.newest_valid(str(model_dir)) == path_of(model_dir, 100)
 
@@ -153,7 +153,7 @@ def test_damage_leads_back_to_the_previous_checkpoint(
     assert steps_in(model_dir) == [9, 10]
     moved = [f for f in files_in(model_dir) if f.startswith("quarantine" + os.sep)]
     assert moved == [os.path.join("quarantine", file) for file in left]
-    # The damaged step can be saved anew.
+    # The damaged step can be saved again.
     Writer().save(model_dir, 100)
     assert restore.newest_valid(str(model_dir)) == path_of(model_dir, 100)
 
@@ -254,7 +254,7 @@ def test_half_written_files_are_no_checkpoints(
 
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let no file grow beyond 100 kB, half of a checkpoint."""
+    """Limit the size of files to 100 kB, which is half of a checkpoint."""
     monkeypatch.setattr(store, "RETRY_SECS", 0)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
@@ -328,7 +328,7 @@ def test_the_last_ones_and_the_best_are_kept(
     names = [os.path.basename(path) for path in state.all_model_checkpoint_paths]
     assert names == ["model.ckpt-10", "model.ckpt-110", "model.ckpt-120"]
     assert len(files_in(model_dir)) == 3 * 2 + 2  # checkpoint, best.json
-    # A better one takes its place.
+    # A better checkpoint replaces it.
     best.note_best(folder, 110, 0.8)
     writer.save(model_dir, 130)
     store.delete_old(folder, num_to_keep=1)
@@ -356,7 +356,7 @@ def test_the_best_has_the_highest_accuracy(model_dir: pathlib.Path) -> None:
     }
     os.remove(path_of(model_dir, 100) + ".index")
     assert best.best_of(folder) is None
-    # What is lost is the best no more.
+    # A lost checkpoint is no longer the best.
     best.note_best(folder, 10, 0.4)
     assert best.best_of(folder) == path_of(model_dir, 10)
 
@@ -371,7 +371,7 @@ def test_a_damaged_best_is_an_error(model_dir: pathlib.Path, content: str) -> No
     assert steps_in(model_dir) == [9, 10, 100]
 
 
-# Indexes from elsewhere, which TensorFlow 1.15 itself would not survive.
+# Manipulated indexes, at which TensorFlow 1.15 itself would abort.
 
 
 def encode_varint(number: int) -> bytes:
@@ -382,7 +382,7 @@ def encode_varint(number: int) -> bytes:
 
 
 def encode_block(entries: Sequence[Tuple[bytes, bytes]]) -> bytes:
-    """Return a block of a table without shared parts of keys, and its trailer."""
+    """Return a block of a table, whose keys share no prefixes, with its trailer."""
     block = b"".join(
         b"\0" + encode_varint(len(key)) + encode_varint(len(value)) + key + value
         for key, value in entries
@@ -481,7 +481,7 @@ def test_no_byte_of_an_index_ends_the_process(
     assert restore.newest_valid(str(model_dir)) is not None
 
 
-# Folders whose names mean something else to TensorFlow.
+# Folders whose names have a special meaning for TensorFlow.
 
 
 @pytest.mark.parametrize(
@@ -516,7 +516,7 @@ def test_a_damaged_best_checkpoint_is_no_bar_any_more(model_dir: pathlib.Path) -
     best.note_best(str(model_dir), 100, 0.9)
     truncate(path_of(model_dir, 100))
     restore.newest_valid(str(model_dir))
-    Writer().save(model_dir, 100)  # The step again, perhaps with another accuracy.
+    Writer().save(model_dir, 100)  # The same step may have another accuracy now.
     best.note_best(str(model_dir), 100, 0.5)
     assert json.loads((model_dir / "best.json").read_text())["top_1_accuracy"] == 0.5
 

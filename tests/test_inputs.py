@@ -443,7 +443,7 @@ def test_a_rank_without_images_evaluates_padding(tmp_path: Any) -> None:
     assert [weight.tolist() for weight in weights] == [[0, 0], [1, 0]]
 
 
-# Made-up data and the step to the model.
+# Synthetic data, and the normalisation of images.
 
 
 def test_synthetic_data_has_the_signature_of_real_data(dataset: Dataset) -> None:

@@ -1,4 +1,4 @@
-"""The launcher: every process gets its environment, and none outlives the group."""
+"""The launcher gives each process its environment, and leaves no process behind."""
 
 import contextlib
 import dataclasses
@@ -24,7 +24,7 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 FAST = launch.Options(settle_secs=0.6, end_secs=0.6, stop_secs=20, tail_lines=3)
 SERVERS = ("127.0.0.1", "127.0.0.2")
 
-# What the ranks of these tests run first.
+# The ranks of these tests run this code first.
 PRELUDE = """
 import os, signal, subprocess, sys, time
 rank = int(os.environ["RANK"])
@@ -67,7 +67,7 @@ def wait_until(condition: Callable[[], bool], secs: float = 15) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    """Zombies are dead: in a container nobody may reap those without parents."""
+    """Return whether a process runs; a zombie without a parent does not count."""
     try:
         status = pathlib.Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -76,7 +76,7 @@ def is_alive(pid: int) -> bool:
 
 
 def pids_in(tmp_path: pathlib.Path, num_pids: int) -> List[int]:
-    """Wait for files ``pid_*`` that the ranks write."""
+    """Wait for the files ``pid_*`` of the ranks, and return their contents."""
 
     def files() -> List[pathlib.Path]:
         return [path for path in tmp_path.glob("pid_*") if path.read_text()]
@@ -95,7 +95,7 @@ def launcher(
     options: launch.Options = FAST,
     stdout: Optional[int] = None,
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run supervise() in a process of its own, which can be signalled."""
+    """Run supervise() in a separate process, to which signals can be sent."""
     program = (
         "import os, sys\n"
         "from alexnet_estimator import launch\n"
@@ -400,7 +400,7 @@ def test_a_rank_that_stops_has_the_others_stop(tmp_path: pathlib.Path) -> None:
 def test_a_loading_rank_that_is_asked_alone_ends_all(
     tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str], number: str
 ) -> None:
-    """What the others do without it, here exit code 1, is no failure."""
+    """The others then end with exit code 1, which does not count as a failure."""
     code = (
         "on_stop(lambda *_: (print('asked'), leave(1)))\n"
         "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
@@ -423,7 +423,7 @@ def test_a_crash_before_a_request_is_a_crash(tmp_path: pathlib.Path) -> None:
 
 
 def test_only_the_rank_itself_is_asked(tmp_path: pathlib.Path) -> None:
-    """Its helpers are needed until it has saved."""
+    """The helper processes of a rank are needed until it has saved."""
     code = (
         "stops = []\n"
         "on_stop(lambda *_: stops.append(1))\n"
@@ -498,7 +498,7 @@ def test_a_pipe_gets_the_same_bytes(tmp_path: pathlib.Path) -> None:
 
 def test_a_slow_reader_gets_all(tmp_path: pathlib.Path) -> None:
     with launcher(tmp_path, "print('x' * 120000)") as popen:
-        time.sleep(0.7)  # The rank has ended, and half of it is still to be read.
+        time.sleep(0.7)  # The rank has ended, and half of its output has not been read.
         output, _ = popen.communicate(timeout=10)
     assert len(output) == 120001
 
@@ -553,7 +553,9 @@ def test_npu_environment() -> None:
     }.items() <= rank.items()
     assert launch.is_rank_process(rank)
     assert not any(name.startswith("HOROVOD") for name in rank)
-    assert not set(rivals) & set(rank)  # They would be believed, not the table.
+    assert not set(rivals) & set(
+        rank
+    )  # These would take precedence over the rank table.
 
 
 def test_npu_environment_keeps_what_the_user_set() -> None:

@@ -1,4 +1,4 @@
-"""The launcher notices that ranks stand still, and which of them was the first."""
+"""The launcher notices that ranks hang, and which of them stopped first."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from tests.test_launch import REPOSITORY, command, log_of, ranks
 
 
 class Patient:
-    """Ranks whose heart-beats are written by hand, on a clock that is set by hand."""
+    """Ranks whose heartbeats and clock are set by the test."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Patient:
         os.pwrite(descriptor, text.encode(), 0)
 
     def wait(self, secs: int) -> List[int]:
-        """Look once a second; return the ranks that hang at last."""
+        """Poll once a second, and return the ranks that hang at the end."""
         for _ in range(secs):
             self.now += 1
             pulses = self.watchdog.find_hang([0, 1])
@@ -62,7 +62,7 @@ def test_a_rank_hangs_when_its_count_stands_still(patient: Patient) -> None:
 
 
 def test_the_rank_with_the_fewest_beats_is_to_blame(patient: Patient) -> None:
-    """Rank 0 has waited for longer, but for rank 1."""
+    """Rank 0 has been idle for longer, but it waits for rank 1."""
     patient.beat(0, 7)
     patient.beat(1, 5)
     patient.wait(3)
@@ -79,7 +79,7 @@ def test_of_equal_ranks_the_first_to_stop_is_named_first(patient: Patient) -> No
 
 
 def test_the_start_has_a_limit_of_its_own(patient: Patient) -> None:
-    assert patient.wait(29) == []  # No beat so far.
+    assert patient.wait(29) == []  # There is no heartbeat yet.
     assert patient.wait(1) == [0, 1]
 
 
@@ -198,7 +198,7 @@ def test_a_paused_rank_is_to_blame(
 
 
 def test_ranks_that_never_start(tmp_path: pathlib.Path) -> None:
-    """SIGUSR1 ends them, which must not be taken for the cause."""
+    """SIGUSR1 ends these ranks, which must not be reported as the cause."""
     outcome = supervise(tmp_path, "time.sleep(60)", start_timeout_secs=2)
     assert outcome.exit_code == 5
     assert outcome.crash.startswith("ranks 0-1 hang: no progress for 2 s in phase st")

@@ -1,4 +1,4 @@
-"""Horovod's ranks, started by our launcher, find each other and end together."""
+"""Ranks of Horovod that the launcher starts find each other and end together."""
 
 import json
 import pathlib
@@ -18,7 +18,7 @@ pytest.importorskip("horovod", reason="Horovod is not installed")
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 SERVERS = ["127.0.0.1", "127.0.0.2"]
 
-# A fed value, since TensorFlow computes the sum of constants only once.
+# The value is fed, because TensorFlow computes the sum of constants only once.
 RANK = """
 import os, signal, sys, time
 from alexnet_estimator.engine.graph_mode import tf

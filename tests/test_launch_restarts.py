@@ -1,4 +1,4 @@
-"""The launcher starts a crashed group again, as long as that is of use."""
+"""The launcher restarts a crashed group as long as the job advances."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from alexnet_estimator.locks import refuse_others
 from tests.test_launch import REPOSITORY, SERVERS, topology_of, wait_until
 
 PIPES: Dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-# What each rank runs first; ``life`` counts its starts.
+# Each rank runs this code first; ``life`` counts its starts.
 PRELUDE = """
 import os, pathlib, signal, sys, tempfile, time
 rank, folder = int(os.environ["RANK_ID"]), pathlib.Path(sys.argv[1])
@@ -30,14 +30,14 @@ def save(step): (folder / f"model.ckpt-{step}.index").write_text("")
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> List[float]:
-    """Return the seconds that would have been waited before restarts."""
+    """Return the pauses before restarts in seconds, without waiting."""
     waited: List[float] = []
     monkeypatch.setattr(restarts.time, "sleep", waited.append)
     return waited
 
 
 def run(folder: pathlib.Path, code: str, max_restarts: int = 0) -> int:
-    """Run two ranks that do ``code``."""
+    """Run two ranks that execute ``code``."""
     command, job.COMMAND = job.COMMAND, (sys.executable, "-c", PRELUDE + code)
     options = launch.Options(max_restarts=max_restarts, settle_secs=0.6, end_secs=0.6)
     try:
@@ -110,7 +110,7 @@ def test_an_old_checkpoint_is_none(
     tmp_path: pathlib.Path, pauses: List[float], step: int
 ) -> None:
     (tmp_path / "model.ckpt-10.index").write_text("")
-    # Neither are files that only look like checkpoints.
+    # Files that only look like checkpoints do not count either.
     code = f"if rank: save({step}); save('99-part'); save('99.tmp'); die()"
     assert run(tmp_path, code, max_restarts=1) == 5
     assert num_lives(tmp_path) == 2
@@ -119,7 +119,7 @@ def test_an_old_checkpoint_is_none(
 def test_progress_is_measured_by_the_best_checkpoint_ever(
     tmp_path: pathlib.Path, pauses: List[float]
 ) -> None:
-    """A rank that puts a damaged checkpoint aside has still to get further."""
+    """A rank that moves a damaged checkpoint away must still reach a higher step."""
     (tmp_path / "model.ckpt-10.index").write_text("")
     code = (
         "if rank:\n"
@@ -232,7 +232,7 @@ def test_temporary_files_of_killed_ranks_are_removed(
 def start_launcher(
     folder: pathlib.Path, code: str, **options: Any
 ) -> "subprocess.Popen[bytes]":
-    """Run two ranks in a launcher that is a process of its own."""
+    """Run two ranks in a launcher that is a separate process."""
     table = folder / "table.json"
     rank_table.write(topology_of(2), str(table))
     program = [sys.executable, "-m", "tests.programs.launching", str(table), SERVERS[0]]

@@ -1,4 +1,4 @@
-"""Every process can be asked to stop, at every moment, and can be ended."""
+"""Every process can be asked to stop, and can be ended, at any time."""
 
 import os
 import pathlib
@@ -33,15 +33,15 @@ def start(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_requests_to_stop_are_alike(number: int) -> None:
     for action, environ, expected in (
-        ("wait", NO_RANK, 7),  # As Ctrl-C.
-        ("listen", NO_RANK, 8),  # Training saves first.
+        ("wait", NO_RANK, 7),  # Like Ctrl-C.
+        ("listen", NO_RANK, 8),  # Training saves before it ends.
         ("listen", RANK, 8),
     ):
         popen = start(action, environ)
         popen.send_signal(number)
         _, error = popen.communicate(timeout=20)
         assert popen.returncode == expected, action
-        # What has begun may take a while to end.
+        # A process may take a while to end.
         assert (b"stopping; a second signal ends this process at once" in error) == (
             action == "wait"
         )
@@ -71,7 +71,7 @@ def test_nohup_is_obeyed() -> None:
 def test_the_second_signal_ends_a_process_inside_of_c(number: int) -> None:
     popen = start("stay")
     popen.send_signal(number)
-    time.sleep(0.2)  # Two signals of a kind at the same time are one.
+    time.sleep(0.2)  # Two equal signals that arrive together count as one.
     assert popen.poll() is None
     popen.send_signal(number)
     popen.communicate(timeout=20)

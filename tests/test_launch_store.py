@@ -1,4 +1,4 @@
-"""The store at which ranks find each other serves them, and nobody else."""
+"""The store for the rendezvous of the ranks serves them, and nobody else."""
 
 import http.client
 import socket
@@ -41,7 +41,10 @@ def test_values_are_kept_until_all_have_them(store: Store) -> None:
     assert ask(store, "PUT", "cross_0/rank_0", b"x") == (200, b"")
     assert store.keys_of("global") == {"rank_0", "rank_1"}
     assert ask(store, "DELETE", "global/rank_0") == (200, b"")
-    assert ask(store, "GET", "global/rank_0") == (200, b"rank_0")  # For rank 1.
+    assert ask(store, "GET", "global/rank_0") == (
+        200,
+        b"rank_0",
+    )  # Rank 1 still needs this value.
     assert ask(store, "DELETE", "global/rank_1") == (200, b"")
     assert store.keys_of("global") == set()
     assert store.keys_of("cross_0") == {"rank_0"}
@@ -68,7 +71,7 @@ def test_what_no_rank_sends_is_refused(
     ):
         with socket.create_connection((HOST, store.port), timeout=10) as connection:
             connection.sendall(text)
-    assert ask(store, "GET", "global/a")[0] == 200  # It still answers.
+    assert ask(store, "GET", "global/a")[0] == 200  # The store still answers.
     assert capfd.readouterr() == ("", "")
 
 

@@ -291,7 +291,9 @@ def test_links_are_followed_and_what_is_lost_is_rejected(
     os.symlink("nowhere.jpg", str(tmp_path / "in" / "broken.jpg"))
     summary = job.predict(fake.classifier(), [folder], str(tmp_path / "out.csv"))
     assert summary.num_images == 2
-    assert summary.rejects == (job.Reject(f"{folder}/broken.jpg", "link to nothing"),)
+    assert summary.rejects == (
+        job.Reject(f"{folder}/broken.jpg", "link to a missing file"),
+    )
     said = f"{folder}: left out: 1 x hidden or system file (@eaDir)"
     assert said in capsys.readouterr().err
 
@@ -345,8 +347,8 @@ def test_nothing_to_classify(fake: _Fake, tmp_path: Any) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
     output = tmp_path / "out.csv"
     cases: List[Tuple[List[str], str]] = [
-        (["empty"], "no pictures; files seen: none"),
-        (["empty", "text"], "no picture: .doc"),
+        (["empty"], "no pictures; files found: none"),
+        (["empty", "text"], "not a picture: .doc"),
         (["gone"], "no such folder, zip or picture"),
         (["gone.txt"], "cannot be read"),
         (["bad.jpg"], "none of 1 picture can be read"),

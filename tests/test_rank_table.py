@@ -1,4 +1,4 @@
-"""Rank tables: every format is read, every mistake is named, what is made is valid."""
+"""Every format of rank tables is read, mistakes are named, new tables are valid."""
 
 import copy
 import errno
@@ -93,7 +93,7 @@ def table_lab() -> Table:
 
 
 def table_cloud() -> Table:
-    """The pods are not in the order of the servers, nor the devices in theirs."""
+    """Return a table whose pods and devices are not in the order of their ids."""
     instances = [
         {
             "pod_name": f"job-{i}",
@@ -132,7 +132,7 @@ def problems_of(tmp_path: pathlib.Path, table: Any) -> List[str]:
 
 
 def change(table: Any, path: str, value: Any) -> None:
-    """Set, or for None remove, the value at a path such as ``a[0].b``."""
+    """Set the value at a path such as ``a[0].b``, or remove it if it is None."""
     keys: List[Any] = [
         int(key) if key.isdigit() else key for key in re.findall(r"\w+", path)
     ]
@@ -469,7 +469,7 @@ def test_waiting_has_a_limit(tmp_path: pathlib.Path) -> None:
     with mock.patch.object(time, "sleep", wraps=time.sleep) as sleep:
         with pytest.raises(ConfigError) as caught:
             rank_table.read(path, wait_secs=0.2)
-    sleep.assert_called_with(0.2)  # Not POLL_SECS, which is longer.
+    sleep.assert_called_with(0.2)  # POLL_SECS would be longer.
     (problem,) = caught.value.problems
     assert problem.startswith('status is "initializing": must be "completed"')
 
@@ -682,7 +682,7 @@ def damaged_tables(draw: st.DrawFn) -> Table:
 
 
 def check_never_crashes(path: str) -> None:
-    """Either a sound topology or an error with at least one problem."""
+    """Check that the result is a valid topology, or an error with a problem."""
     try:
         topology = rank_table.read(path)
     except ConfigError as error:

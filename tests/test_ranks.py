@@ -1,4 +1,4 @@
-"""Training jobs on several ranks: real processes that talk through Horovod."""
+"""Training jobs on several ranks, which are processes connected by Horovod."""
 
 import json
 import os
@@ -119,7 +119,7 @@ def test_rank_0_speaks_for_all(two_ranks: Job) -> None:
     for rank in (0, 1):
         text = rf"rank {rank} reads +2 of 3 files, 24 images"
         assert re.search(text, two_ranks.output)
-    # The launcher converts, the ranks only read.
+    # The launcher converts the pictures, and the ranks only read them.
     converted = "48 pictures to train and 12 to validate"
     assert two_ranks.errors.count(converted) == 1
     assert converted not in two_ranks.output + silent
@@ -132,7 +132,9 @@ def test_a_job_of_two_ranks_is_recorded_once(two_ranks: Job) -> None:
     assert metrics(two_ranks.model_dir, "start")[0]["num_ranks"] == 2
     record = json.loads((two_ranks.model_dir / "config.json").read_text())
     assert record["num_ranks"] == 2
-    assert record["config"]["runtime"]["num_threads"] == 0  # The launcher's choice.
+    assert (
+        record["config"]["runtime"]["num_threads"] == 0
+    )  # The launcher chooses the number.
     assert evaluation(two_ranks.model_dir, 6)["num_images"] == 12
 
 
@@ -169,9 +171,9 @@ def config_file(path: pathlib.Path, **changes: Dict[str, Any]) -> str:
 def test_two_ranks_equal_one_with_twice_the_batch(tmp_path: pathlib.Path) -> None:
     """Compare the weights after ten steps.
 
-    There are two files of equal size and no shuffling of records.  Rank 0 reads the one
-    and rank 1 the other, in order; a single rank reads two files at a time and takes
-    their records in turn.  So a batch of the latter holds the images of both former.
+    There are two files of equal size, and records are not shuffled.  Each of the two
+    ranks reads one file in order.  The single rank reads both files at a time and takes
+    their records in turn, so its batch holds the images of the batches of both ranks.
     """
     data = pictures.make_dataset(
         tmp_path / "data", num_per_class=20, images_per_shard=16, eval_images=8
@@ -203,7 +205,7 @@ def test_two_ranks_equal_one_with_twice_the_batch(tmp_path: pathlib.Path) -> Non
 
 
 class Group(NamedTuple):
-    """A run of three ranks, with everything random switched on."""
+    """A run of three ranks, with all random operations switched on."""
 
     model_dir: pathlib.Path
     weights_dir: pathlib.Path
@@ -211,7 +213,7 @@ class Group(NamedTuple):
 
 @pytest.fixture(scope="module")
 def three_ranks(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> Group:
-    """Train on 49 images, which three ranks cannot share evenly."""
+    """Train on 49 images, which cannot be divided evenly among three ranks."""
     folder = tmp_path_factory.mktemp("three_ranks")
     group = Group(folder / "run", folder / "weights")
     group.weights_dir.mkdir()
@@ -240,7 +242,7 @@ def test_all_ranks_end_with_the_same_bytes(three_ranks: Group) -> None:
 
 
 def test_evaluation_is_exact_on_any_number_of_ranks(three_ranks: Group) -> None:
-    """The 11 images are in one file, and neither two nor three ranks share evenly."""
+    """Neither two nor three ranks can divide the 11 images, all in one file, evenly."""
     trained = evaluation(three_ranks.model_dir, 8)
     assert trained["num_images"] == np.sum(trained["confusion_matrix"]) == 11
     results = {3: trained}
@@ -346,7 +348,7 @@ def test_an_error_of_rank_0_alone_ends_the_job(
     words = long_job(tmp_path, data_dir, eval_every_epochs=40.0)
     process = start(words, dict(os.environ), REPOSITORY)
     wait_for_step(tmp_path / "run", process)
-    # Where rank 0 writes its evaluation of step 240, there is a folder in the way.
+    # A folder has the name of the file in which rank 0 writes its evaluation.
     (tmp_path / "run" / "eval" / "240.json").mkdir(parents=True)
     ranks = ranks_of(process.pid)
     output, errors = process.communicate(timeout=LIMIT_SECS)

@@ -1,4 +1,4 @@
-"""Conversion: complete, reproducible, robust to bad pictures and to being killed."""
+"""Conversion is complete, reproducible, and robust to bad pictures and to SIGKILL."""
 
 import collections
 import csv
@@ -166,7 +166,7 @@ def test_eval_images_is_exact(source: str, tmp_path: pathlib.Path) -> None:
     assert set(dataset.splits["validation"].class_counts) == {3, 4}
     with pytest.raises(DataError, match="eval_images is 39, .* at most 38"):
         run(source, tmp_path / "out", eval_images=39)
-    manifest.check_files(dataset)  # A mistake has not removed anything.
+    manifest.check_files(dataset)  # The error above has removed nothing.
 
 
 def test_weights_are_stored_and_their_mean_is_1(
@@ -341,7 +341,7 @@ def test_a_class_without_usable_pictures_is_an_error(
 ) -> None:
     for path in pathlib.Path(source, "dog").iterdir():
         path.write_bytes(b"x")
-    for _ in range(2):  # Also when it is tried again.
+    for _ in range(2):  # The second attempt must fail as well.
         with pytest.raises(DataError, match="no usable training pictures of dog"):
             run(source, tmp_path / "out", images_per_shard=4)
     assert len(rejects(tmp_path / "out")) == 20
@@ -355,7 +355,7 @@ def test_zips_give_the_same_records(source: str, tmp_path: pathlib.Path) -> None
 
 
 def states(output: Any) -> Dict[str, int]:
-    """Return what changes when a file is written again."""
+    """Return the properties of files that change when a file is written again."""
     return {
         name: os.stat(os.path.join(output, name)).st_ino for name in visible(output)
     }
@@ -422,7 +422,7 @@ def test_folders_of_others_are_left_alone(source: str, tmp_path: pathlib.Path) -
     output.mkdir()
     precious = output / "train-00000-of-00001.tfrecord"
     precious.write_bytes(b"precious")
-    with pytest.raises(DataError, match="convert has not made"):
+    with pytest.raises(DataError, match="convert has not written"):
         run(source, output)
     assert precious.read_bytes() == b"precious"
     assert os.listdir(str(output)) == [precious.name]
@@ -479,7 +479,7 @@ def test_an_interrupted_conversion_keeps_what_is_written(
         publish(task, report)
         published.append(os.path.basename(task.path))
         if len(published) == 1:
-            time.sleep(1)  # Meanwhile the workers write what is queued already.
+            time.sleep(1)  # Meanwhile the workers write the shards that are queued.
             raise KeyboardInterrupt
 
     monkeypatch.setattr(shards, "publish_shard", interrupt)

@@ -1,4 +1,4 @@
-"""ImageNet's TFRecords from elsewhere: counted and checked without a manifest."""
+"""ImageNet TFRecords of other tools are counted and checked without a manifest."""
 
 import gzip
 import io
@@ -17,7 +17,7 @@ from tests.pictures import draw
 
 
 def example(label: int, **extra: bytes) -> bytes:
-    """Serialize as other tools do: more features, in any order."""
+    """Serialize an Example as other tools do, with more features in any order."""
     buffer = io.BytesIO()
     draw(label % 4, 0).save(buffer, "JPEG")
     features = {
@@ -144,7 +144,7 @@ def test_features_that_are_there_are_named(tmp_path: pathlib.Path) -> None:
     record = tf.train.Example(features=tf.train.Features(feature=features))
     path = tmp_path / "train-00000-of-00001"
     path.write_bytes(tfrecord.frame(record.SerializeToString()))
-    message = "expected are image/encoded and image/class/label .* there are image, lab"
+    message = "must have image/encoded and image/class/label .* but has image, lab"
     with pytest.raises(DataError, match=message):
         manifest.load(str(tmp_path))
 
@@ -155,7 +155,7 @@ def test_features_that_are_there_are_named(tmp_path: pathlib.Path) -> None:
         ([1, 2], 0, "class 0 has no pictures; .*--config.data.label_offset=1"),
         ([1, 2], 1, ""),
         ([0, 1], 0, ""),
-        ([0, 1, 3], 0, "label 3, the last, never occurs in training"),
+        ([0, 1, 3], 0, "label 3, the last one, does not occur in training"),
     ],
 )
 def test_labels_from_one_are_suspected_aloud(
@@ -189,11 +189,11 @@ def test_records_are_counted_once(
     assert manifest.load(str(data), 1, str(cache)) == first and not scanned
     os.utime(str(data / "train-00001-of-00002"), (1, 1))
     assert manifest.load(str(data), 1, str(cache)) == first and len(scanned) == 3
-    # What a power cut has left there is found again.
+    # A result file that a power cut has damaged is computed again.
     for path in cache.iterdir():
         path.write_bytes(b"{")
     assert manifest.load(str(data), 1, str(cache)) == first and len(scanned) == 6
-    # A folder that cannot be written costs the time only.
+    # If the folder cannot be written, the records are only counted again.
     (tmp_path / "file").write_bytes(b"")
     assert manifest.load(str(data), 1, str(tmp_path / "file" / "x")) == first
     assert sorted(path.name for path in data.iterdir()) == sorted(

@@ -1,4 +1,4 @@
-"""Every known layout is understood; what can be read in two ways is refused."""
+"""Every known layout is recognised, and an ambiguous one is refused."""
 
 import os
 import pathlib
@@ -18,7 +18,7 @@ JPEG, HEIC = b"\xff\xd8\xff\xe0", b"\0\0\0\x18ftypheic"
 
 
 def touch(root: pathlib.Path, paths: List[str], content: bytes = JPEG) -> str:
-    """Make files that are listed only, never decoded."""
+    """Create files that are only listed and never decoded."""
     for path in paths:
         file = root / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def left_out(source: str) -> Dict[str, str]:
 
 
 def by_folder(*paths: str, at: int = -2, split: str = "train") -> Dict[str, str]:
-    """Name the class of each path: one of its folders."""
+    """Return the class of each path, which is the name of one of its folders."""
     return {path: f"{split}:{path.split('/')[at]}" for path in paths}
 
 
@@ -60,7 +60,7 @@ cat/._1.jpg
 dog/.ipynb_checkpoints/1.jpg
 Thumbs.db""".splitlines()
 
-# What lies beside the pictures, and the pictures with their classes.
+# Files beside the pictures, and the pictures with their classes.
 LAYOUTS: Dict[str, Any] = {
     "classes": ([], CLASSES),
     "one folder around": ([], by_folder(*(f"a/b/{path}" for path in TWO))),
@@ -96,7 +96,7 @@ def test_layouts(
         source = pictures.make_zip(source, tmp_path / "source.zip")
     assert found(source) == expected
     assert not layouts.find_pictures(source).has_validation
-    # What is not used is said, by itself or with a folder around it.
+    # Every unused file is reported, itself or as part of a folder.
     said = tuple(left_out(source))
     assert all(path.startswith(said) for path in beside)
 
@@ -135,7 +135,7 @@ def test_validation_is_preferred_to_test_and_the_rest_is_said(
     touch(tmp_path, [*SPLIT, *held_out, "test/a/3.jpg", "test/b/3.jpg", "cover.jpg"])
     assert found(str(tmp_path)) == {**SPLIT, **held_out}
     assert left_out(str(tmp_path)) == {
-        "test/": "2 pictures: held out as well; val/ is the one that is used",
+        "test/": "2 pictures: also held out, but val/ is used",
         "cover.jpg": "picture outside the class folders",
     }
 
@@ -153,17 +153,18 @@ def test_tiny_imagenet(tmp_path: pathlib.Path) -> None:
     assert said["test/"] == "1 pictures: pictures without class folders"
 
 
-# Paths, what the message says, and what may be said instead with its classes.
+# Paths, the text of the message, and options that resolve the ambiguity, with the
+# resulting classes.
 REFUSED: Dict[str, Any] = {
     "doubled": (
         ["daisy/1.jpg", "rose/1.jpg", "flowers/daisy/1.jpg", "flowers/rose/1.jpg"],
-        r"daisy, flowers, rose, but flowers/ holds a folder daisy/, like one beside",
+        r"daisy, flowers, rose, but flowers/ contains daisy/, named like a class",
         ("flowers",),
         by_folder("flowers/daisy/1.jpg", "flowers/rose/1.jpg"),
     ),
     "parts of unknown names": (
         ["fold1/a/1.jpg", "fold1/b/1.jpg", "fold2/a/2.jpg", "fold2/b/2.jpg"],
-        "fold1/ and fold2/ both hold a folder a/",
+        "fold1/ and fold2/ both contain a/",
         ("fold1", "fold2"),
         {
             **by_folder("fold1/a/1.jpg", "fold1/b/1.jpg"),
@@ -172,7 +173,7 @@ REFUSED: Dict[str, Any] = {
     ),
     "parts in classes": (
         ["a/train/1.jpg", "a/test/1.jpg", "b/train/1.jpg", "b/test/1.jpg"],
-        "a/ holds a folder test/, a part of the data",
+        "a/ contains test/, named like a split",
         (".",),
         by_folder(
             *["a/train/1.jpg", "a/test/1.jpg", "b/train/1.jpg", "b/test/1.jpg"], at=0
@@ -180,7 +181,7 @@ REFUSED: Dict[str, Any] = {
     ),
     "a part beside classes": (
         ["a/1.jpg", "b/1.jpg", "test/a/2.jpg", "test/b/2.jpg"],
-        "test/ is named like a part of the data and stands beside a, b",
+        "test/ is named like a split of the data, but is beside a, b",
         (".", "test"),
         {
             **by_folder("a/1.jpg", "b/1.jpg"),
@@ -189,13 +190,13 @@ REFUSED: Dict[str, Any] = {
     ),
     "unlabelled beside classes": (
         ["a/1.jpg", "b/1.jpg", "test/2.jpg"],
-        "test/ is named like a part",
+        "test/ is named like a split",
         (".",),
         by_folder("a/1.jpg", "b/1.jpg", "test/2.jpg"),
     ),
     "a part beside something": (
         ["train/a/1.jpg", "train/b/1.jpg", "more/3.jpg"],
-        "train/ is named like a part of the data and stands beside more",
+        "train/ is named like a split of the data, but is beside more",
         ("train/",),
         SPLIT,
     ),
@@ -207,14 +208,14 @@ REFUSED: Dict[str, Any] = {
     ),
     "cycle": (
         ["trainA/1.jpg", "trainB/1.jpg", "testA/1.jpg", "testB/1.jpg"],
-        "testA, testB, trainA, trainB may be classes or parts",
+        "testA, testB, trainA, trainB may be classes or splits",
         (".",),
         by_folder("trainA/1.jpg", "trainB/1.jpg", "testA/1.jpg", "testB/1.jpg"),
     ),
     "other case": (
         ["train/Cat/1.jpg", "train/Dog/1.jpg", "val/cat/1.jpg", "val/dog/1.jpg"],
         "that training lacks: cat, dog; training has Cat, Dog; cat and Cat, dog and "
-        "Dog differ by case only: rename",
+        "Dog differ only in case: rename",
         ("train",),
         by_folder("train/Cat/1.jpg", "train/Dog/1.jpg"),
     ),
@@ -256,8 +257,11 @@ def test_what_is_ambiguous_is_refused_and_can_be_said(
 @pytest.mark.parametrize(
     "paths, message",
     [
-        ([], "no pictures; files seen: none"),
-        (["a.txt", "b.txt", "train.zip"], r"2 x no picture: .txt.*1 x archive inside"),
+        ([], "no pictures; files found: none"),
+        (
+            ["a.txt", "b.txt", "train.zip"],
+            r"2 x not a picture: .txt.*1 x archive inside",
+        ),
         (["cat/1.jpg"], r"one class \(cat\).*1 in cat/"),
         (["cat.1.jpg", "cat.2.jpg"], r"one class \(cat\)"),
         (["1.jpg", "2.jpg"], "no classes.*2 in ./"),
@@ -301,17 +305,17 @@ def test_stamps_change_with_the_file(tmp_path: pathlib.Path) -> None:
     assert layouts.find_pictures(source) != before
 
 
-# Made-up trees, whose generator knows the truth.
+# Synthetic trees, whose generator knows the true classes.
 
 
 class Made(NamedTuple):
-    """A made-up tree.
+    """A synthetic tree.
 
     Attributes:
         truth: ``split:class`` of the pictures, by path.
         noise: Content of other files, by path.
         links: Targets, relative to the folder around the source, by path.
-        is_plain: Whether nobody could read it in another way.
+        is_plain: Whether the tree can be understood in one way only.
     """
 
     truth: Dict[str, str]
@@ -329,7 +333,7 @@ HINTS = ["images", "2019", "cat", "test", "x"]
 
 @st.composite
 def trees(draw: Any) -> Made:
-    """Draw a tree of folders as people, cameras and NAS devices make them."""
+    """Draw a tree of folders such as people, cameras and NAS devices create."""
     names = draw(st.lists(st.sampled_from(CLASS_NAMES), min_size=2, unique=True))
     around = draw(st.sampled_from(["", "data/", "a/b/"]))
     is_plain = not {"train", "images", "valley"} & set(names)
@@ -358,7 +362,7 @@ def trees(draw: Any) -> Made:
             noise[folder + file] = b'{"config": {}, "data_digest": ""}'
             noise[folder + "run/report/curve.png"] = JPEG
     for path in draw(st.lists(st.sampled_from(sorted(truth)), max_size=2)):
-        links[path] = f"pool/{len(links)}"  # The picture itself lies elsewhere.
+        links[path] = f"pool/{len(links)}"  # The picture itself is in another folder.
     if draw(st.booleans()):
         links[draw(st.sampled_from(everywhere)) + "loop"] = "source"
     return Made(truth, noise, links, is_plain)

@@ -1,4 +1,4 @@
-"""The manifest: what is written comes back; what is wrong is refused, all at once."""
+"""The manifest is read as it was written, and all of its mistakes are reported."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ SHARDS = (Shard("train-0.tfrecord", 3, 4, "a" * 64), Shard("b", 2, 1, "b" * 64))
 
 
 def make(directory: Any) -> Dataset:
-    """Write shards (of the right sizes) and a manifest."""
+    """Write shards of the right sizes, and a manifest."""
     for shard in SHARDS:
         with open(os.path.join(directory, shard.file), "wb") as file:
             file.write(bytes(shard.num_bytes))
@@ -73,15 +73,18 @@ def set_shard(field: str, value: Any) -> Callable[[Any], Any]:
         (set_shard("file", "../b"), r"shards\[0\].file is '../b'; .* plain file name"),
         (set_shard("file", "/etc/passwd"), "plain file name"),
         (set_shard("file", ".."), "plain file name"),
-        (set_shard("file", "b"), "b is there 2 times"),
-        (set_shard("num_images", -1), "num_images is -1; it must be a count"),
+        (set_shard("file", "b"), "b is listed 2 times"),
+        (set_shard("num_images", -1), "num_images is -1; it must be a whole number"),
         (set_shard("num_images", True), "num_images is True"),
         (set_shard("num_images", 4), "5 pictures by class but 6 by shard"),
         (set_shard("num_bytes", 1e300), "num_bytes is 1e"),
         (set_shard("sha256", "A" * 64), "64 hexadecimal digits"),
         (lambda r: r["splits"].pop("train"), "splits is .* train and validation"),
         (lambda r: r["splits"].update(train=[]), r"splits.train is \[\]"),
-        (lambda r: r["splits"]["train"].update(class_counts=[5]), "1 classes of 2"),
+        (
+            lambda r: r["splits"]["train"].update(class_counts=[5]),
+            "1 classes instead of 2",
+        ),
         (lambda r: r.update(class_names=["a", "a"]), "list of distinct names"),
         (lambda r: r.update(mean_rgb=[1, 2]), "mean_rgb .* three numbers"),
         (lambda r: r.update(mean_rgb=[1, 2, float("nan")]), "three numbers"),

@@ -1,4 +1,4 @@
-"""Opening data in any form; pictures are converted once into the cache."""
+"""Data are opened in any form, and pictures are converted once into the cache."""
 
 import hashlib
 import os
@@ -55,7 +55,7 @@ def test_changed_pictures_and_options_are_converted_again(
     pictures.draw(0, 77).save(str(tmp_path / "pets" / "cat" / "77.jpg"))
     changed = records.open_dataset(source, cache, pictures.settings())
     assert sum(split.num_images for split in changed.splits.values()) == 21
-    # A job that reads the first conversion goes on doing so.
+    # A job that reads the first conversion can continue to read it.
     assert changed.directory != first.directory
     manifest.check_files(first)
     settings = pictures.settings()
@@ -66,7 +66,7 @@ def test_changed_pictures_and_options_are_converted_again(
 
 
 def test_who_reads_a_run_opens_what_it_recorded(tmp_path: pathlib.Path) -> None:
-    """Even while the pictures change: nothing is converted under a running job."""
+    """If the pictures change, no data are converted while a job reads them."""
     source, model_dir = pictures.make_folder(tmp_path / "pets"), str(tmp_path / "run")
     convert_options = dict(pictures.settings())
     config = tiny.config(data={"path": source}, convert=convert_options)
@@ -81,7 +81,7 @@ def test_who_reads_a_run_opens_what_it_recorded(tmp_path: pathlib.Path) -> None:
     assert os.listdir(f"{model_dir}.data") == [os.path.basename(first.directory)]
     assert session.open_data(config, model_dir).digest != first.digest
     manifest.check_files(first)
-    # Unless other pictures are named.
+    # If other pictures are named, these are converted.
     other = pictures.make_folder(tmp_path / "b" / "pets", num_per_class=3)
     config = tiny.config(data={"path": other}, convert=convert_options)
     found = session.open_data(config, model_dir, is_training=False)
@@ -89,7 +89,7 @@ def test_who_reads_a_run_opens_what_it_recorded(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_conversion_of_before_is_opened(tmp_path: pathlib.Path, cache: str) -> None:
-    """Up to 1.0 the options alone made the name of its folder."""
+    """Up to version 1.0, the name of the folder depended only on the options."""
     source = pictures.make_folder(tmp_path / "pets")
     digest = hashlib.sha256(
         f"{source} [('eval_fraction', 0.2), ('eval_images', 0), ('images_per_shard', "

@@ -1,4 +1,4 @@
-"""Pictures of every kind become upright RGB JPEGs of the right size and colour."""
+"""Pictures of every kind become upright RGB JPEGs of the right size and colours."""
 
 import io
 import struct
@@ -182,7 +182,7 @@ def test_decompression_bombs_are_refused_by_their_header(side: int) -> None:
 
 
 def test_photos_of_todays_phones_are_decoded_at_a_smaller_scale() -> None:
-    """They have 108 or 200 million pixels; progressive ones are refused."""
+    """These photos have 108 or 200 million pixels; progressive ones are refused."""
     photo = Image.new("L", (12_000, 9_000), 90)
     photo.paste(200, (0, 0, 6_000, 9_000))
     data = encode(photo, "JPEG", quality=50)
@@ -220,7 +220,7 @@ def test_many_scans_are_refused_before_they_take_their_time() -> None:
 
 WHOLE = encode(draw(0, 0, (64, 64)), "JPEG")
 REFUSED = {
-    # Phones call them .jpg when they are sent.
+    # Phones send such files with the suffix .jpg.
     "heic": (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC picture, .*convert it to JPEG"),
     "thin line": (encode(Image.new("RGB", (9000, 1)), "PNG"), "too narrow"),
     "floating point": (encode(Image.new("F", (8, 8)), "TIFF"), "floating"),

@@ -1,4 +1,4 @@
-"""The sample data: sorted into classes, checked, and no download twice."""
+"""The sample data are checked, sorted into classes, and downloaded only once."""
 
 import collections
 import hashlib
@@ -81,7 +81,7 @@ def test_photos_are_sorted_once(
     capsys: pytest.CaptureFixture,
 ) -> None:
     cache = tmp_path / "cache"
-    # What a killed download has left.
+    # A killed download has left this folder.
     left = cache / f".elpv_{task}.01234567.tmp" / "mono"
     left.mkdir(parents=True)
     (left / "half.png").write_bytes(b"")

@@ -1,4 +1,4 @@
-"""The framing against TensorFlow's own, and damage found where it is."""
+"""Records are framed as by TensorFlow, and damage is located."""
 
 import pathlib
 from typing import List
@@ -34,7 +34,7 @@ def problems(path: str) -> List[str]:
 @hypothesis.example(b"123456789")
 def test_checksums_equal_the_definition(data: bytes) -> None:
     crc = slow_crc32c(data)
-    assert data != b"123456789" or crc == 0xE3069283  # The standard's check value.
+    assert data != b"123456789" or crc == 0xE3069283  # The check value of the standard.
     masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) % (1 << 32)
     assert tfrecord.masked_crc32c(data) == masked
 

@@ -1,4 +1,4 @@
-"""What a folder or a zip holds is listed by content, and what is left out is said."""
+"""Files of folders and zips are listed by content, and unused files are reported."""
 
 import json
 import os
@@ -40,9 +40,9 @@ NO_PICTURES = {
     "a.jp2": (b"\0\0\0\x0cjP  \r\n", "JPEG 2000 picture"),
     "a.NEF": (b"MM\0*\0\0\0\x08", "camera raw picture"),
     "a.zip": (b"PK\3\4", "archive inside the data: unpack it"),
-    "a.txt": (JPEG, "no picture: .txt"),
-    "b": (b"BM is how this text begins", "no picture: no suffix"),
-    "c.mpg": (b"\0\0\0\x18ftypmp42", "no picture: .mpg"),
+    "a.txt": (JPEG, "not a picture: .txt"),
+    "b": (b"BM is how this text begins", "not a picture: no suffix"),
+    "c.mpg": (b"\0\0\0\x18ftypmp42", "not a picture: .mpg"),
 }
 
 
@@ -62,7 +62,7 @@ def test_pictures_are_known_by_their_first_bytes(
     assert set(said) == set(NO_PICTURES)
     for name, (_, reason) in NO_PICTURES.items():
         assert said[name][0].startswith(reason)
-        assert said[name][1] == (not reason.startswith("no picture"))
+        assert said[name][1] == (not reason.startswith("not a picture"))
     assert "mogrify" in said["a.heic"][0]
 
 
@@ -108,11 +108,11 @@ def test_links_are_followed_and_loops_found(tmp_path: pathlib.Path) -> None:
     expected = {*TWO, "bird/1.jpg", "cat/annexed.jpg", *both, *ones}
     assert set(listed(source)) == expected
     said = left_out(source)
-    assert said["cat/lost.jpg"] == said["self"] == ("link to nothing", True)
-    assert said["dog/same.jpg"] == ("link to what is listed anyway", False)
-    assert said["up"] == said["loop"] == ("link to a folder around it", False)
+    assert said["cat/lost.jpg"] == said["self"] == ("link to a missing file", True)
+    assert said["dog/same.jpg"] == ("link to something that is listed anyway", False)
+    assert said["up"] == said["loop"] == ("link to a folder that contains it", False)
     assert len([path for path, (text, _) in said.items() if "the same as" in text]) == 2
-    assert said["bird/back"][0] == "link to a folder around it"
+    assert said["bird/back"][0] == "link to a folder that contains it"
 
 
 def test_pipes_are_left_out(tmp_path: pathlib.Path) -> None:
@@ -158,9 +158,9 @@ def test_runs_and_converted_data_are_never_classes(tmp_path: pathlib.Path) -> No
         "run/": "a run of this program",
         "run.data/": "data that this program has converted",
         "half/": "data that this program has begun to convert",
-        "other/config.json": "no picture: .json",
+        "other/config.json": "not a picture: .json",
     }
-    # The folder of pictures may be that of the run as well.
+    # The folder of the pictures may also be the folder of the run.
     (run / "config.json").rename(run.parent / "config.json")
     touch(run.parent, ["report/curves.png"])
     assert "report/" in left_out(source)

@@ -77,7 +77,7 @@ def test_a_flipped_length(dataset: Dataset) -> None:
 
 @pytest.mark.parametrize("num_left, num_more", [(0, 0), (1, 0), (3, 0), (2, 42)])
 def test_truncation(dataset: Dataset, num_left: int, num_more: int) -> None:
-    """Between records, and inside of one."""
+    """A file is truncated between two records, or inside of a record."""
     path = shard_file(dataset)
     content = path.read_bytes()
     path.write_bytes(content[: starts(path)[num_left] - 12 + num_more])
@@ -118,14 +118,14 @@ def test_labels_out_of_range(dataset: Dataset, label: int) -> None:
     buffer = io.BytesIO()
     pictures.draw(0, 0).save(buffer, "JPEG")
     name = replace_record(dataset, 1, example(buffer.getvalue(), label))
-    assert damages(dataset) == [Damage(name, 1, f"label {label} of 2 classes")]
+    assert damages(dataset) == [Damage(name, 1, f"label {label}, but 2 classes")]
 
 
 @pytest.mark.parametrize("kind,side", [("PNG", 32), ("JPEG", 40)])
 def test_pictures_that_the_conversion_did_not_make(
     dataset: Dataset, kind: str, side: int
 ) -> None:
-    """Training takes the manifest at its word."""
+    """Training relies on the size and format that the manifest states."""
     buffer = io.BytesIO()
     pictures.draw(0, 0).resize((side, 60)).save(buffer, kind)
     name = replace_record(dataset, 1, example(buffer.getvalue(), 1))
@@ -169,14 +169,14 @@ def test_foreign_records_are_verified_with_their_offset(tmp_path: pathlib.Path) 
 def test_a_record_longer_than_its_file_is_refused_at_opening(
     dataset: Dataset, tmp_path: pathlib.Path
 ) -> None:
-    """With the right checksum: TensorFlow would ask for a terabyte and be aborted."""
+    """Its checksum is right, so TensorFlow would allocate a terabyte and abort."""
     manifest.check_lengths(dataset, "")
     path = shard_file(dataset)
     place, content = starts(path)[2] - 12, bytearray(path.read_bytes())
     length = (1 << 40).to_bytes(8, "little")
     content[place : place + 8] = length
     path.write_bytes(content)
-    manifest.check_lengths(dataset, "")  # A wrong checksum TensorFlow finds by itself.
+    manifest.check_lengths(dataset, "")  # TensorFlow itself finds a wrong checksum.
     checksum = tfrecord.masked_crc32c(length).to_bytes(4, "little")
     content[place + 8 : place + 12] = checksum
     path.write_bytes(content)

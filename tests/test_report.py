@@ -1,4 +1,4 @@
-"""The report: what it says, that it is whole and safe, and readable in a browser."""
+"""The report has the right content, is complete and safe, and fits a browser."""
 
 import html.parser
 import json
@@ -38,7 +38,7 @@ BROWSER_FLAGS = (
     "--disable-component-update --disable-sync --allow-file-access-from-files "
     "--virtual-time-budget=10000 --dump-dom"
 ).split()
-# Opens the page given after # at three widths and writes down what it finds.
+# This page opens the page given after # at three widths, and records its findings.
 PROBE = """<!DOCTYPE html><body><script>
 const found = [];
 for (const width of [360, 800, 1400]) {
@@ -71,7 +71,7 @@ class Tag(NamedTuple):
 
 
 class Page(html.parser.HTMLParser):
-    """A page taken apart; tags that do not match raise."""
+    """A parsed page; tags that do not match raise an error."""
 
     def __init__(self, path: str):
         super().__init__()
@@ -96,7 +96,7 @@ class Page(html.parser.HTMLParser):
 
     @property
     def text(self) -> str:
-        """All text, with single blanks."""
+        """Return all text, with single spaces."""
         return re.sub("[ \n]+", " ", " ".join(self._texts))
 
     def all(self, name: str) -> List[Tag]:
@@ -140,7 +140,7 @@ def write_full_run(folder: pathlib.Path, names: Sequence[str] = HOSTILE) -> str:
 
 @pytest.fixture(scope="module")
 def full_page(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Write the report of a run whose names try to break out."""
+    """Write the report of a run whose names contain markup."""
     folder = tmp_path_factory.mktemp("full")
     return write_report([write_full_run(folder / "<i>run & co")])
 
@@ -160,7 +160,7 @@ EVALUATED = {"event": "evaluation", "step": 10, "top_1_accuracy": 0.25, "loss": 
                 "Finished at step 20 (2020-09-13 12:26:43 UTC)",
             ],
         ),
-        # What chance explains is not praised.
+        # A result that chance explains is not called better.
         (
             {"matrix": [[75, 25], [21, 29]]},
             ["69.3\u202f% of 150 unseen pictures recognised: not clearly better than"],
@@ -173,7 +173,7 @@ EVALUATED = {"event": "evaluation", "step": 10, "top_1_accuracy": 0.25, "loss": 
             {"events": [START, train(20), {"event": "train", "step": 30}]},
             ["Not finished: still training, or interr"],
         ),
-        # The log stands in for lost evaluations.
+        # The log replaces evaluations that are lost.
         (
             {"events": [START, {**EVALUATED, "num_images": 8}]},
             ["25.0\u202f% of 8 unseen pictures recognised", "No confusion matrix"],
@@ -190,11 +190,11 @@ def test_it_says_what_came_out(
 
 def test_every_section_is_filled(full_page: str) -> None:
     page = Page(full_page)
-    assert len(page.all("h3")) == 2  # Mistakes, right answers.
+    assert len(page.all("h3")) == 2  # Mistakes and right answers.
     assert "None in this folder" not in page.text
     for words in (
-        "61.54\u202f% 100.00\u202f%",  # 48 of 78, and the top 5.
-        "in truth <script>",
+        "61.54\u202f% 100.00\u202f%",  # 48 of 78 images, and the top-5 accuracy.
+        "true class: <script>",
         "a.jpg",
         "54: <script>document.title='owned'</script> 9, ",
         "mean recall, is 61.5\u202f%",
@@ -379,9 +379,9 @@ def test_the_configuration_names_what_differs_from_the_defaults(
 ) -> None:
     changes = {"optim": {"momentum": 0.75, "gone": 1}, "data": {"mean_rgb": []}}
     page = report(write_run(tmp_path / "run", config=changes))
-    changed, same = page.text.split("fields are the defaults", 1)
+    changed, same = page.text.split("fields have their default values", 1)
     assert re.search(r"optim\.momentum\s+0\.75\s+0\.9\s+Momentum, or beta1", changed)
-    assert "optim.gone" in changed and "no such field now" in changed
+    assert "optim.gone" in changed and "unknown field" in changed
     assert "data.mean_rgb" in same and "data.mean_rgb" not in changed
 
 
@@ -398,7 +398,9 @@ def test_runs_are_compared(tmp_path: pathlib.Path) -> None:
     )
     page = report(better, worse, output=str(tmp_path / "both.html"))
     assert f"Best: {better}, 90.0" in page.text
-    differences = page.text.split("In what the runs differ")[1].split("Each run")[0]
+    differences = page.text.split("Differences between the runs")[1].split("Each run")[
+        0
+    ]
     assert re.search(r"optim\.momentum\s+0\.9\s+0\.75", differences)
     assert "optim.weight_decay" not in differences
     assert (tmp_path / "both" / "loss.png").exists()
@@ -422,7 +424,9 @@ def test_many_classes_stay_readable(tmp_path: pathlib.Path, has_matrix: bool) ->
         del values["confusion_matrix"]
         run_folder.write_json(file, values)
     page = report(model_dir)
-    lowest = page.text.split("The classes of lowest recall")[1].split("All 1,000")[0]
+    lowest = page.text.split("The classes with the lowest recall")[1].split(
+        "All 1,000"
+    )[0]
     assert re.search(r"class 700 9 33\.3\u202f% 100\.0\u202f% 50", lowest)
     assert len(re.findall(r"class \d", lowest)) == 15
     assert re.search(r"class 700 → class 8 6 66\.7", page.text)

@@ -413,7 +413,7 @@ def test_old_releases_refuse_new_precision_modes(release: str) -> None:
     if release == NEW:
         assert parameter_map(config)["precision_mode"] == b"cube_fp16in_fp32out"
         return
-    with pytest.raises(ConfigError, match="before 2023"):
+    with pytest.raises(ConfigError, match="predates 2023"):
         npu.NpuRuntime(config, {})
 
 

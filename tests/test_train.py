@@ -31,7 +31,7 @@ from tests.training import (
 )
 
 TINY = str(pathlib.Path(__file__).resolve().parents[1] / "configs" / "tiny.py")
-STEPS_PER_EPOCH = 6  # 49 images in batches of 8, 48 in the job of `story`.
+STEPS_PER_EPOCH = 6  # 49 images in batches of 8; `story` has 48 images.
 EVALUATION_FIELDS = {
     "global_step",
     "num_images",
@@ -46,7 +46,7 @@ EVALUATION_FIELDS = {
 
 
 def run_words(*words: str) -> str:
-    """Run a command line that has to succeed; return what it says."""
+    """Run a command line that must succeed, and return its output."""
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
         assert cli.main(list(words)) == 0
@@ -54,7 +54,7 @@ def run_words(*words: str) -> str:
 
 
 class Story(NamedTuple):
-    """A run of 40 steps, resumed up to 60, started once more."""
+    """A run of 40 steps that is resumed up to step 60, and then started again."""
 
     model_dir: str
     outputs: List[str]
@@ -100,7 +100,7 @@ def test_a_run_leaves_what_is_promised_and_nothing_else(story: Story) -> None:
         n for n in os.listdir(os.path.join(story.model_dir, "eval")) if "js" in n
     ]
     assert sorted(results) == [f"{step}.json" for step in (12, 24, 36, 40, 48, 60)]
-    # Estimator writes no events of its own: ours are one file for each start.
+    # Estimator itself writes no events, so there is one file for each start.
     assert len(os.listdir(os.path.join(story.model_dir, "eval"))) == 6 + 3
 
 
@@ -124,7 +124,13 @@ def test_metrics_tell_the_whole_story(story: Story) -> None:
     assert times == sorted(times)
     trained = [record["step"] for record in records if record["event"] == "train"]
     assert trained == sorted(set(trained))
-    assert set(trained) >= set(range(4, 61, 2)) - {14, 26, 38, 42, 50}  # First steps.
+    assert set(trained) >= set(range(4, 61, 2)) - {
+        14,
+        26,
+        38,
+        42,
+        50,
+    }  # These steps start a window.
     others = [(r["event"], r["step"]) for r in records if r["event"] != "train"]
     evaluations = [("evaluation", step) for step in (12, 24, 36, 40)]
     first = [("start", 0), *evaluations, ("end", 40)]
@@ -152,7 +158,7 @@ def test_an_evaluation_is_complete(story: Story) -> None:
         confusion = np.array(result["confusion_matrix"])
         assert confusion.sum(axis=1).tolist() == [4, 4, 4]
         assert result["top_1_accuracy"] == np.trace(confusion) / 12
-        # There are as many pictures of each class.
+        # Every class has the same number of pictures.
         assert result["balanced_accuracy"] == pytest.approx(result["top_1_accuracy"])
         assert result["top_5_accuracy"] == 1.0  # There are three classes.
         assert result["loss"] > 0
@@ -191,7 +197,7 @@ def test_tensorboard_finds_scalars_and_pictures(story: Story) -> None:
     lacking = {r["step"] for r in logged if r["top_1_accuracy"] < 1}
     assert {step for name, step in images if name == "mistakes"} == lacking
     picture = Image.open(io.BytesIO(images["conv1_kernels", 60]))
-    # 8 kernels of 11 x 11 weights, 4 pixels each, in rows of 4 with gaps between.
+    # 8 kernels of 11 x 11 weights in rows of 4; a weight has 4 pixels, as has a gap.
     assert picture.size == (4 * 48 + 4, 2 * 48 + 4)
     assert images["conv1_kernels", 60] != images["conv1_kernels", 12]
 
@@ -199,7 +205,7 @@ def test_tensorboard_finds_scalars_and_pictures(story: Story) -> None:
 def test_resuming_continues_the_schedule(story: Story) -> None:
     num_seen = {40: 0, 60: 0}
     for record in metrics(story.model_dir, "train"):
-        # The record of step n is about the update that led to it.
+        # The record of step n describes the update from step n - 1.
         step, total = record["step"] - 1, 40 if record["step"] <= 40 else 60
         num_seen[total] += 1
         rate = 0.01 * (1 + math.cos(math.pi * step / total)) / 2
@@ -286,7 +292,7 @@ def test_equal_seeds_give_equal_runs(
 
 
 class Crash(Exception):
-    """Ends a run as a crash does: nothing is saved."""
+    """Ends a run like a crash, without saving."""
 
 
 @pytest.fixture
@@ -335,7 +341,7 @@ def test_the_target_accuracy_ends_a_run(data_dir: str, tmp_path: pathlib.Path) -
     assert len(metrics(tmp_path, "train")) == num_trained
 
 
-# Changes of the configuration, and a variable that shows that they are in force.
+# Changes of the configuration, each with a variable that shows its effect.
 OPTIMIZERS: List[Any] = [
     (
         {"schedule": "step", "decay_epochs": (0.5, 1.0), "use_nesterov": True},
@@ -380,7 +386,7 @@ def test_schedules_and_optimizers(
 
 
 def check_average(job: Any, result: Dict[str, Any], found: Dict[str, Any]) -> None:
-    """Check that the averages are what was evaluated, not the weights."""
+    """Check that the averages were evaluated and not the weights."""
     average = found["alexnet/fc8/kernel/ExponentialMovingAverage"]
     assert not np.array_equal(average, found["alexnet/fc8/kernel"])
     os.remove(os.path.join(job.model_dir, "eval", "9.json"))
@@ -396,7 +402,7 @@ def test_a_plateau_lowers_the_rate_and_is_remembered(
     optim = {
         "schedule": "plateau",
         "plateau_patience_epochs": 1.0,
-        "plateau_min_gain": 1.0,  # More than any accuracy gains.
+        "plateau_min_gain": 1.0,  # No accuracy can gain this much.
     }
     for num_steps in (12, 18):
         training = {"steps": num_steps, "eval_every_epochs": 1.0}
@@ -428,7 +434,7 @@ def test_colour_noise_changes_what_is_seen(
     run_job(data_dir, tmp_path, train={"steps": 3})
     run_job(data_dir, tmp_path, train={"steps": 5}, data={"colour_noise_std": 0.1})
     plain, noisy = loss_of_step(reference, 5), loss_of_step(tmp_path, 5)
-    # Little noise: the pictures are the same ones.
+    # The noise is small, so the pictures are the same ones.
     assert noisy != plain
     assert noisy == pytest.approx(plain, rel=0.3)
 
@@ -463,7 +469,7 @@ def test_gradients_are_clipped(
     assert len(names) == 16
     for before, after in zip(steps, steps[1:]):
         squares = sum(np.sum((after[n] - before[n]) ** 2.0) for n in names)
-        # Plain descent moves the weights by the learning rate times the norm.
+        # Gradient descent moves the weights by the learning rate times the norm.
         assert math.sqrt(squares) == pytest.approx(0.01 * norm, rel=0.02)
-    # The norm that is shown is the one before.
+    # The logged norm is the norm before clipping.
     assert min(record["gradient_norm"] for record in metrics(tmp_path, "train")) > 0.1

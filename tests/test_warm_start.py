@@ -1,4 +1,4 @@
-"""Weights of another network: which are taken over, and what they compute then."""
+"""A warm start takes over the right weights, which compute the same as before."""
 
 import codecs
 import io
@@ -36,7 +36,7 @@ from tests.ranks import train_two_ranks
 from tests.training import open_job, train, variables
 
 TINY = str(pathlib.Path(__file__).resolve().parents[1] / "configs" / "tiny.py")
-CLASSES = ("apple", "ocean", "tree")  # Those of `data_dir`.
+CLASSES = ("apple", "ocean", "tree")  # The classes of `data_dir`.
 CAFFE_LRN = {"lrn_radius": 2, "lrn_bias": 1.0, "lrn_alpha": 2e-5, "lrn_beta": 0.75}
 AVERAGE = "/ExponentialMovingAverage"
 ALEXNET = find_network("alexnet")
@@ -46,7 +46,7 @@ Layers = Dict[str, Dict[str, np.ndarray]]
 
 
 def make_layers(config: Config, num_classes: int = 3) -> Layers:
-    """Return random weights of the size that keeps activations as they are."""
+    """Return random weights that keep the size of the activations."""
     random = np.random.default_rng(len(LAYER_NAMES))
     shapes, _ = variable_shapes(num_classes, config.data.image_size, config.model)
     layers = {}
@@ -59,11 +59,13 @@ def make_layers(config: Config, num_classes: int = 3) -> Layers:
     return layers
 
 
-PurePickler: Any = getattr(pickle, "_Pickler")  # Unlike the other, can be changed.
+PurePickler: Any = getattr(
+    pickle, "_Pickler"
+)  # Subclasses can change it, unlike the one in C.
 
 
 class Python2Pickler(PurePickler):
-    """Writes byte strings and names as Python 2 did, like the file on the web."""
+    """Writes byte strings and names as Python 2 did, as in the published file."""
 
     dispatch = dict(PurePickler.dispatch)
 
@@ -81,7 +83,7 @@ def write_npy(
     pickler: Any = pickle.Pickler,
     protocol: int = 3,
 ) -> str:
-    """Write what ``numpy.save`` writes for an object."""
+    """Write an object as ``numpy.save`` does."""
     header = {"descr": "|O", "fortran_order": False, "shape": ()}
     array = np.empty((), object)
     array[()] = content
@@ -104,7 +106,7 @@ def as_lists(layers: Layers) -> Dict[str, List[np.ndarray]]:
 
 
 def caffe_logits(pixels: np.ndarray, layers: Layers) -> np.ndarray:
-    """Compute what Caffe does with pictures, uint8 [batch, size, size, 3] in RGB."""
+    """Return Caffe's logits for pictures, uint8 [batch, size, size, 3] in RGB."""
     bgr = pixels[..., ::-1].astype(np.float32) - np.array([104, 117, 123], np.float32)
     with tf.Graph().as_default(), tiny.session() as session:
         x = tf.placeholder(tf.float32, bgr.shape)
@@ -139,7 +141,7 @@ def caffe_logits(pixels: np.ndarray, layers: Layers) -> np.ndarray:
 def logits_of(
     source: Source, config: Config, num_classes: int, pixels: np.ndarray
 ) -> np.ndarray:
-    """Compute the answers of a new network that starts with all of a source."""
+    """Return the logits of a new network that takes over all layers of a source."""
     shapes, _ = variable_shapes(num_classes, config.data.image_size, config.model)
     chosen = warm_start.choose_layers(source, shapes, source.class_names, config)
     assert chosen.restored == list(LAYER_NAMES) and chosen.new == {}
@@ -150,7 +152,7 @@ def logits_of(
         scaffold = warm_start.initializing_scaffold(
             lambda: warm_start.weights_to_assign(source, chosen, config)
         )
-        scaffold.init_fn(session)  # Nothing else gives values to any variable.
+        scaffold.init_fn(session)  # No other operation initializes a variable.
         return session.run(spec.predictions["logits"], {images: pixels})
 
 
@@ -159,7 +161,7 @@ def test_five_bytes_of_a_pickle_do_not_take_gigabytes(tmp_path: pathlib.Path) ->
     header = io.BytesIO()
     np.save(header, np.array(None), allow_pickle=True)
     start = header.getvalue().index(b"\n") + 1
-    # A list that is to be remembered as number 2 ** 27.
+    # The pickle stores a list under the number 2 ** 27 of its memo.
     pickled = b"\x80\x02]r" + struct.pack("<I", 2**27) + b"."
     path.write_bytes(header.getvalue()[:start] + pickled)
     tracemalloc.start()
@@ -172,9 +174,9 @@ def test_five_bytes_of_a_pickle_do_not_take_gigabytes(tmp_path: pathlib.Path) ->
 
 
 def test_bvlc_alexnet_computes_what_it_did_in_caffe(tmp_path: pathlib.Path) -> None:
-    """Full size, from the file that Python 2 wrote, for both orders of channels."""
+    """The network has full size, and the file is written as by Python 2."""
     layers = make_layers(default_config(), 1000)
-    layers["conv1"]["kernel"][:] /= 58  # Caffe's pixels are not scaled.
+    layers["conv1"]["kernel"][:] /= 58  # Caffe does not scale its pixels.
     assert layers["conv2"]["kernel"].shape == (5, 5, 48, 256)
     assert layers["fc6"]["kernel"].shape == (9216, 4096)
     file = write_npy(tmp_path / "bvlc.npy", as_lists(layers), Python2Pickler, 2)
@@ -212,7 +214,7 @@ def test_pixels_are_folded_into_conv1(theirs: str, ours: str) -> None:
     expected = logits_of(source, first, 3, pixels)
     found = logits_of(source, second, 3, pixels)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
-    if ours == theirs:  # Else nothing is computed, and nothing may be rounded.
+    if ours == theirs:  # Nothing is computed, so no value may be rounded.
         assert np.abs(found - expected).max() > 0
         before = source.layers["conv1"]
         unchanged = takeover.fold_pixels(before, first.data, first.data)
@@ -220,7 +222,7 @@ def test_pixels_are_folded_into_conv1(theirs: str, ours: str) -> None:
             assert unchanged[name].tobytes() == value.tobytes()
 
 
-# What is taken over.
+# The layers that are taken over.
 
 
 def choose(
@@ -261,13 +263,13 @@ def test_nothing_stands_on_a_new_layer(known: Source) -> None:
     found = choose(known, data={"image_size": 95})
     assert found.restored == list(LAYER_NAMES[:5])
     assert found.new["fc6"] == "has the shape (64, 256), (16, 256) in the source"
-    assert found.new["fc7"] == found.new["fc8"] == "stands on fc6, which is new"
+    assert found.new["fc7"] == found.new["fc8"] == "follows fc6, which is new"
     layers = {name: known.layers[name] for name in LAYER_NAMES if name != "conv3"}
     found = choose(known._replace(layers=layers))
     assert found.restored == ["conv1", "conv2"]
     assert found.new["conv3"] == "is not in the source"
     assert found.left_out == ["conv4", "conv5", "fc6", "fc7", "fc8"]
-    with pytest.raises(DataError, match="nothing of it fits: conv1 has the shape"):
+    with pytest.raises(DataError, match="no layer of it fits: conv1 has the shape"):
         choose(known, model={"width_multiplier": 0.125})
 
 
@@ -285,11 +287,11 @@ def test_another_normalisation_is_noted(known: Source) -> None:
     assert "model.lrn_alpha is 2e-05, 0.0001 in the source" in note
 
 
-# A run that starts from a run.
+# A run that starts from another run.
 
 
 class Story(NamedTuple):
-    """A run of averaged weights, and one that starts from it and is resumed."""
+    """A run with averaged weights, and a run that starts from it and is resumed."""
 
     source: str
     model_dir: str
@@ -394,9 +396,9 @@ def test_a_resumed_run_does_not_need_the_source(story: Story) -> None:
 
 
 def test_the_rates_of_adam_differ_by_the_factor(story: Story) -> None:
-    """A step of Adam is about the rate, whatever the gradient."""
+    """The size of a step of Adam is about the rate, for any gradient."""
     moved = np.abs(story.early["alexnet/fc7/bias"] - story.taken["alexnet/fc7/bias"])
-    head = np.abs(story.early["alexnet/fc8/bias"])  # From 0.
+    head = np.abs(story.early["alexnet/fc8/bias"])  # The bias starts from 0.
     assert 0 < moved.max() <= 4 * 0.001 * 1.05
     assert 0.004 < head.max() <= 4 * 0.01 * 1.05
 
@@ -452,7 +454,7 @@ def test_moving_averages_start_with_the_weights(known: Source) -> None:
 
 
 def test_the_factor_is_of_the_rate_alone(known: Source) -> None:
-    """Decay, clipping and loss scaling are as before; the head does not notice."""
+    """Decay, clipping and loss scaling do not change, and neither does the head."""
     moves = []
     for factor in (1.0, 0.125):
         config = tiny.config(
@@ -557,7 +559,7 @@ def wrong(tmp_path_factory: pytest.TempPathFactory, source_run: str) -> Dict[str
         ("nan.npy", 3, "fc7: has values that are not finite"),
         ("one.npy", 3, r"2 problems\n  - fc6: is not .*\n  - fc7: is not \[weights"),
         ("list.npy", 3, "expected a pickled dictionary"),
-        ("other.npy", 3, "has no layer of conv1, conv2"),
+        ("other.npy", 3, "has none of the layers conv1, conv2"),
         ("kind.npy", 3, "an array of .*U4"),
         ("plain.npy", 3, r"an array of float64 \(3,\)"),
         ("short.npy", 3, "expected a pickled dictionary"),

@@ -1,4 +1,4 @@
-"""A made-up accelerator, as somebody who adds the next one would write it."""
+"""A fictitious accelerator, written like a real one that somebody adds."""
 
 from typing import MutableMapping
 

@@ -35,7 +35,7 @@ class AnswersHook(tf.train.SessionRunHook):
     [num_classes, num_classes] elements, and Estimator would write it to its events.
 
     Attributes:
-        mistakes: The most confident mistakes, the most confident first.
+        mistakes: Most confident mistakes, in descending order of confidence.
     """
 
     def begin(self) -> None:

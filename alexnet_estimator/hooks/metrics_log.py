@@ -145,10 +145,10 @@ class MetricsLog:
         self._write_event(step=step, summary=tf.Summary(value=values))
 
     def _write_event(self, folder: str = "", **content: Any) -> None:
-        """Append an event to the file in a folder, which begins with its version."""
+        """Append an event to the file in a folder; a new file begins with a version."""
         path = self._events_paths[folder]
         events = [tf.Event(wall_time=time.time(), **content)]
-        # A full disk can have kept the file empty until now.
+        # The file may exist and be empty, because the disk was full before.
         if not os.path.exists(path) or os.path.getsize(path) == 0:
             events.insert(0, tf.Event(file_version="brain.Event:2"))
         frames = [tfrecord.frame(event.SerializeToString()) for event in events]
@@ -160,7 +160,7 @@ class MetricsLog:
             return
         folder = os.path.dirname(path)
         try:
-            # The folder of a run that was deleted must not come back.
+            # If the user has deleted the folder of the run, it must not be created.
             if os.path.basename(folder) == EVALUATION and not os.path.isdir(folder):
                 os.mkdir(folder)
             locks.append_bytes(path, content)

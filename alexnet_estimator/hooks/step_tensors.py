@@ -11,7 +11,7 @@ class StepTensors(NamedTuple):
     Attributes:
         step: Global step after the update, int64.
         loss: Mean cross-entropy of this rank's batch, float32.
-        accuracy: Share of this rank's batch that is answered rightly, float32.
+        accuracy: Accuracy on this rank's batch, float32.
         learning_rate: Learning rate of the step, float32.
         gradient_norm: Global norm of the averaged gradients, before clipping and weight
             decay, float32.

@@ -63,8 +63,8 @@ class AgreedStop(tf.train.SessionRunHook):
         Args:
             request: Request of this process.
             gather: Function ``gather`` of the runtime.
-            every_calls: Number of calls of ``session.run`` between two questions, equal
-                on all ranks.
+            every_calls: Number of calls of ``session.run`` from one gathering to the
+                next, which is equal on all ranks.
         """
         self._request, self._gather = request, gather
         self._every_calls, self._num_calls = every_calls, 0

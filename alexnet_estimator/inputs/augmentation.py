@@ -5,8 +5,8 @@ position of the image in the stream), so that a resumed run sees the same pictur
 device changes the pixels of the whole batch in the model function: batches stay uint8
 until then, which takes a quarter of the transfer.
 
-A mixed image takes its other part from its partner, the image at the same place of the
-reversed batch.  Its target takes the same shares, see ``mix_targets``.
+A mixed image is combined with its partner, the image at the same position in the
+reversed batch.  The targets are combined in the same shares, see ``mix_targets``.
 """
 
 import math
@@ -21,7 +21,7 @@ Features = Dict[str, tf.Tensor]
 _NUM_QUANTILES = 1000
 # ITU-R BT.601: the weights of red, green and blue in the brightness that eyes see.
 _LUMA = (0.299, 0.587, 0.114)
-# Zhong et al., 2017, section 3.2: area and shape of what is erased.
+# Zhong et al., 2017, section 3.2: ranges of the area and aspect ratio of erased boxes.
 _ERASED_AREAS = (0.02, 0.4)
 _ERASED_ASPECTS = (0.3, 1 / 0.3)
 
@@ -36,8 +36,8 @@ def draw(seed: list, data: Config) -> Features:
     Returns:
         The features that are switched on: ``colour_factors``, float32 [3] (brightness,
         contrast, saturation); ``erased_box`` and ``cutmix_box``, float32 [4] (top,
-        left, bottom, right in pixels; all 0: none); ``mixup_share``, float32 scalar,
-        the part of a mixed image that is its own.
+        left, bottom, right in pixels; all 0 for no box); ``mixup_share``, float32
+        scalar, the share of the image itself in the mixed image.
     """
     amplitudes = [data.brightness, data.contrast, data.saturation]
     if not any(
@@ -116,11 +116,11 @@ def erase_and_mix(images: tf.Tensor, features: Features) -> tf.Tensor:
 
 
 def mix_targets(targets: tf.Tensor, features: Features) -> tf.Tensor:
-    """Return the targets of mixed images, in the shares of their pixels.
+    """Mix the targets in the same shares as the pixels of the images.
 
     Args:
         targets: float32 [batch, num_classes], the sum of each row is 1.
-        features: Features of the batch, the images included.
+        features: Features of the batch, including the images.
     """
     if "mixup_share" not in features and "cutmix_box" not in features:
         return targets
@@ -128,7 +128,7 @@ def mix_targets(targets: tf.Tensor, features: Features) -> tf.Tensor:
     if "mixup_share" in features:
         own = features["mixup_share"]
     if "cutmix_box" in features:
-        # The edges of the boxes are between pixels, so this is the part of the pixels.
+        # A box contains whole pixels, so its area is the number of the replaced pixels.
         sides = features["cutmix_box"][:, 2:] - features["cutmix_box"][:, :2]
         num_pixels = features["image"].shape[1].value ** 2
         own = own * (1.0 - tf.reduce_prod(sides, axis=1) / num_pixels)
@@ -137,7 +137,10 @@ def mix_targets(targets: tf.Tensor, features: Features) -> tf.Tensor:
 
 
 def _own_pixels(features: Features, size: int) -> tf.Tensor:
-    """Return the own part of every pixel, float32 [batch, size or 1, size or 1, 1]."""
+    """Return the share of the image itself in every pixel of the mixed image.
+
+    The result is float32 [batch, size or 1, size or 1, 1].
+    """
     own = tf.ones([1, 1, 1, 1])
     if "mixup_share" in features:
         own = features["mixup_share"][:, tf.newaxis, tf.newaxis, tf.newaxis]
@@ -148,7 +151,7 @@ def _own_pixels(features: Features, size: int) -> tf.Tensor:
 
 def _mask(boxes: tf.Tensor, size: int) -> tf.Tensor:
     """Return float32 [batch, size, size, 1], which is 1 within the boxes."""
-    centres = tf.range(size, dtype=tf.float32) + 0.5  # Of the pixels.
+    centres = tf.range(size, dtype=tf.float32) + 0.5  # Centres of the pixels.
     top, left, bottom, right = (boxes[:, i, tf.newaxis] for i in range(4))
     rows = tf.logical_and(centres >= top, centres < bottom)  # [batch, size]
     columns = tf.logical_and(centres >= left, centres < right)
@@ -163,11 +166,12 @@ def _box(
 
     Args:
         size: Side of the image in pixels.
-        area: Area of the box, as a part of the image.
+        area: Area of the box / area of the image.
         aspect: Width divided by height.
         place: Place of the box, float32 [2] in [0, 1).
-        is_whole: Whether the whole box is inside of the image.  Otherwise its centre
-            is, and the edges of the image cut it (Yun et al., 2019, section 3.1).
+        is_whole: Whether the whole box is inside of the image.  Otherwise only its
+            centre is, and the box is cut at the edges of the image (Yun et al., 2019,
+            section 3.1).
     """
     sides = size * tf.sqrt(tf.stack([area / aspect, area * aspect]))
     sides = tf.minimum(sides, float(size))
@@ -187,8 +191,8 @@ def _between(limits: Tuple[float, float], uniform: tf.Tensor) -> tf.Tensor:
 def _draw_beta(alpha: float, uniform: tf.Tensor) -> tf.Tensor:
     """Return a number of the distribution Beta(alpha, alpha), float32 scalar.
 
-    TensorFlow 1.15 has no stateless Beta or Gamma distribution; the quantiles are those
-    of a large sample, with straight lines between them.
+    TensorFlow 1.15 has no stateless Beta or Gamma distribution.  The quantiles of a
+    large sample are used instead, with linear interpolation between them.
     """
     sample = np.random.RandomState(0).beta(alpha, alpha, 100 * _NUM_QUANTILES + 1)
     quantiles = tf.constant(np.sort(sample)[::100].astype(np.float32))

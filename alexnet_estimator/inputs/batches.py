@@ -79,8 +79,8 @@ def train_batches(
             dataset.directory,
         )
     slices = slices_of(dataset, "train", reader)
-    # A resumed run skips the images before its first step: whole epochs by their
-    # number, and the rest of them before they are decoded.
+    # A resumed run starts in the epoch of its first step, and skips the images of this
+    # epoch that it has used before, without decoding them.
     first_image = start_step * reader.batch_size
     epoch, position = divmod(first_image, sum(part.take for part in slices))
     seed = mix(reader.seed, reader.rank)
@@ -156,7 +156,7 @@ def picture_batches(
     def decode(encoded: tf.Tensor) -> Features:
         return {"image": decode_views(encoded, data)}
 
-    # The last picture may begin a batch, which batch_size - 1 images then complete.
+    # If the last picture is the first of a batch, batch_size - 1 images complete it.
     black = {"image": np.zeros(views_shape(data), np.uint8)}
     filler = tf.data.Dataset.from_tensors(black).repeat(batch_size - 1)
     images = (

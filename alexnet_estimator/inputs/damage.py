@@ -33,7 +33,7 @@ def naming_damage(dataset: Dataset, reader: Reader) -> Iterator[None]:
     try:
         yield
     except _ERRORS as error:
-        # Checksums tell damaged records without decoding, which takes much longer.
+        # Checksums find damaged records without decoding, which takes much longer.
         decode = isinstance(error, tf.errors.InvalidArgumentError)
         checks = check_shards(dataset, _shards_of_rank(dataset, reader), decode)
         damages = [str(damage) for check in checks for damage in check.damages]

@@ -9,7 +9,7 @@ from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.records.pictures import MAX_PIXELS
 from alexnet_estimator.schema import CROP_FRACTION
 
-# Function that returns the sides of the crop for those of a picture, int32 [2] both.
+# Function from the sides of a picture to the sides of its crop, both int32 [2].
 SidesOf = Callable[[tf.Tensor], Union[np.ndarray, tf.Tensor]]
 # Relative positions (y, x) of the corners and of the centre.
 _CROP_POSITIONS = ((0, 0), (0, 0.9999), (0.9999, 0), (0.9999, 0.9999), (0.5, 0.5))
@@ -84,10 +84,10 @@ def crop(
             other programs), string scalar.
         position: Relative position (y, x) of the crop, float32 [2] in [0, 1).
         size: Side of the result in pixels.
-        fraction: Side of the crop over the short side of the picture; of a crop that is
-            no square, the side of a square of the same area.
+        fraction: Side of the crop / short side of the picture.  If the crop is not
+            square, this is the side of a square of the same area.
         short_side: Short side in pixels of a JPEG from ``convert``; 0 if it is unknown.
-        aspect: Width over height of the crop, which does not exceed the picture.
+        aspect: Width / height of the crop, whose sides are limited to the picture's.
 
     Returns:
         uint8 [size, size, 3].  The crop is resized if its sides are not ``size``.

@@ -17,7 +17,7 @@ from alexnet_estimator.optim.schedules import learning_rate
 from alexnet_estimator.schema import PRECISION_ALIASES
 from alexnet_estimator.warm_start import WarmStart
 
-# A class with this many times the pictures of another is warned of.
+# A warning is shown if a class has more than this many times the pictures of another.
 MOST_UNEVEN = 4
 
 

@@ -101,7 +101,8 @@ def _find_lack_of_space(run: Run) -> List[str]:
     optim, num_kept = run.config.optim, run.config.train.keep_checkpoints
     copies = 1 + OPTIMIZERS[optim.optimizer] + (optim.ema_decay > 0)
     checkpoint_bytes = 4 * copies * num_weights
-    # The newest ones, the best one, and a new one before an old one is deleted.
+    # The disk must hold the newest checkpoints, the best one, and a new one, which is
+    # written before an old one is deleted.
     need_mib = checkpoint_bytes * (num_kept + 2) >> 20
     free_mib = shutil.disk_usage(folder).free >> 20
     if free_mib >= need_mib:

@@ -61,10 +61,10 @@ def evaluate(run: Run, checkpoint: Optional[str] = None) -> Evaluation:
 def find_checkpoint(
     model_dir: str, config: Config, wanted: Optional[str] = None
 ) -> str:
-    """Return the wanted checkpoint, or the one of a run that counts; change nothing.
+    """Return the wanted checkpoint, or the one that counts; no file is changed.
 
     The newest valid checkpoint counts.  A run with ``train.patience_epochs`` continues
-    after its best evaluation on purpose, so there the most accurate one counts.
+    after its best evaluation on purpose, so its most accurate checkpoint counts.
 
     Raises:
         DataError: There is no valid checkpoint.

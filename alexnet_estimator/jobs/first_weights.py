@@ -26,13 +26,13 @@ def check_source(config: Config, model_dir: str) -> None:
 def choose_first_weights(run: Run, is_needed: bool = True) -> Optional[WarmStart]:
     """Return the warm start of a run, or None if it starts with random weights.
 
-    For a run with a checkpoint, the recorded warm start is returned, which does not
-    need the source any more.
+    For a run with a checkpoint, the recorded warm start is returned; its source may
+    have been deleted.
 
     Args:
         run: Opened run.
-        is_needed: Whether the source must be on this machine.  Otherwise the result is
-            None if it is not.
+        is_needed: Whether the source must be on this machine.  If it need not, the
+            result is None for a source that is missing here.
 
     Raises:
         UserError: The source cannot be used, or it belongs to another network.

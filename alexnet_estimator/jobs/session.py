@@ -33,6 +33,7 @@ class Run:
         runtime: Runtime of this rank.
         dataset: Data of the run.
         loop: Number of training steps in one call of ``session.run``.
+        class_weights: Factor of the loss of each class; empty if all are 1.
     """
 
     config: Config
@@ -117,8 +118,8 @@ def open_run(
     runtime = runtime or make_runtime(config)
     mode = settle_precision(config.precision.mode, runtime.device)
     model_dir = os.path.abspath(model_dir)
-    # The others use the data that the run has recorded.  A benchmark must not need a
-    # complete run record, because it only measures a configuration.
+    # Other subcommands use the data that the run has recorded.  A benchmark must not
+    # need a complete run record, because it only measures a configuration.
     is_training = verb in ("train", "benchmark")
     dataset = dataset or open_data(config, model_dir, is_training)
     if dataset.splits["train"].num_images == 0:
@@ -131,7 +132,7 @@ def open_run(
 
 
 def _choose_class_weights(config: Config, dataset: Dataset) -> Tuple[float, ...]:
-    """Return the factor of the loss of each class; empty: 1 for all.
+    """Return the factor of the loss of each class; empty if all are 1.
 
     Balanced weights give all classes the same share of the loss.  Their mean over the
     training images is 1, so the learning rate keeps its meaning.

@@ -171,7 +171,7 @@ class _Trainer:
         if result is None:
             result = self._evaluate(step)
         if run.runtime.is_chief and not os.path.isdir(run.model_dir):
-            raise DataError("the folder of the run has gone: restore it", run.model_dir)
+            raise DataError("the run's folder was deleted: restore it", run.model_dir)
         secs = time.monotonic() - self._start_secs
         self._log.write("end", step, seconds=round(secs, 1))
         self._log.end_hparams()
@@ -223,7 +223,7 @@ class _Trainer:
         self._damages[checkpoint] = problem
 
     def _log_damages(self, step: int) -> None:
-        """Write the damaged checkpoints, which were passed over, to the log."""
+        """Write the damaged checkpoints, which were skipped, to the log."""
         for checkpoint, problem in self._damages.items():
             self._log.write("quarantine", step, checkpoint=checkpoint, problem=problem)
         self._damages.clear()
@@ -238,7 +238,7 @@ class _Trainer:
         )
 
     def _is_over(self) -> bool:
-        """Return rank 0's answer: other servers may not see its evaluations."""
+        """Return whether to end early; rank 0 decides, as it has the evaluations."""
         settings, history = self._run.config.train, self._history or [(0.0, 0.0)]
         epoch, accuracy = history[-1]
         best_epoch, _ = max(history, key=lambda evaluated: evaluated[1])
@@ -249,7 +249,7 @@ class _Trainer:
     def _train_until(self, step: int, target: int) -> None:
         """Train from ``step`` to ``target``, or until a stop is agreed on."""
         run, plan = self._run, self._plan
-        # Rank 0's factor: other servers may not see its evaluations.
+        # All ranks use rank 0's factor: other servers may not see its evaluations.
         factor = schedules.plateau_factor(self._history, run.config.optim)
         training = Training(
             plan=run.learning_rate_plan,

@@ -16,7 +16,10 @@ Dropout = Callable[[tf.Tensor, float, str], tf.Tensor]
 
 
 class Conv(NamedTuple):
-    """A convolution layer, with the LRN and the pooling that follow it."""
+    """A convolution layer, with the LRN and the pooling that follow it.
+
+    Its ``paper_bias`` is the initial bias of the paper (section 5).
+    """
 
     name: str
     kernel_size: int
@@ -73,7 +76,8 @@ def build(
     x = tf.cast(images, compute_dtype)
     for conv, channels in zip(CONV_LAYERS, settings.conv_channels):
         x = _convolution(x, conv, scaled_width(channels, settings), settings)
-    # [batch, height, width, channels] -> [batch, height * width * channels]
+    # [batch, height, width, channels] -> [batch, height * width * channels]; for images
+    # of 227 pixels: [batch, 6, 6, 256] -> [batch, 9216]
     x = tf.reshape(x, [-1, x.shape[1] * x.shape[2] * x.shape[3]])
     for name, units in (("fc6", settings.fc6_units), ("fc7", settings.fc7_units)):
         width = scaled_width(units, settings)
@@ -127,7 +131,7 @@ def _join(parts: List[tf.Tensor], bias: tf.Tensor) -> tf.Tensor:
     """
     # TensorFlow fuses bias and ReLU with the convolution if they follow it directly,
     # which is faster.  For widths that are not a multiple of MKL's block, the groups
-    # must be concatenated before: otherwise Intel's build of TensorFlow 1.15 computes
+    # must be concatenated first: otherwise Intel's build of TensorFlow 1.15 computes
     # wrong gradients for the max pooling that follows.
     is_fused = int(parts[0].shape[3]) % _FUSED_WIDTH == 0
     if not is_fused:

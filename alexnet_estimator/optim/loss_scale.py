@@ -41,7 +41,7 @@ def resolve_loss_scale(precision: Config) -> str:
 def scale_loss(optimizer: tf.train.Optimizer, precision: Config) -> ScaledOptimizer:
     """Wrap an optimizer with the configured loss scaling.
 
-    Overflow is tested on the averaged gradients, so that every rank takes the same
+    Overflow is tested on the averaged gradients, so that every rank makes the same
     decision.  Otherwise the weights of the ranks would differ.
 
     Args:
@@ -113,7 +113,7 @@ class SkippingLossScale(tf.train.experimental.DynamicLossScale):
         return update, is_finite
 
     def _after_step(self, is_finite: tf.Tensor) -> Tuple[tf.Tensor, ...]:
-        """Return the counters of finite and overflowed steps and the scale, updated."""
+        """Return the updated counters of finite and overflowed steps, and the scale."""
         zero = tf.zeros([], tf.int64)
         good = tf.where(is_finite, self._good_steps + 1, zero)
         bad = tf.where(is_finite, tf.identity(self._bad_steps), self._bad_steps + 1)

@@ -154,8 +154,8 @@ def _bare_optimizer(
 def decay_weights(gradients: GradientsAndVariables, weight_decay: float) -> List[tuple]:
     """Add the gradient of ``weight_decay / 2 * sum(w ** 2)`` to that of every kernel.
 
-    Biases do not decay.  Adding it to the averaged gradients equals an L2 term in the
-    loss, but saves computing that term.
+    Biases do not decay.  Adding this term to the averaged gradients has the same effect
+    as an L2 term in the loss, which would have to be computed.
     """
     if weight_decay == 0:
         return list(gradients)

@@ -31,7 +31,7 @@ def open_dataset(
             (see ``layouts``), or ``sample:`` and a name of ``sample.TASKS``.
         cache_directory: Folder for conversions; may be empty for converted data.
         settings: Section ``convert`` of the configuration; None for the default.
-        label_offset: Number by which the labels of foreign TFRecords are reduced.
+        label_offset: Number that is subtracted from the labels of foreign TFRecords.
         max_bad_records: Largest number of damaged records that may be left out.  If it
             is 0, the records are not searched for damage.
         digest: Digest of the data that a run has recorded.  If the cache contains these
@@ -45,8 +45,8 @@ def open_dataset(
         raise DataError("no data: give --data_path=FOLDER, or sample:mono_poly")
     if not cache_directory and (max_bad_records or not manifest.is_dataset(path)):
         raise DataError(
-            "is converted or copied into a cache_directory, and none was given: name "
-            "one, or open data that `convert` has made",
+            "this data must be converted or copied, but no cache_directory was given: "
+            "name one, or open data that `convert` has written",
             path,
         )
     path = _fetch(path, cache_directory)
@@ -67,7 +67,7 @@ def open_dataset(
 def preview_dataset(
     path: str, cache_directory: str, settings: Config, label_offset: int = 0
 ) -> Dataset:
-    """Return the data set that ``open_dataset`` would open; convert no picture.
+    """Return the data set that ``open_dataset`` would open, without converting it.
 
     If the pictures have not been converted, they are only listed and counted.  The
     result then has no files and no measured colours, and its counts include pictures
@@ -86,7 +86,7 @@ def preview_dataset(
 
 
 def _fetch(path: str, cache_directory: str) -> str:
-    """Return the path, or the folder of the sample data if the path names some."""
+    """Return the path, or the folder of the sample data for ``sample:NAME``."""
     if not path.startswith(SAMPLE_PREFIX):
         return path
     return sample.fetch_sample(cache_directory, path[len(SAMPLE_PREFIX) :])

@@ -1,9 +1,8 @@
 """Copies of a data set without its damaged records.
 
 TensorFlow's reader stops at a damaged record, and ``ignore_errors`` would silently drop
-the rest of the file.  Therefore the data are verified once, and a
-new folder gets copies of the damaged files without these records, and links to all
-other files.
+the rest of the file.  Therefore the data are verified once.  A new folder then gets
+copies of the damaged files without these records, and links to all other files.
 """
 
 import dataclasses

@@ -38,8 +38,8 @@ REJECTS_FILE = "rejects.csv"
 _PROGRESS_PREFIX = ".convert-"
 _SHARD_NAME = re.compile(r"(train|validation)-\d{5,}-of-\d{5,}\.tfrecord")
 _IMAGES_PER_SHARD = 512
-# Incremented when the same pictures and options give other files than before.  The
-# fingerprint contains it, so that conversions of older versions are not reused.
+# This number is incremented when the same pictures and options give other files than
+# before.  It is part of the fingerprint, so that older conversions are not reused.
 _VERSION = 2
 # Options on which the result depends.  The number of processes is not one of them.
 OPTIONS = (
@@ -236,7 +236,7 @@ def _make_room(output: str, progress: str) -> None:
     """Remove the files of conversions with other options or pictures.
 
     ``dataset.json`` and unfinished work show that the folder belongs to a conversion.
-    They are removed last: if the removal is interrupted, the next call goes on with it
+    They are removed last: if the removal is interrupted, the next call continues it
     instead of refusing the folder.
     """
     if os.path.isdir(progress):
@@ -246,7 +246,7 @@ def _make_room(output: str, progress: str) -> None:
     has_files = any(not name.startswith(".") for name in names)
     if has_files and not unfinished and manifest.FILE_NAME not in names:
         raise DataError(
-            "holds files that convert has not made: choose a new folder", output
+            "contains files that convert has not written: choose a new folder", output
         )
     old = [name for name in names if _SHARD_NAME.fullmatch(name)]
     for name in [*old, REJECTS_FILE, manifest.FILE_NAME]:
@@ -282,7 +282,7 @@ def _plan(
 
 
 def _split_pictures(pictures: PictureSet, settings: Config) -> Dict[str, List[Picture]]:
-    """Shuffle and split by a hash of seed and path, equally on every machine."""
+    """Shuffle and split by a hash of seed and path, which is equal on every machine."""
 
     def place(picture: Picture) -> bytes:
         text = f"{settings.split_seed}:{picture.path}"

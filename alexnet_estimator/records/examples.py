@@ -59,7 +59,7 @@ def parse(data: bytes) -> Tuple[bytes, int]:
     label = features[LABEL].int64_list.value
     if len(encoded) != 1 or len(label) != 1:
         names = ", ".join(list_features(data))
-        raise ValueError(f"without {ENCODED} or {LABEL}; there are {names}")
+        raise ValueError(f"{ENCODED} or {LABEL} is missing; it has {names}")
     return encoded[0], label[0]
 
 
@@ -128,7 +128,7 @@ def read_label(file: BinaryIO, end: int) -> int:
                     if not value:
                         raise ValueError(f"{LABEL} is not an integer")
                     return int(value[0])
-    raise ValueError(f"without {LABEL}")
+    raise ValueError(f"{LABEL} is missing")
 
 
 def _fields(file: BinaryIO, end: int) -> Iterator[Tuple[int, int]]:

@@ -13,9 +13,9 @@ from alexnet_estimator.records.dataset import TRAIN, VALIDATION
 from alexnet_estimator.records.tree import LeftOut
 
 HOW_TO_SAY = (
-    "say which folder holds the class folders: --config.convert.train_folder=FOLDER, "
-    "with --config.convert.validation_folder=FOLDER where there is one (below the "
-    "data path; . is the data path itself)"
+    "name the folder of the class folders: --config.convert.train_folder=FOLDER, and "
+    "if there is one for validation, --config.convert.validation_folder=FOLDER (paths "
+    "below the data path; . is the data path itself)"
 )
 _KAGGLE_NAME = re.compile(r"(.+)\.\d+\.\w+")
 # A folder in a class folder, for pictures with another weight in the training loss.
@@ -269,7 +269,7 @@ def _choose_held_out(
         both = list_some([name, labelled[1][1]])
         raise Ambiguous(f"{both} may both be held out: {HOW_TO_SAY}")
     for _, unused, _ in labelled[1:]:
-        reasons[unused] = f"held out as well; {name}/ is the one that is used"
+        reasons[unused] = f"also held out, but {name}/ is used"
     return classes, folder.folders[name], reasons
 
 
@@ -315,13 +315,13 @@ def _refuse_splits_among_classes(
         if kind != TRAIN or has_classes:
             siblings = sorted(set(folder.folders) - {name})
             raise Ambiguous(
-                f"{name}/ is named like a part of the data and stands beside "
+                f"{name}/ is named like a split of the data, but is beside "
                 f"{list_some(siblings)}, as if all were classes: {HOW_TO_SAY}"
             )
     soft = {kind for kind, _ in kinds.values()} - {""}
     if TRAIN in soft and len(soft) > 1:
         raise Ambiguous(
-            f"{list_some(sorted(kinds))} may be classes or parts: {HOW_TO_SAY}"
+            f"{list_some(sorted(kinds))} may be classes or splits: {HOW_TO_SAY}"
         )
 
 
@@ -338,11 +338,11 @@ def _check_class_folders(folder: Folder) -> None:
     for name, child in sorted(folder.folders.items()):
         for inner in sorted(child.names_below()):
             if inner in siblings:
-                problem = f"{name}/ holds a folder {inner}/, like one beside it"
+                problem = f"{name}/ contains {inner}/, named like a class folder"
             elif split_of(inner)[1]:
-                problem = f"{name}/ holds a folder {inner}/, a part of the data"
+                problem = f"{name}/ contains {inner}/, named like a split"
             elif inner in owners and not is_plain:
-                problem = f"{owners[inner]}/ and {name}/ both hold a folder {inner}/"
+                problem = f"{owners[inner]}/ and {name}/ both contain {inner}/"
             else:
                 owners[inner] = name
                 continue

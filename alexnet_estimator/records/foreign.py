@@ -96,7 +96,7 @@ def load(directory: str, label_offset: int, cache_directory: str = "") -> Datase
     if not is_foreign(directory):
         seen = sorted(os.listdir(directory))[:5] if os.path.isdir(directory) else []
         raise DataError(
-            "no dataset.json and no TFRecords: give what 'convert' made, or pictures, "
+            "no dataset.json and no TFRecords: give the output of convert, pictures "
             f"or files named {_EXPECTED}; there are: {', '.join(seen) or 'no files'}",
             directory,
         )
@@ -110,7 +110,7 @@ def load(directory: str, label_offset: int, cache_directory: str = "") -> Datase
     try:
         found = findings.keep(cache_directory, "foreign", paths, find)
     except OSError as error:
-        note(f"the counts of records cannot be kept: {error}")
+        note(f"the counts of records cannot be stored: {error}")
         found = find()
     return _describe(directory, label_offset, files, found)
 
@@ -216,8 +216,8 @@ def _explain(path: str, problem: str, index: int) -> str:
         compression, command = "zlib", "zlib-flate -uncompress < FILE"
     if compression:
         return (
-            f"compressed with {compression}, which is not read: decompress every file, "
-            f"for example with `{command} > OTHER_FOLDER/FILE`"
+            f"compressed with {compression}, which is not supported: decompress every "
+            f"file, for example with `{command} > OTHER_FOLDER/FILE`"
         )
     try:
         records = tfrecord.read_records(path)
@@ -227,8 +227,8 @@ def _explain(path: str, problem: str, index: int) -> str:
         names = []
     if names and examples.LABEL in problem:
         return (
-            f"record {index}: {problem}; expected are {examples.ENCODED} and "
-            f"{examples.LABEL} (int64), there are {', '.join(names)}"
+            f"record {index}: {problem}; it must have {examples.ENCODED} and "
+            f"{examples.LABEL} (int64), but has {', '.join(names)}"
         )
     return problem if problem.startswith("record") else f"record {index}: {problem}"
 
@@ -252,7 +252,9 @@ def _describe(
             f"{min(seen)}, give --config.data.label_offset={min(seen)}"
         )
     elif labels[TRAIN] and max(seen) not in labels[TRAIN]:
-        warn(f"{directory}: label {max(seen)}, the last, never occurs in training")
+        warn(
+            f"{directory}: label {max(seen)}, the last one, does not occur in training"
+        )
     splits = {}
     for split in SPLITS:
         shards = []

@@ -143,7 +143,7 @@ def _check_classes(layout: Layout, root: Folder) -> None:
         seen = [f"{len(f.pictures)} in {f.title}" for f in folders[:5]]
         classes = f"one class ({names[0]})" if names else "no classes"
         raise Ambiguous(
-            f"{classes}, two are needed; pictures seen: {', '.join(seen)}; "
+            f"{classes}, but two are needed; pictures found: {', '.join(seen)}; "
             f"{KNOWN_LAYOUTS}"
         )
     strange = sorted(set(layout.held_out.values()) - set(names))
@@ -151,7 +151,7 @@ def _check_classes(layout: Layout, root: Folder) -> None:
         by_lower = {name.lower(): name for name in names}
         pairs = [(name, by_lower.get(name.lower())) for name in strange]
         same = [f"{a} and {b}" for a, b in pairs if b]
-        advice = f"; {list_some(same)} differ by case only" if same else ""
+        advice = f"; {list_some(same)} differ only in case" if same else ""
         raise Ambiguous(
             f"held-out pictures of classes that training lacks: {list_some(strange)}; "
             f"training has {list_some(names)}{advice}: rename the folders so that both "
@@ -181,6 +181,6 @@ def _folders_without_pictures(tree: Tree, layout: Layout) -> List[LeftOut]:
                     f"no picture of the class folder {folder}/ can be used: "
                     f"{item.path}: {item.reason}"
                 )
-        reason = "folder without any picture beside the class folders"
+        reason = "folder without a picture, beside the class folders"
         empty.append(LeftOut(f"{folder}/", reason, True))
     return empty

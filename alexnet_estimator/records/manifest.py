@@ -26,7 +26,7 @@ FILE_NAME = "dataset.json"
 FORMAT_VERSION = 1
 _MAX_BYTES = 1 << 24
 _COPY_AGAIN = "copy the data again, or convert it again"
-_MANY_IMAGES = 100_000  # Checking the lengths of as many records takes about a second.
+_MANY_IMAGES = 100_000  # Checking the lengths of this many records takes a second.
 
 
 def is_dataset(directory: str) -> bool:
@@ -173,7 +173,7 @@ def _find_problems(record: Any) -> List[str]:
     The numbers are compared with each other only if all values have the right types.
     """
     if not isinstance(record, dict) or record.get("format_version") != FORMAT_VERSION:
-        return [f'no "format_version": {FORMAT_VERSION} in it; convert the data again']
+        return [f'it has no "format_version": {FORMAT_VERSION}; convert the data again']
     problems = find_breaches(record, _MANIFEST_RULES)
     if problems:
         return problems
@@ -191,7 +191,9 @@ def _find_problems(record: Any) -> List[str]:
     for name, split in record["splits"].items():
         num_counts, num_images = len(split["class_counts"]), sum(split["class_counts"])
         if num_counts != num_classes:
-            problems.append(f"{name} counts {num_counts} classes of {num_classes}")
+            problems.append(
+                f"{name} counts {num_counts} classes instead of {num_classes}"
+            )
         in_shards = sum(shard["num_images"] for shard in split["shards"])
         if in_shards != num_images:
             problems.append(
@@ -199,7 +201,7 @@ def _find_problems(record: Any) -> List[str]:
             )
         files_seen.update(shard["file"] for shard in split["shards"])
     problems += [
-        f"{file} is there {n} times" for file, n in files_seen.items() if n > 1
+        f"{file} is listed {n} times" for file, n in files_seen.items() if n > 1
     ]
     return problems if files_seen else ["there are no shards"]
 
@@ -232,7 +234,7 @@ def _is_text(value: Any, pattern: str) -> bool:
     return isinstance(value, str) and re.fullmatch(pattern, value) is not None
 
 
-_COUNT = Rule("a count", _is_count)
+_COUNT = Rule("a whole number, 0 or more", _is_count)
 _MANIFEST_RULES = {
     "class_names": Rule(
         "a list of distinct names",
@@ -243,8 +245,8 @@ _MANIFEST_RULES = {
         "three rows of three numbers", lambda v: _is_list(v, _is_rgb, 3)
     ),
     "conversion": Rule(
-        "an object with counts as short_side and num_rejects, texts as left_out, a "
-        "number above 0 as mean_weight",
+        "an object in which short_side and num_rejects are whole numbers, left_out is "
+        "a list of strings and mean_weight is a number above 0",
         lambda v: isinstance(v, dict)
         and _is_count(v.get("short_side", 0))
         and _is_count(v.get("num_rejects", 0))
@@ -257,7 +259,7 @@ _MANIFEST_RULES = {
     ),
 }
 _SPLIT_RULES = {
-    "class_counts": Rule("counts", lambda v: _is_list(v, _is_count)),
+    "class_counts": Rule("a list of whole numbers", lambda v: _is_list(v, _is_count)),
     "shards": Rule("a list", lambda v: isinstance(v, list)),
 }
 _SHARD_RULES = {

@@ -101,7 +101,7 @@ def write_shards(
             _write_and_publish(pool, missing, publish)
         except BrokenProcessPool as error:
             raise DataError(
-                "a process that converts was killed, often for lack of memory; run "
+                "a converting process was killed, often because memory is short: run "
                 "again to continue, perhaps with --config.convert.num_workers=1",
                 source,
             ) from error

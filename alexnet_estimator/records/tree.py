@@ -29,7 +29,7 @@ _SYSTEM_NAMES = frozenset(
     "desktop.ini".split(",")
 )
 _HIDDEN = "hidden or system file"
-_NOTHING = "link to nothing"
+_NOTHING = "link to a missing file"
 # Subfolders of a run.  They are left out if the folder of the pictures is also the
 # folder of a run.
 _RUN_FOLDERS = ("report", "eval", "logs", "best", "export", "profile")
@@ -73,7 +73,7 @@ class Tree(NamedTuple):
     def describe_lack(self) -> str:
         """Return a message that there are no pictures, and which files there are."""
         seen = summarise(self.left_out)
-        return f"no pictures; files seen: {'; '.join(seen) or 'none'}"
+        return f"no pictures; files found: {'; '.join(seen) or 'none'}"
 
 
 class PictureReader:
@@ -239,13 +239,13 @@ class _Walk:
         if not os.path.exists(target):
             return _NOTHING
         if f"{root}/".startswith(f"{target}/"):
-            return "link to a folder around it"
+            return "link to a folder that contains it"
         if target.startswith(f"{root}/"):
             inside = target[len(root) + 1 :]
             # Version control such as git-annex keeps pictures in a hidden folder, which
             # is not listed.  Only the links to them can be listed.
             if not any(map(_is_hidden, inside.split("/"))):
-                return "link to what is listed anyway"
+                return "link to something that is listed anyway"
         for place in [target, *parents_of(target)]:
             if place in self._targets:
                 return f"the same as {self._targets[place]}, which is used"
@@ -316,7 +316,7 @@ class _Walk:
             elif reason:
                 self.left_out.append(LeftOut(path, reason, True))
             else:
-                reason = f"no picture: {suffix or 'no suffix'}"
+                reason = f"not a picture: {suffix or 'no suffix'}"
                 self.left_out.append(LeftOut(path, reason))
         return pictures
 

@@ -137,7 +137,9 @@ def _check_shard(dataset: Dataset, shard: Shard, decode: bool) -> ShardCheck:
             reason = f"{num_records} records instead of {shard.num_images}"
             damages.append(Damage(shard.file, None, reason))
         if not damages and shard.sha256 and not is_same:
-            reason = "SHA-256 differs although every record is well: not the same file"
+            reason = (
+                "SHA-256 differs, although no record is damaged: it is another file"
+            )
             damages.append(Damage(shard.file, None, reason))
     except OSError as error:
         damages.append(Damage(shard.file, None, error.strerror or str(error)))
@@ -155,7 +157,7 @@ def _check_record(dataset: Dataset, record: tfrecord.Record, decode: bool) -> in
     encoded, label = examples.parse(record.data)
     label -= dataset.label_offset
     if not 0 <= label < dataset.num_classes:
-        raise ValueError(f"label {label} of {dataset.num_classes} classes")
+        raise ValueError(f"label {label}, but {dataset.num_classes} classes")
     if decode:
         decode_picture(encoded, dataset.short_side)
     return label

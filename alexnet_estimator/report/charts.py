@@ -189,8 +189,8 @@ def draw_confusion(answers: Answers) -> Drawing:
 
     num_classes = len(answers.class_names)
     is_named = num_classes <= MAX_NAMED_CLASSES
-    # The colours begin with transparent, so that the drawing suits a light and a dark
-    # page.  The square root of the shares (PowerNorm) makes rare errors visible.
+    # The colour map begins with a transparent colour, so that the drawing suits light
+    # and dark pages.  The square root of the shares (PowerNorm) shows rare errors.
     colour = to_rgb(COLOURS[5])
     colours = LinearSegmentedColormap.from_list("", [(*colour, 0), (*colour, 1)])
     sides = (-0.5, num_classes - 0.5, num_classes - 0.5, -0.5)

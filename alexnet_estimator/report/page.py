@@ -119,7 +119,7 @@ def list_settings(run: History) -> Tuple[List[Setting], List[Setting]]:
         # The value comes from JSON, in which tuples are lists.
         default = json.loads(json.dumps(field.default))
         is_same = name in fields and default == value
-        words = text.plain(default) if name in fields else "no such field now"
+        words = text.plain(default) if name in fields else "unknown field"
         listed = same if is_same else changed
         listed.append(Setting(name, text.plain(value), words, field.doc))
     return changed, same

@@ -54,7 +54,7 @@ class Runtime(abc.ABC):
     def make_estimator(
         self, model_fn: ModelFn, model_dir: str, config: Config
     ) -> tf.estimator.Estimator:
-        """Return an Estimator that neither saves nor logs, which our hooks do."""
+        """Return an Estimator that does not save or log; the job's hooks do both."""
 
     @abc.abstractmethod
     def wrap_optimizer(

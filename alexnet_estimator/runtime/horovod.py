@@ -31,7 +31,7 @@ class HorovodRuntime(Runtime):
     """A rank of a Horovod group."""
 
     def __init__(self, device: str):
-        """Join the group, which waits for all ranks.
+        """Join the group; this waits until all ranks have joined.
 
         Args:
             device: ``cpu`` or ``gpu``.

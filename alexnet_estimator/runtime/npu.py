@@ -65,8 +65,8 @@ INSTALL_HINT = (
     "PYTHONPATH=$TFPLUGIN_INSTALL_PATH:$PYTHONPATH` for its wheel, or `source "
     "/usr/local/Ascend/tfplugin/set_env.sh` before CANN 8.0; or use --device=cpu"
 )
-# Numbers in a call of HCCL, whose shapes are static: the smaller is for flags and
-# digests, the larger for answers to a validation split, of which there are thousands.
+# Numbers of values in one call of HCCL, whose shapes must be static.  The smaller one
+# is for flags and digests, the larger one for the answers to a whole validation split.
 GATHER_SIZES = (64, 1 << 16)
 
 
@@ -91,8 +91,8 @@ class Npu(Accelerator):
     def is_present(self) -> bool:
         """Return whether there are NPUs, without importing their software.
 
-        With another TensorFlow than 1.15 they count as present, although they cannot be
-        used.  The error is better than silently training on the CPU for weeks.
+        With a TensorFlow other than 1.15, NPUs count as present although they cannot be
+        used: an error is better than training on the CPU for weeks without notice.
         """
         has_adapter = importlib.util.find_spec("npu_bridge") is not None
         return has_devices() and (has_adapter or not engine.is_1_15())
@@ -146,17 +146,17 @@ class NpuRuntime(Runtime):
         self._config = config
         self._options = accepted_options(config.npu)
         self._group: Optional[_Group] = None
-        # NPUEstimator wants both of one that is alone, too; the first is any name.
+        # NPUEstimator requires both variables even of a single rank.  Any ID will do.
         os.environ.setdefault(names.JOB_ID, "alexnet_estimator")
         os.environ.setdefault(names.RANK_SIZE, "1")
 
     def make_estimator(
         self, model_fn: ModelFn, model_dir: str, config: Config
     ) -> tf.estimator.Estimator:
-        """Return a new NPUEstimator; it calls ``model_fn(features=..., ...)``.
+        """Return a new NPUEstimator, which passes keyword arguments to ``model_fn``.
 
-        It broadcasts rank 0's trainable variables when training starts, but neither
-        slots nor the global step: every rank must restore the same checkpoint.
+        When training starts, it broadcasts the trainable variables of rank 0, but not
+        the slots or the global step.  Every rank must restore the same checkpoint.
         """
         from npu_bridge.estimator.npu.npu_estimator import NPUEstimator
 
@@ -178,11 +178,11 @@ class NpuRuntime(Runtime):
     def wrap_optimizer(
         self, optimizer: tf.train.Optimizer, precision: Config
     ) -> ScaledOptimizer:
-        """Average over HCCL, and scale the loss with the vendor's managers.
+        """Average gradients with HCCL, and scale the loss with the vendor's managers.
 
-        Arithmetic on a 910 saturates, so overflow shows in a flag of the device and
-        not in the gradients; only ``NPULossScaleOptimizer`` reads it, and only with
-        ``is_distributed`` do all ranks skip the same steps.
+        An Ascend 910 saturates instead of returning Inf, so a flag of the device and
+        not the gradients shows an overflow.  Only ``NPULossScaleOptimizer`` reads this
+        flag.  With ``is_distributed``, all ranks skip the same steps.
         """
         from npu_bridge.estimator.npu.npu_loss_scale_optimizer import (
             NPULossScaleOptimizer,
@@ -193,7 +193,7 @@ class NpuRuntime(Runtime):
         kind = resolve_loss_scale(precision)
         if kind == "none":
             return ScaledOptimizer(averaging, tf.constant(1.0), tf.zeros([], tf.int64))
-        # The manager's variables must not be made under control dependencies.
+        # The manager's variables must not be created under control dependencies.
         with tf.control_dependencies(None), tf.variable_scope("loss_scale"):
             manager = make_manager(kind, precision)
         scaling = NPULossScaleOptimizer(
@@ -211,18 +211,18 @@ class NpuRuntime(Runtime):
             return tensor
         from npu_bridge.hccl import hccl_ops
 
-        # Unfused: the default would mix it into the groups of gradients.
+        # By default, HCCL would fuse this sum with the gradients.
         return hccl_ops.allreduce(tensor, "sum", fusion=0)
 
     def compute_dtype(self, precision: Config) -> tf.DType:
-        """Return float32: the compiler lowers the graph (``precision_mode``)."""
+        """Return float32, because the compiler lowers the graph to float16 itself."""
         return tf.float32
 
     def float32_scope(self) -> ContextManager[None]:
-        """Keep what is made within it from being lowered to float16.
+        """Return a scope whose operators the compiler does not lower to float16.
 
-        Releases before February 2021 have no such scope: there the compiler's lists
-        decide.
+        Releases before February 2021 have no such scope, so the compiler's own lists
+        decide about each operator.
         """
         from npu_bridge.estimator.npu import npu_scope
 
@@ -236,25 +236,25 @@ class NpuRuntime(Runtime):
         return self._open_group().gather(values)
 
     def dropout(self, x: tf.Tensor, keep_prob: float, seed: tf.Tensor) -> tf.Tensor:
-        """Drop with the device's generator, whose sequence of masks is its own.
+        """Apply dropout with the random number generator of the device.
 
-        The operator has seeds as attributes and no state as an input.  Whether fixed
-        seeds give the same mask in every step is for each release to say; without
-        seeds, as in the vendor's own AlexNet, masks differ.
+        The operator takes its seeds as attributes, and has no input for the step.  With
+        fixed seeds, some releases may repeat the same mask in every step.  Without
+        seeds, as in the vendor's own AlexNet, the masks differ.
 
         Args:
-            x: Float tensor of any shape.
-            keep_prob: Share of the elements that are kept, from above 0 to 1.
-            seed: int32 [2], used only with ``npu.seed_dropout``: the first one, which
-                must be a constant, tells layers and ranks apart.  The step is never
-                used: a resumed run has other masks than an uninterrupted one.
+            x: float tensor of any shape.
+            keep_prob: Probability above 0, at most 1.
+            seed: int32 [2], which is used only with ``npu.seed_dropout``.  The first
+                number must be a constant; it differs between layers and ranks.  The
+                second one, the step, is not used, so the masks of a resumed run differ.
         """
         from npu_bridge.estimator import npu_ops
 
         if self._config.npu.seed_dropout:
             stream = tf.get_static_value(seed, partial=True)[0]
             return npu_ops.dropout(x, float(keep_prob), seed=int(stream))
-        # An operator without a seed of its own would get one from that of the graph.
+        # Otherwise TensorFlow would derive a seed for the operator from the graph's.
         graph = tf.get_default_graph()
         graph_seed, graph.seed = graph.seed, None
         try:
@@ -272,12 +272,11 @@ class NpuRuntime(Runtime):
     def _run_config(
         self, config: Config, model_dir: str, iterations_per_loop: int
     ) -> Any:
-        """Return a new NPURunConfig: NPUEstimator writes into the one that it gets.
+        """Return a new NPURunConfig, because NPUEstimator changes the one that it gets.
 
-        It saves nothing: our hook does, on rank 0.  The vendor's saving hook is
-        TensorFlow's with one more ``session.run``, and ``tf.train.Saver`` fetches
-        variables from the device just as its saver does, between two loops; ours also
-        checks that values are finite and writes whole files or none.
+        Saving is switched off, because ``SaveHook`` saves on rank 0.  The hook of the
+        vendor also uses ``tf.train.Saver`` between two loops, but it does not check
+        that values are finite, and may leave incomplete files.
         """
         from npu_bridge.estimator.npu.npu_config import NPURunConfig
 
@@ -288,7 +287,7 @@ class NpuRuntime(Runtime):
             precision_mode=config.precision.mode,
             session_config=session_config(config.runtime.num_threads, self.device),
             save_summary_steps=0,
-            # Nothing at all would mean every 100 steps.
+            # Without this argument, the vendor's hook would save every 100 steps.
             save_checkpoints_steps=0,
             log_step_count_steps=None,
             **self._options,
@@ -299,21 +298,21 @@ class NpuRuntime(Runtime):
         from npu_bridge.estimator.npu.npu_estimator import NPUEstimator
 
         def no_model(features: Any) -> None:
-            """Stand where a model function has to."""
+            """Replace the model function, which is never called."""
 
-        # Nothing is written there; without a folder NPUEstimator would make one.
+        # Nothing is written there.  Without a folder, NPUEstimator would create one.
         run_config = self._run_config(self._config, tempfile.gettempdir(), 1)
         return NPUEstimator(model_fn=no_model, config=run_config).config.session_config
 
 
 class _Group:
-    """HCCL outside of Estimator's sessions.
+    """Communication over HCCL outside of Estimator's sessions.
 
-    A session of its own stays open until the process ends, because the adapter shuts
-    the device and HCCL down with its last session: between training and evaluation
-    all ranks would have to connect again, and the gradient split would be forgotten.
-    Its configuration is the Estimator's, since the first session of a process settles
-    the options (precision, profiling) of all.
+    A separate session stays open until the process ends.  The adapter shuts down the
+    device and HCCL together with the last session, so that otherwise all ranks would
+    have to connect again between training and evaluation, without the gradient split.
+    Its configuration is that of the Estimator, because the first session of a process
+    fixes the options of all sessions, such as precision and profiling.
     """
 
     def __init__(
@@ -326,8 +325,8 @@ class _Group:
         from npu_bridge.estimator import npu_ops
         from npu_bridge.hccl import hccl_ops
 
-        # HCCL sums no float64, and float32 cannot hold large counts.  Two int32 hold
-        # any float64, and gathering does not look at them.
+        # HCCL does not support float64, and float32 cannot hold large counts exactly.
+        # A float64 is therefore sent as two int32, which gathering copies unchanged.
         with tf.Graph().as_default() as graph:
             self._gathers = {}
             for size in GATHER_SIZES:
@@ -353,6 +352,7 @@ class _Group:
         padded.flat[: len(values)] = values
         parts = []
         for part in padded:
+            # float64 [size] -> int32 [size, 2] -> float64 [num_ranks, size]
             feed = {own: part.view(np.int32).reshape(-1, 2)}
             words = np.ascontiguousarray(self._session.run(everyone, feed))
             parts.append(words.view(np.float64).reshape(-1, size))
@@ -364,14 +364,14 @@ class _Group:
 
 
 def _keep_dtypes(graph: tf.Graph) -> None:
-    """Keep in float32 what squares activations: in float16 it would overflow.
+    """Keep operators that square activations in float32; float16 would overflow.
 
-    Casts in our graph do not help, since the compiler lowers a float32 graph.  The
-    loss-scale optimizer would skip the step of every such overflow.
+    Loss scaling would skip the step of every such overflow.  Casts in the graph do not
+    help, because the compiler lowers a float32 graph.
     """
     from npu_bridge.estimator.npu import util
 
-    # From April 2021 on; before, see npu_options.
+    # Releases before April 2021 do not have this function, see npu_options.
     keep = getattr(util, KEEP_FUNCTION, None)
     if keep is not None:
         operations = graph.get_operations()

@@ -11,7 +11,7 @@ from alexnet_estimator.rank_table import Topology, is_own_address
 from alexnet_estimator.rank_table.local import local_device_ips
 from alexnet_estimator.rank_table.topology import Device
 
-# Of the newest release and of older ones.
+# The script of the newest release comes first.
 SET_ENV_SCRIPTS = (
     "/usr/local/Ascend/cann/set_env.sh",
     "/usr/local/Ascend/ascend-toolkit/set_env.sh",
@@ -31,8 +31,8 @@ def examine_npu(
     """Return the findings on the vendor's software, the devices and their network.
 
     Args:
-        environ: Variables of this process.
-        topology: Ranks of the job; None: one rank without a table.
+        environ: Environment variables of this process.
+        topology: Ranks of the job; None for one rank without a rank table.
         import_adapter: Function that returns the class NPURunConfig of npu_bridge.
     """
     findings = [_examine_adapter(import_adapter), _examine_cann(environ)]
@@ -99,18 +99,18 @@ def _examine_npu_smi() -> Finding:
 
 
 def _examine_network(topology: Topology, devices: Sequence[Device]) -> Finding:
-    """Hold the addresses of the rank table against those of this server's devices."""
+    """Compare the addresses in the rank table with those of this server's devices."""
     numbers = [device.device_id for device in devices]
     own = local_device_ips(max(numbers, default=-1) + 1)
     if not devices or not own:
-        seen = "no addresses of devices are known here"
+        seen = "the addresses of the devices are unknown"
         remedy = "mount /etc/hccn.conf, or give the ports addresses with hccn_tool"
         is_needed = topology.num_ranks > 1
         return advise("hccn.conf", not is_needed, seen, remedy)
     wrong = [
-        f"device {d.device_id} has {own[d.device_id]}, in the table {d.device_ip}"
+        f"device {d.device_id} has {own[d.device_id]}, the rank table has {d.device_ip}"
         for d in devices
         if d.device_ip and d.device_ip != own[d.device_id]
     ]
-    seen = "; ".join(wrong) or "its addresses are those of the rank table"
-    return judge("hccn.conf", not wrong, seen, "make the table anew: rank_table make")
+    seen = "; ".join(wrong) or "its addresses match the rank table"
+    return judge("hccn.conf", not wrong, seen, "create a new one: rank_table make")

@@ -1,7 +1,7 @@
 """Checks of the environment variables of an NPU's process against the rank table.
 
-``npu_bridge`` and HCCL read these variables themselves.  They react to contradictions
-with a time-out or use the wrong device.
+``npu_bridge`` and HCCL read these variables themselves.  If the variables contradict
+the table, they wait until a time-out or use the wrong device.
 """
 
 import os
@@ -56,7 +56,7 @@ def find_folder_problems(folder: str) -> List[str]:
     except OSError as error:
         return [
             f"the working folder {folder} cannot be written to ({error.strerror}), but "
-            "CANN's compiler makes kernel_meta in it: change to a folder of yours"
+            "CANN's compiler creates kernel_meta in it: change to a writable folder"
         ]
 
 
@@ -87,7 +87,7 @@ def leave_out_rivals(environ: MutableMapping[str, str]) -> None:
 
 
 def _misleading_variables(environ: Mapping[str, str]) -> List[str]:
-    """Return a message for each variable that changes what npu_bridge or HCCL do."""
+    """Return a message for each variable that would mislead npu_bridge or HCCL."""
     problems = []
     for name in SILENT_WARM_STARTS:
         if environ.get(name):

@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, List, Mapping
 from alexnet_estimator.config import Config
 from alexnet_estimator.console import warn
 
-# What releases before 2023 hand to a compiler that knows no other mode.
+# Precision modes of releases before 2023, whose compiler supports no other mode.
 OLD_PRECISION_MODES = (
     "allow_fp32_to_fp16",
     "force_fp16",
@@ -17,8 +17,8 @@ OLD_PRECISION_MODES = (
 )
 
 
-# Operators that square activations, forwards and backwards, and what keeps them in
-# float32.
+# Operators that square activations, in the forward and in the backward pass, and the
+# function of npu_bridge that keeps them in float32.
 KEPT_TYPES = ("LRN", "LRNGrad")
 KEEP_FUNCTION = "keep_tensors_dtypes"
 
@@ -30,8 +30,8 @@ def find_problems(config: Config, run_config_class: Any) -> List[str]:
     is_old = "precision_mode_v2" not in inspect.signature(run_config_class).parameters
     if is_old and mode not in OLD_PRECISION_MODES:
         problems.append(
-            f"precision.mode is {mode}: the installed npu_bridge is of before 2023, "
-            f"which knows {', '.join(OLD_PRECISION_MODES)}"
+            f"precision.mode is {mode}: the installed npu_bridge predates 2023 and "
+            f"supports only {', '.join(OLD_PRECISION_MODES)}"
         )
     if npu.modify_mixlist and mode != "allow_mix_precision":
         problems.append(
@@ -40,7 +40,7 @@ def find_problems(config: Config, run_config_class: Any) -> List[str]:
     if npu.modify_mixlist and not os.path.isfile(npu.modify_mixlist):
         problems.append(f"npu.modify_mixlist is {npu.modify_mixlist}: no such file")
     if npu.dump_path and not os.path.isdir(npu.dump_path):
-        problems.append(f"npu.dump_path is {npu.dump_path}: no such folder; make it")
+        problems.append(f"npu.dump_path is {npu.dump_path}: no such folder; create it")
     if npu.dump_steps and (not npu.dump_path or npu.dump_mode == "overflow"):
         problems.append(
             f"npu.dump_steps is {npu.dump_steps}: it needs npu.dump_path, and has no "

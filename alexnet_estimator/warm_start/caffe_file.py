@@ -38,7 +38,7 @@ def read_caffe_file(
         DataError: The file has another layout, or its weights are not finite.
     """
     if os.path.getsize(path) > _MAX_BYTES:
-        raise DataError(f"larger than {_MAX_BYTES >> 20} MiB: no such file", path)
+        raise DataError(f"larger than {_MAX_BYTES >> 20} MiB: not such a file", path)
     try:
         content = _unpickle(path)
         entries = {str(name): content[name] for name in content}

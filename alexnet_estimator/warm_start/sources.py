@@ -111,7 +111,9 @@ def read_source(path: str, network: Network) -> Source:
         data, settings = (network.caffe_settings[name] for name in ("data", "model"))
         source = Source(path, layers, data, settings, unused=tuple(unused))
     if not source.layers:
-        raise DataError(f"has no layer of {', '.join(network.layer_names)}", path)
+        raise DataError(
+            f"has none of the layers {', '.join(network.layer_names)}", path
+        )
     return source
 
 
@@ -131,8 +133,8 @@ def _read_checkpoint(prefix: str, network: Network) -> Source:
     file = run_record.path_of(os.path.dirname(os.path.abspath(prefix)))
     if not os.path.isfile(file):
         raise DataError(
-            f"has no {run_record.FILE_NAME} beside it, which says what its network "
-            "sees: copy that as well",
+            f"has no {run_record.FILE_NAME} beside it, which describes the input of "
+            "the network: copy that file as well",
             prefix,
         )
     reader = restore.open_reader(prefix)

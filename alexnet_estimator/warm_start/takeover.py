@@ -69,7 +69,7 @@ def choose_layers(
     if not any(layer in source.layers for layer in restored):
         first = network.layer_names[len(restored)]
         raise DataError(
-            f"nothing of it fits: {first} {new[first]}; use the source's settings of "
+            f"no layer of it fits: {first} {new[first]}; use the source's settings of "
             "the section model",
             source.path,
         )
@@ -113,7 +113,7 @@ def _find_new_layers(
         if not reason and is_head and names and list(names) != list(class_names):
             reason = f"is for {_some(class_names)} and not {_some(names)}"
         if new:
-            reason = f"stands on {next(iter(new))}, which is new"
+            reason = f"follows {next(iter(new))}, which is new"
         if reason:
             new[layer] = reason
     return new
@@ -160,7 +160,7 @@ def _notes(
             differences.append(f"{section}.{name} is {ours}, {other} in the source")
     if differences:
         text = "; ".join(differences)
-        notes.append(f"{text}: what layers compute with should be the same")
+        notes.append(f"{text}: these settings should have the same values")
     return notes
 
 
@@ -261,7 +261,7 @@ def read_record(model_dir: str, network: Network) -> WarmStart:
             raise ValueError(f"restored is {warm_start.restored}")
     except (OSError, ValueError, TypeError) as error:
         raise DataError(
-            f"damaged or gone ({error!r}): restore it, or start again in another "
+            f"damaged or missing ({error!r}): restore it, or start again in another "
             "--model_dir",
             path,
         ) from error

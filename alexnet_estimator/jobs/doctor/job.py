@@ -59,7 +59,7 @@ def try_out(device: str, findings: List[Finding]) -> List[Finding]:
 
 
 def has_failed(findings: List[Finding]) -> bool:
-    """Return whether any finding is a failure; warnings are none."""
+    """Return whether any finding is a failure; warnings do not count."""
     return any(finding.state == "failure" for finding in findings)
 
 

@@ -56,7 +56,7 @@ def run_self_test(device: str) -> List[Finding]:
 
 
 def _join_findings(runtime: Runtime, findings: List[Finding]) -> List[Finding]:
-    """Return the findings of this rank; a failure on another rank is one here, too."""
+    """Return the findings of this rank, with failures on other ranks added to them."""
     rows = runtime.gather([finding.state == FAILURE for finding in findings])
     failed = [np.flatnonzero(states).tolist() for states in rows.T]
     return [

@@ -150,7 +150,7 @@ def require_onnx() -> None:
     except ImportError as error:
         raise ConfigError(
             f"the format onnx needs tf2onnx and onnxruntime ({error}): in a clone, "
-            "`bash launch/setup_env.sh --with-onnx` adds them; or leave it out"
+            "`bash launch/setup_env.sh --with-onnx` adds them; or omit this format"
         ) from error
 
 

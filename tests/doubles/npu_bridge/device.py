@@ -1,4 +1,4 @@
-"""The device of this process and what it refuses."""
+"""The device of this process, and the graphs and options that it refuses."""
 
 import hashlib
 import json
@@ -13,11 +13,11 @@ from npu_bridge.ranks import Group
 
 
 class Refused(RuntimeError):
-    """The real one, its C++ side or the device would refuse this, or hang."""
+    """Raised if the real package, its C++ part or the device would refuse or hang."""
 
 
 gradient_split: Optional[List[float]] = None
-# Whether a session.run is a step within a loop, which the real device makes by itself.
+# Whether a session.run is a step within a loop, which a real device takes by itself.
 is_looping = False
 _lock = threading.Lock()
 _group: Optional[Group] = None
@@ -33,7 +33,7 @@ def rank_size() -> int:
 
 
 def initialise() -> None:
-    """Start the device, and HCCL where a rank table is given."""
+    """Start the device, and also HCCL if there is a rank table."""
     global _group, _is_initialised
     device_id = os.environ.get("ASCEND_DEVICE_ID", "0")
     if not device_id.isdigit():
@@ -54,7 +54,7 @@ def shut_down() -> None:
 
 
 def require_initialised(what: str) -> None:
-    """Fail as HCCL's Python functions do before there is a group."""
+    """Fail like HCCL's Python functions if the group is not formed yet."""
     if not _is_initialised:
         raise ValueError(f"{what}. ret[4]")
 
@@ -79,16 +79,16 @@ def read_overflow(*gradients: np.ndarray) -> np.ndarray:
 
 
 def spoil(value: np.ndarray) -> np.ndarray:
-    """Return what a collective gave, a little wrong on a rank that is asked to."""
+    """Return the result of a collective, slightly changed on the configured rank."""
     is_asked = os.environ.get("NPU_DOUBLE_WRONG") == os.environ.get("RANK_ID", "0")
     return value * np.float32(1.001) if is_asked and value.dtype == "f4" else value
 
 
 def check_options(options: Any) -> None:
-    """Refuse what the adapter's C++ side refuses when a session starts.
+    """Refuse options that the C++ part of the adapter refuses when a session starts.
 
     Args:
-        options: the parameter map of the NpuOptimizer.
+        options: Parameter map of the NpuOptimizer.
     """
     era = "from_2023" if RELEASE[-7:] >= "2023" else "before_2023"
     known = FACTS["precision_modes"][era]
@@ -123,7 +123,7 @@ def _check_table(path: str, device_id: int) -> None:
     if table.get("status") != "completed":
         raise Refused(f"the rank table's status is {table.get('status')}")
     if "server_list" not in table:
-        return  # A legacy format: who is who is not looked at here.
+        return  # The ranks of a legacy format are not checked here.
     devices = {
         int(device["rank_id"]): int(device["device_id"])
         for server in table["server_list"]

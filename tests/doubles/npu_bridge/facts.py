@@ -21,7 +21,7 @@ def signature(name: str, release: str = RELEASE) -> inspect.Signature:
 
 
 def released(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a function or ``__init__`` the release's signature and its strictness."""
+    """Give a function or ``__init__`` the signature of the release, and enforce it."""
     public = signature(name)
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:

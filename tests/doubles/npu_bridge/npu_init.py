@@ -1,4 +1,4 @@
-"""The star import of the vendor's examples, which no correct program here makes."""
+"""The module that the vendor's examples import with a star; this package must not."""
 
 raise ImportError(
     "npu_bridge.npu_init replaces tf.Session.__init__ for the whole process in "

@@ -1,6 +1,7 @@
-"""Collectives between the processes of a test: rank 0 serves, all ranks ask.
+"""Collectives between the processes of a test, for which rank 0 runs a server.
 
-As with HCCL, nobody is told when a rank dies: the others wait until their time is up.
+As with HCCL, the other ranks are not told that a rank has died.  They wait until a
+time-out.
 """
 
 import atexit
@@ -23,10 +24,10 @@ class Group:
         """Join; rank 0 starts to serve.
 
         Args:
-            rank: of this process.
-            num_ranks: of the job.
-            address: name of a Unix socket in the abstract name space.
-            timeout_secs: for connecting, and for each collective.
+            rank: Rank of this process.
+            num_ranks: Number of ranks of the job.
+            address: Name of a Unix socket in the abstract namespace.
+            timeout_secs: Largest time in seconds for connecting and for a collective.
         """
         self._rank, self._num_ranks = rank, num_ranks
         self._address, self._timeout_secs = "\0" + address, timeout_secs
@@ -36,12 +37,12 @@ class Group:
             _Server(self._address, num_ranks)
 
     def combine(self, name: str, how: str, value: np.ndarray) -> np.ndarray:
-        """Return what a collective gives to every rank.
+        """Return the result of a collective, which is the same on every rank.
 
         Args:
-            name: of the operator in the graph, the same on all ranks.
+            name: Name of the operator in the graph, the same on all ranks.
             how: ``sum``, ``max``, ``min``, ``prod``, ``gather`` or a root rank.
-            value: of this rank; dtype and shape are the same on all ranks.
+            value: Value of this rank; dtype and shape are the same on all ranks.
         """
         with self._lock:
             self._counts[name] += 1
@@ -81,7 +82,7 @@ class Group:
 
 
 class _Server:
-    """Collects the values of each collective; answers when all ranks have sent."""
+    """Collects the values of each collective, and answers when it has all of them."""
 
     def __init__(self, address: str, num_ranks: int):
         self._num_ranks = num_ranks
@@ -93,7 +94,7 @@ class _Server:
         self._socket.bind(address)
         self._socket.listen(1024)
         threading.Thread(target=self._accept, daemon=True).start()
-        # Rank 0 may be through while its last answers are still on their way.
+        # Rank 0 may have finished before its last answers have been sent.
         atexit.register(self._wait_until_sent)
 
     def _accept(self) -> None:

@@ -1,1 +1,1 @@
-"""Queries of ranks."""
+"""Queries of the rank and of the number of ranks."""

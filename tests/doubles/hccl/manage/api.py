@@ -1,4 +1,4 @@
-"""Queries of ranks, which fail until HCCL's group is formed."""
+"""Queries of the rank and of the number of ranks, which fail before initialization."""
 
 import os
 

@@ -1,1 +1,1 @@
-"""How gradients are grouped."""
+"""The grouping of gradients."""

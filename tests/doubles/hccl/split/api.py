@@ -1,4 +1,4 @@
-"""How gradients are grouped for sending."""
+"""The grouping of gradients for the communication."""
 
 from typing import List
 
@@ -8,7 +8,7 @@ from npu_bridge.facts import released
 
 @released("hccl.split.api.set_split_strategy_by_size")
 def set_split_strategy_by_size(dataSizeList: List[float], group: str) -> None:
-    """Send gradients in parts of so many percent."""
+    """Send the gradients in parts whose sizes are given in percent."""
     device.require_initialised("set split strategy by size error")
     if not isinstance(dataSizeList, list) or len(dataSizeList) > 8:
         raise ValueError(f"set_split_strategy_by_size of {dataSizeList}")

@@ -1,1 +1,1 @@
-"""Operators and the Estimator."""
+"""The operators and the Estimator of the stand-in."""

@@ -23,7 +23,7 @@ def shutdown_system(name: str) -> tf.Operation:
 def dropout(
     x: tf.Tensor, keep_prob: Any, noise_shape: Any, seed: Any, name: str
 ) -> tf.Tensor:
-    """Drop elements; the masks follow from the device's own generator."""
+    """Apply dropout with the random number generator of the device."""
     x = tf.convert_to_tensor(x)
     if not x.dtype.is_floating:
         raise ValueError(f"dropout of {x.dtype.name}")

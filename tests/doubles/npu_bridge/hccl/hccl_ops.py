@@ -21,7 +21,7 @@ def allreduce(tensor: Any, reduction: str, fusion: int, **_: Any) -> tf.Tensor:
 
 @released("npu_bridge.hccl.hccl_ops.allgather")
 def allgather(tensor: Any, rank_size: int, **_: Any) -> tf.Tensor:
-    """Return the tensors of all ranks, one after the other along axis 0."""
+    """Return the tensors of all ranks, concatenated along axis 0."""
     if rank_size != device.rank_size():
         raise ValueError(f"allgather with rank_size {rank_size}")
     tensor = tf.convert_to_tensor(tensor)

@@ -1,1 +1,1 @@
-"""The Estimator and what belongs to it."""
+"""The Estimator, its configuration and its optimizers."""

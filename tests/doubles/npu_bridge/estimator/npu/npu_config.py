@@ -9,11 +9,11 @@ from npu_bridge.facts import released
 
 
 class NPURunConfig(tf.estimator.RunConfig):
-    """A RunConfig with the device's options."""
+    """A RunConfig with the options of the device."""
 
     @released("npu_bridge.estimator.npu.npu_config.NPURunConfig")
     def __init__(self, **arguments: Any):
-        """Keep the arguments; what Python does not check here, nobody checks yet."""
+        """Store the arguments; options are checked only when a session starts."""
         steps_per_loop = arguments["iterations_per_loop"]
         if not isinstance(steps_per_loop, int):
             raise TypeError(f"iterations_per_loop must be int, got {steps_per_loop!r}")
@@ -59,7 +59,7 @@ class NPURunConfig(tf.estimator.RunConfig):
 
 
 class ProfilingConfig:
-    """What is profiled."""
+    """The options of the profiler."""
 
     @released("npu_bridge.estimator.npu.npu_config.ProfilingConfig")
     def __init__(self, **arguments: Any):
@@ -67,7 +67,7 @@ class ProfilingConfig:
 
 
 class DumpConfig:
-    """Which tensors are dumped."""
+    """The options of the dump of tensors."""
 
     @released("npu_bridge.estimator.npu.npu_config.DumpConfig")
     def __init__(self, **arguments: Any):

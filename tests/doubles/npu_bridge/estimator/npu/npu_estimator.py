@@ -1,4 +1,4 @@
-"""An Estimator that refuses what an NPU would refuse."""
+"""An Estimator that refuses the graphs and options that an NPU would refuse."""
 
 import os
 from typing import Any, List
@@ -14,12 +14,12 @@ from npu_bridge.estimator.npu.npu_hook import (
 from npu_bridge.facts import RELEASE, released
 from tensorflow.python.util import function_utils
 
-# Enough for all collective operators of a graph to wait at the same time.
+# With this many threads, all collectives of a graph can wait at the same time.
 NUM_THREADS = 128
 
 
 class NPUEstimator(tf.estimator.Estimator):
-    """Wraps the model function as the real one does."""
+    """Wraps the model function as the real NPUEstimator does."""
 
     @released("npu_bridge.estimator.npu.npu_estimator.NPUEstimator")
     def __init__(
@@ -37,7 +37,9 @@ class NPUEstimator(tf.estimator.Estimator):
             config = config.replace(session_config=tf.ConfigProto())
         _add_npu_optimizer(config)
         if "_2021-" in RELEASE:
-            os.environ["RANK_SIZE"].isdigit()  # Those releases fail without it.
+            os.environ[
+                "RANK_SIZE"
+            ].isdigit()  # These releases fail without the variable.
         if not os.environ.get("JOB_ID"):
             raise ValueError("Load job info failed: JOB_ID is not set")
         if model_dir is not None and model_dir != config.model_dir:
@@ -55,7 +57,7 @@ class NPUEstimator(tf.estimator.Estimator):
 
 
 def _add_npu_optimizer(config: NPURunConfig) -> None:
-    """Write the options into the session's configuration, which is the caller's."""
+    """Write the options into the session configuration of the caller."""
     session = config.session_config
     custom = session.graph_options.rewrite_options.custom_optimizers
     if any(optimizer.name == "NpuOptimizer" for optimizer in custom):

@@ -9,7 +9,7 @@ from npu_bridge.hccl import hccl_ops
 
 
 class NPUBroadcastGlobalVariablesHook(tf.train.SessionRunHook):
-    """Gives every rank the trainable variables of one, and no others."""
+    """Sends the trainable variables of one rank, and no others, to all ranks."""
 
     @released("npu_bridge.estimator.npu.npu_hook.NPUBroadcastGlobalVariablesHook")
     def __init__(self, root_rank: int, index: Any):
@@ -25,12 +25,12 @@ class NPUBroadcastGlobalVariablesHook(tf.train.SessionRunHook):
         )
 
     def after_create_session(self, session: tf.Session, coord: Any) -> None:
-        """Send or receive."""
+        """Send or receive the variables."""
         session.run(self._broadcast)
 
 
 class NPUCheckpointSaverHook(tf.train.CheckpointSaverHook):
-    """TensorFlow's own."""
+    """TensorFlow's own hook, under the name of the vendor's."""
 
     @released("npu_bridge.estimator.npu.npu_hook.NPUCheckpointSaverHook")
     def __init__(self, **arguments: Any):
@@ -38,7 +38,7 @@ class NPUCheckpointSaverHook(tf.train.CheckpointSaverHook):
 
 
 class SetIterationsVarHook(tf.train.SessionRunHook):
-    """Makes each ``session.run`` N steps, of which other hooks see the last."""
+    """Makes each ``session.run`` take N steps, of which other hooks see the last."""
 
     @released("npu_bridge.estimator.npu.npu_hook.SetIterationsVarHook")
     def __init__(self, iterations_per_loop: int):
@@ -49,7 +49,7 @@ class SetIterationsVarHook(tf.train.SessionRunHook):
         self._step = tf.get_default_graph().get_operation_by_name("IterationOp")
 
     def before_run(self, run_context: Any) -> None:
-        """Make all steps of the loop but the last."""
+        """Take all steps of the loop except the last one."""
         if run_context.original_args.feed_dict:
             raise device.Refused("feed_dict with iterations_per_loop > 1")
         device.is_looping = True

@@ -10,7 +10,7 @@ MODULE = "npu_bridge.estimator.npu.npu_loss_scale_manager."
 
 
 class FixedLossScaleManager:
-    """Always the same scale."""
+    """A manager whose scale never changes."""
 
     @released(MODULE + "FixedLossScaleManager")
     def __init__(self, loss_scale: float, **_: Any):
@@ -28,7 +28,7 @@ class FixedLossScaleManager:
 
 
 class ExponentialUpdateLossScaleManager:
-    """Grows after so many good steps, falls after so many bad ones."""
+    """A scale that grows after some finite steps and falls after some overflows."""
 
     @released(MODULE + "ExponentialUpdateLossScaleManager")
     def __init__(self, **rule: Any):
@@ -46,7 +46,7 @@ class ExponentialUpdateLossScaleManager:
         return self._loss_scale
 
     def update_loss_scale(self, finite_grads: tf.Tensor) -> tf.Operation:
-        """Count the step; change the scale where the rule says so."""
+        """Count the step, and change the scale if it is due."""
         return tf.cond(finite_grads, self._after_good_step, self._after_bad_step)
 
     def _after_good_step(self) -> tf.Operation:

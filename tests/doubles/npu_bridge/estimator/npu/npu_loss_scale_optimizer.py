@@ -1,4 +1,4 @@
-"""Scales the loss, and skips steps in which the device's arithmetic overflowed."""
+"""The optimizer that scales the loss and skips the steps with an overflow."""
 
 from typing import Any, List
 
@@ -9,7 +9,7 @@ from npu_bridge.hccl import hccl_ops
 
 
 class NPULossScaleOptimizer(tf.train.Optimizer):
-    """Wraps an optimizer; the flag of the device decides, not the gradients."""
+    """Wraps an optimizer, and skips a step if the device's overflow flag is set."""
 
     @released("npu_bridge.estimator.npu.npu_loss_scale_optimizer.NPULossScaleOptimizer")
     def __init__(self, opt: Any, loss_scale_manager: Any, is_distributed: bool):
@@ -20,7 +20,7 @@ class NPULossScaleOptimizer(tf.train.Optimizer):
     def compute_gradients(
         self, loss: tf.Tensor, *args: Any, **kwargs: Any
     ) -> List[Any]:
-        """Return gradients of the scaled loss, scaled back."""
+        """Return the unscaled gradients, computed from the scaled loss."""
         scale = tf.convert_to_tensor(self._manager.get_loss_scale())
         pairs = self._opt.compute_gradients(loss * scale, *args, **kwargs)
         return [(g if g is None else g / scale, variable) for g, variable in pairs]
@@ -28,7 +28,7 @@ class NPULossScaleOptimizer(tf.train.Optimizer):
     def apply_gradients(
         self, grads_and_vars: Any, global_step: Any = None, name: Any = None
     ) -> tf.Operation:
-        """Apply gradients, unless a rank that is asked has overflowed."""
+        """Apply gradients, unless one of the ranks that are asked has overflowed."""
         pairs = list(grads_and_vars)
         gradients = [gradient for gradient, _ in pairs if gradient is not None]
         flag = tf.py_func(device.read_overflow, gradients, tf.float32, name="NpuFlag")

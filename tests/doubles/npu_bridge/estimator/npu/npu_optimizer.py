@@ -1,4 +1,4 @@
-"""Averages gradients over ranks."""
+"""The optimizer that averages gradients over the ranks."""
 
 from typing import Any, List
 
@@ -9,7 +9,7 @@ from npu_bridge.hccl import hccl_ops
 
 
 class NPUDistributedOptimizer(tf.train.Optimizer):
-    """Wraps an optimizer; applying gradients is left to it."""
+    """Wraps an optimizer, which applies the averaged gradients."""
 
     @released("npu_bridge.estimator.npu.npu_optimizer.NPUDistributedOptimizer")
     def __init__(self, optimizer: tf.train.Optimizer, name: Any, **_: Any):

@@ -13,7 +13,7 @@ if RELEASE in FACTS["signatures"][NAME][""]:
     @released(NAME)
     @contextlib.contextmanager
     def keep_dtype_scope() -> Iterator[None]:
-        """Mark the operators made within it: the compiler leaves their types alone."""
+        """Mark the operators of the scope, whose dtypes the compiler must keep."""
         mark = tf.AttrValue(i=1)
         with tf.get_default_graph()._attr_scope({"_keep_dtype": mark}):
             yield

@@ -1,4 +1,4 @@
-"""Marks on operators of a finished graph."""
+"""Functions that mark operators of a finished graph for the compiler."""
 
 from typing import Any, Sequence
 
@@ -11,7 +11,7 @@ if RELEASE in FACTS["signatures"][NAME]["graph, input_tensors"]:
 
     @released(NAME)
     def keep_tensors_dtypes(graph: Any, input_tensors: Sequence[str]) -> None:
-        """Mark the operators of some tensors: the compiler leaves their types alone."""
+        """Mark the operators of some tensors, whose dtypes the compiler must keep."""
         if not isinstance(graph, tf.Graph):
             raise ValueError("graph param must be ops.Graph class.")
         if not isinstance(input_tensors, (tuple, list)):
