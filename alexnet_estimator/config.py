@@ -229,6 +229,7 @@ def _bad_combinations(config: Config) -> List[str]:
         problems.append(
             f"data.synthetic is True and data.path is {data.path!r}: choose one"
         )
+    problems.extend(_bad_folds(config))
     if train.steps == 0 and train.epochs == 0:
         problems.append("train.steps and train.epochs are both 0: nothing to train")
     if optim.schedule == "step" and not optim.decay_epochs:
@@ -258,6 +259,26 @@ def _bad_combinations(config: Config) -> List[str]:
     if scales != sorted(scales):
         listed = ", ".join(f"precision.{name}" for name in names)
         problems.append(f"{listed} are {scales}: must be in ascending order")
+    return problems
+
+
+def _bad_folds(config: Config) -> List[str]:
+    num_folds, fold = config.convert.num_folds, config.convert.fold
+    problems = []
+    if num_folds == 1:
+        problems.append("convert.num_folds is 1: must be 0, or at least 2")
+    if fold and fold >= num_folds:
+        problems.append(
+            f"convert.fold is {fold} but convert.num_folds is {num_folds}: the first "
+            "fold is 0, and the last is num_folds - 1"
+        )
+    for name in ("convert.eval_images", "data.synthetic"):
+        section, _, field = name.partition(".")
+        if num_folds and config[section][field]:
+            problems.append(
+                f"convert.num_folds is {num_folds} and {name} is "
+                f"{config[section][field]}: choose one"
+            )
     return problems
 
 

@@ -178,6 +178,10 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         "eval_images": Field(
             0, at_least(0), "Pictures held out in total; 0: eval_fraction"
         ),
+        "num_folds": Field(
+            0, at_least(0), "Folds of cross-validation; 0: none, eval_fraction counts"
+        ),
+        "fold": Field(0, at_least(0), "Fold that is held out, from 0"),
         "split_seed": Field(0, at_least(0), "Seed of the choice of held-out pictures"),
         "num_workers": Field(0, at_least(0), "Converting processes; 0: one per core"),
         "train_folder": Field(

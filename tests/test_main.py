@@ -117,6 +117,17 @@ MISTAKES: List[Tuple[str, int, List[str]]] = [
         ["4 problems", "optim.momentum", "model.groups", "seed", "batch_size"],
     ),
     ("train --config.data.synthetic=True --data_path={data}", 2, ["choose one"]),
+    (
+        "train --config.convert.num_folds=2 --config.convert.fold=2",
+        2,
+        ["convert.fold is 2 but convert.num_folds is 2"],
+    ),
+    (
+        "train --config.convert.num_folds=1 --config.convert.eval_images=3",
+        2,
+        ["2 problems", "num_folds is 1: must be 0", "eval_images is 3: choose one"],
+    ),
+    ("train --config.convert.fold=1", 2, ["convert.num_folds is 0"]),
     ("train --config={missing}", 2, ["{missing}", "configs/"]),
     ("train --config={raises_py}", 2, ["{raises_py}", "ZeroDivisionError"]),
     ("train --config={syntax_py}", 2, ["{syntax_py}", "SyntaxError"]),

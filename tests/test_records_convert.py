@@ -35,6 +35,7 @@ from alexnet_estimator.records import (
     layouts,
     manifest,
     shards,
+    splits,
     tfrecord,
 )
 from alexnet_estimator.records.dataset import Dataset
@@ -169,6 +170,57 @@ def test_eval_images_is_exact(source: str, tmp_path: pathlib.Path) -> None:
     manifest.check_files(dataset)  # The error above has removed nothing.
 
 
+@pytest.mark.parametrize("counts", [(10, 13), (3, 3, 7)])
+def test_folds_are_stratified_disjoint_and_complete(
+    counts: Tuple[int, ...], tmp_path: pathlib.Path
+) -> None:
+    found = layouts.PictureSet(
+        source="here",
+        class_names=tuple(map(str, range(len(counts)))),
+        pictures=tuple(
+            layouts.Picture(f"{label}/{i}.jpg", "", label, "train")
+            for label, count in enumerate(counts)
+            for i in range(count)
+        ),
+        has_validation=False,
+        layout="",
+        left_out=(),
+    )
+
+    def split(
+        fold: int, pictures_found: layouts.PictureSet = found, seed: int = 0
+    ) -> Dict[str, Any]:
+        options = pictures.settings(num_folds=3, fold=fold, split_seed=seed)
+        return splits.split_pictures(pictures_found, options)
+
+    held_out = [split(fold)["validation"] for fold in range(3)]
+    assert sorted(sum(held_out, [])) == sorted(found.pictures)
+    for fold, chosen in enumerate(held_out):
+        assert sorted(chosen + split(fold)["train"]) == sorted(found.pictures)
+        assert abs(len(chosen) - sum(counts) / 3) < 1
+        numbers = collections.Counter(picture.label for picture in chosen)
+        for label, count in enumerate(counts):
+            assert abs(numbers[label] - count / 3) < 1
+    # The order in which the pictures were listed does not matter, and the seed does.
+    mixed = found._replace(pictures=found.pictures[::-1])
+    assert split(1, mixed) == split(1)
+    assert set(split(1, seed=1)["validation"]) != set(held_out[1])
+
+
+def test_folds_that_cannot_be_made_are_refused(
+    source: str, tmp_path: pathlib.Path
+) -> None:
+    with pytest.raises(DataError, match="is 21, .* fewer pictures of .*cat, dog"):
+        run(source, tmp_path / "out", num_folds=21)
+    for name in ("train", "val"):
+        pictures.make_folder(tmp_path / "parts" / name, num_per_class=4)
+    with pytest.raises(DataError, match="the folders hold out pictures already"):
+        run(tmp_path / "parts", tmp_path / "out", num_folds=2)
+    said = {"train_folder": "train", "num_folds": 2, "fold": 1}
+    dataset = run(tmp_path / "parts", tmp_path / "out", **said)
+    assert dataset.splits["validation"].class_counts == (2, 2)
+
+
 def test_weights_are_stored_and_their_mean_is_1(
     source: str, tmp_path: pathlib.Path
 ) -> None:
@@ -229,7 +281,7 @@ def test_nothing_held_out(source: str, tmp_path: pathlib.Path) -> None:
 @hypothesis.given(st.lists(st.integers(1, 50), min_size=2, max_size=8), st.data())
 def test_count_held_out_is_proportional(counts: List[int], data: Any) -> None:
     wanted = data.draw(st.integers(0, sum(counts) - len(counts)))
-    held_out = convert.count_held_out(counts, wanted)
+    held_out = splits.count_held_out(counts, wanted)
     assert sum(held_out) == wanted
     assert all(held < count for held, count in zip(held_out, counts))
     if min(counts) == max(counts):

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pathlib
+from typing import Any, List
 
 import pytest
 
@@ -110,6 +111,24 @@ def test_sources_of_one_name_do_not_meet(tmp_path: pathlib.Path, cache: str) -> 
     others = records.open_dataset(second, cache, settings)
     assert cats.class_names == ("cat", "dog") and others.class_names == ("x", "y")
     assert cats.directory != others.directory
+
+
+def test_each_fold_has_its_folder_and_is_not_taken_for_another(
+    tmp_path: pathlib.Path, cache: str
+) -> None:
+    source = pictures.make_folder(tmp_path / "pets")
+    plain = records.open_dataset(source, cache, pictures.settings())
+    assert "fold" not in plain.conversion and "num_folds" not in plain.conversion
+    folds = [pictures.settings(num_folds=2, fold=fold) for fold in (0, 1)]
+    made = [records.open_dataset(source, cache, settings) for settings in folds]
+    assert len({dataset.directory for dataset in [plain, *made]}) == 3
+    assert made[0].splits["validation"].class_counts == (5, 5)
+    assert records.open_dataset(made[1].directory, cache, folds[1]) == made[1]
+    functions: List[Any] = [records.open_dataset, records.preview_dataset]
+    for settings in (pictures.settings(num_folds=3, fold=1), folds[0]):
+        for open_data in functions:
+            with pytest.raises(DataError, match=r"\[2, 1\] when the data were conv"):
+                open_data(made[1].directory, cache, settings)
 
 
 def test_the_sample_is_fetched_by_name(

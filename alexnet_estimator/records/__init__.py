@@ -8,6 +8,7 @@ from alexnet_estimator.config import Config, default_config
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.records import clean_copies, convert, manifest, sample
 from alexnet_estimator.records.dataset import Dataset
+from alexnet_estimator.records.splits import FOLD_OPTIONS
 
 SAMPLE_PREFIX = "sample:"
 
@@ -50,11 +51,11 @@ def open_dataset(
             path,
         )
     path = _fetch(path, cache_directory)
+    settings = settings or default_config().convert
     if manifest.is_dataset(path):
-        dataset = manifest.load(path, label_offset, cache_directory)
+        dataset = _load(path, cache_directory, settings, label_offset)
     else:
         recorded = _find_recorded(path, cache_directory, digest)
-        settings = settings or default_config().convert
         dataset = recorded or _convert(path, cache_directory, settings)
     manifest.check_files(dataset)
     if max_bad_records == 0:
@@ -78,7 +79,7 @@ def preview_dataset(
     """
     path = _fetch(path, cache_directory)
     if manifest.is_dataset(path):
-        return manifest.load(path, label_offset, cache_directory)
+        return _load(path, cache_directory, settings, label_offset)
     pictures, wanted = convert.find_pictures(path, settings)
     folder = _choose_folder(path, cache_directory, settings, wanted)
     finished = convert.load_finished(folder, wanted)
@@ -90,6 +91,24 @@ def _fetch(path: str, cache_directory: str) -> str:
     if not path.startswith(SAMPLE_PREFIX):
         return path
     return sample.fetch_sample(cache_directory, path[len(SAMPLE_PREFIX) :])
+
+
+def _load(
+    path: str, cache_directory: str, settings: Config, label_offset: int
+) -> Dataset:
+    """Open data that are converted already; refuse them if another fold is wanted."""
+    dataset = manifest.load(path, label_offset, cache_directory)
+    wanted, made = (
+        [options.get(name, 0) for name in FOLD_OPTIONS]
+        for options in (settings, dataset.conversion)
+    )
+    if settings.num_folds and wanted != made:
+        raise DataError(
+            f"convert.num_folds and convert.fold are {wanted}, but were {made} when "
+            "the data were converted: give the pictures, or convert them again",
+            path,
+        )
+    return dataset
 
 
 def _find_recorded(path: str, cache_directory: str, digest: str) -> Optional[Dataset]:
@@ -123,7 +142,7 @@ def _choose_folder(
 
     # Up to version 1.0, the name depended only on the options, in this form.
     # Such a folder is used if its conversion is complete and has the same fingerprint.
-    options = {name: settings[name] for name in sorted(convert.OPTIONS)}
+    options = convert.options_of(settings)
     options["num_workers"] = 0
     old = folder_of(str(sorted(options.items())), 8)
     is_there = convert.load_finished(old, fingerprint) is not None

@@ -6,12 +6,11 @@ machine, on the number of processes, or on how often the conversion was interrup
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import os
 import re
 import shutil
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -29,9 +28,10 @@ from alexnet_estimator.records.dataset import (
     Split,
     with_digest,
 )
-from alexnet_estimator.records.layouts import Picture, PictureSet
+from alexnet_estimator.records.layouts import PictureSet
 from alexnet_estimator.records.pictures import mean_and_covariance
 from alexnet_estimator.records.shards import ShardReport, ShardTask, write_shards
+from alexnet_estimator.records.splits import FOLD_OPTIONS, split_pictures
 from alexnet_estimator.records.tree import summarise
 
 REJECTS_FILE = "rejects.csv"
@@ -42,7 +42,7 @@ _IMAGES_PER_SHARD = 512
 # before.  It is part of the fingerprint, so that older conversions are not reused.
 _VERSION = 2
 # Options on which the result depends.  The number of processes is not one of them.
-OPTIONS = (
+_OPTIONS = (
     "short_side",
     "jpeg_quality",
     "images_per_shard",
@@ -84,12 +84,22 @@ def find_pictures(source: str, settings: Config) -> Tuple[PictureSet, str]:
     pictures = layouts.find_pictures(
         source, settings.train_folder, settings.validation_folder
     )
-    options = {name: settings[name] for name in OPTIONS}
+    options = options_of(settings)
     digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
     digest.update(f"version {_VERSION}".encode())
     for picture in pictures.pictures:
         digest.update(ascii(picture).encode())
     return pictures, digest.hexdigest()
+
+
+def options_of(settings: Config) -> Dict[str, Any]:
+    """Return the options on which the result depends.
+
+    Without folds, their options are left out, so that conversions of older versions
+    keep their fingerprints.
+    """
+    names = _OPTIONS + (FOLD_OPTIONS if settings.num_folds else ())
+    return {name: settings[name] for name in names}
 
 
 def convert_pictures(
@@ -126,8 +136,7 @@ def convert_pictures(
                     reports = write_shards(
                         tasks, pictures.source, settings.num_workers, show_progress
                     )
-                    options = {name: settings[name] for name in OPTIONS}
-                    options["fingerprint"] = wanted
+                    options = {**options_of(settings), "fingerprint": wanted}
                     dataset = _finish(pictures, tasks, reports, output, options)
                     if show_progress:
                         _tell_result(dataset)
@@ -262,7 +271,7 @@ def _plan(
 ) -> List[ShardTask]:
     """Divide the shuffled splits into shards with nearly equal numbers of pictures."""
     tasks = []
-    for split, members in _split_pictures(pictures, settings).items():
+    for split, members in split_pictures(pictures, settings).items():
         num_shards = count_shards(len(members), settings.images_per_shard)
         for index in range(num_shards):
             start = index * len(members) // num_shards
@@ -279,69 +288,6 @@ def _plan(
             )
             tasks.append(task)
     return tasks
-
-
-def _split_pictures(pictures: PictureSet, settings: Config) -> Dict[str, List[Picture]]:
-    """Shuffle and split by a hash of seed and path, which is equal on every machine."""
-
-    def place(picture: Picture) -> bytes:
-        text = f"{settings.split_seed}:{picture.path}"
-        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
-
-    splits: Dict[str, List[Picture]] = {name: [] for name in SPLITS}
-    left = _held_out(pictures, settings)
-    for picture in sorted(pictures.pictures, key=place):
-        is_held_out = left[picture.label] > 0
-        left[picture.label] -= is_held_out
-        splits[VALIDATION if is_held_out else picture.split].append(picture)
-    return splits
-
-
-def _held_out(pictures: PictureSet, settings: Config) -> List[int]:
-    """Return the number of pictures of each class that are held out for validation."""
-    num_classes, total = len(pictures.class_names), len(pictures.pictures)
-    if pictures.has_validation:
-        return [0] * num_classes
-    most = total - num_classes
-    if settings.eval_images > most:
-        raise DataError(
-            f"convert.eval_images is {settings.eval_images}, but of {total} pictures "
-            f"of {num_classes} classes at most {most} can be held out",
-            pictures.source,
-        )
-    wanted = settings.eval_images or round(total * settings.eval_fraction)
-    counts = np.bincount([p.label for p in pictures.pictures], minlength=num_classes)
-    return count_held_out(counts.tolist(), min(wanted, most))
-
-
-def count_held_out(class_counts: Sequence[int], num_held_out: int) -> List[int]:
-    """Distribute the held-out pictures over the classes in proportion to their sizes.
-
-    The sum of the result is exactly ``num_held_out``, and every class keeps at least
-    one picture for training.
-
-    Args:
-        class_counts: Number of pictures of each class, at least 1.
-        num_held_out: Number of held-out pictures of all classes, at most
-            ``sum(class_counts) - len(class_counts)``.
-
-    Returns:
-        Number of held-out pictures of each class.
-    """
-    total = sum(class_counts)
-    held_out = [count * num_held_out // total for count in class_counts]
-    by_remainder = sorted(
-        range(len(class_counts)),
-        key=lambda label: (-(class_counts[label] * num_held_out % total), label),
-    )
-    num_left = num_held_out - sum(held_out)
-    for label in itertools.cycle(by_remainder):
-        if num_left == 0:
-            break
-        if held_out[label] < class_counts[label] - 1:
-            held_out[label] += 1
-            num_left -= 1
-    return held_out
 
 
 def count_shards(num_images: int, images_per_shard: int) -> int:

@@ -11,7 +11,7 @@ from typing import Callable, Dict, List, NamedTuple, Tuple
 from alexnet_estimator import files, locks
 from alexnet_estimator.console import note
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.records.convert import count_held_out
+from alexnet_estimator.records.splits import count_held_out
 
 REQUIREMENT = "elpv-dataset==1.0.0.post1"
 WHEEL_SHA256 = "85e31c1126ee9b48e62d3a0232c58f58b2d189b0814a45c13642fa0415af4a4c"
