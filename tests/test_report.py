@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import xml.etree.ElementTree
@@ -17,7 +18,7 @@ import pytest
 from PIL import Image
 
 from alexnet_estimator.errors import ConfigError
-from alexnet_estimator.report import charts, scores, write_report
+from alexnet_estimator.report import charts, describe_folds, scores, write_report
 from alexnet_estimator.report.history import History, read_runs
 from tests import run_folder
 from tests.run_folder import START, train, write_run
@@ -408,6 +409,40 @@ def test_runs_are_compared(tmp_path: pathlib.Path) -> None:
     assert len(set(ids)) == len(ids)
     page = report(better, other, output=str(tmp_path / "both.html"))
     assert "accuracies cannot be compared" in page.text and "Best:" not in page.text
+
+
+def test_folds_are_summarised(tmp_path: pathlib.Path) -> None:
+    folds = []
+    for fold, num_right in enumerate((80, 90, 97)):
+        matrix = [[num_right, 100 - num_right], [10, 90]]
+        convert = {"num_folds": 5, "fold": fold}
+        data = {"mean_rgb": [fold, 1, 2]}
+        run = write_run(
+            tmp_path / f"fold{fold}",
+            matrix=matrix,
+            config={"convert": convert, "data": data},
+            data_digest=str(fold),
+        )
+        folds.append(run)
+    accuracies = [0.85, 0.9, 0.935]
+    mean, deviation = np.mean(accuracies), statistics.stdev(accuracies)
+    line = describe_folds(folds)
+    assert line.startswith("mean and standard deviation over 3 of 5 folds: ")
+    assert f"accuracy {mean:.4f} ± {deviation:.4f}, best {mean:.4f}" in line
+    assert "loss 0.5000 ± 0.0000" in line
+    page = report(*folds, output=str(tmp_path / "folds.html"))
+    shown = f"{100 * mean:.2f}\u202f% ± {100 * deviation:.2f}\u202f%"
+    assert page.text.count(shown) == 3  # The headline, and two cells of the row.
+    # The same fold again, another setting, or no evaluation: no folds to summarise.
+    config = {"convert": {"num_folds": 5, "fold": 3}, "optim": {"momentum": 0.75}}
+    tuned = write_run(tmp_path / "tuned", matrix=MATRIX, config=config)
+    config.pop("optim")
+    waiting = write_run(tmp_path / "waiting", config=config)
+    for others in ([folds[0]], [tuned], [waiting]):
+        assert describe_folds(folds + others) == ""
+    assert describe_folds(folds[:1]) == ""
+    page = report(*folds, tuned, output=str(tmp_path / "more.html"))
+    assert "accuracies cannot be compared" in page.text and "±" not in page.text
 
 
 @pytest.mark.parametrize("has_matrix", [True, False])

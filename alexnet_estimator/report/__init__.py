@@ -4,7 +4,7 @@ This package does not import TensorFlow, so a report can be written on any machi
 """
 
 from alexnet_estimator.report.charts import can_draw, draw_confusion
-from alexnet_estimator.report.page import write_report
+from alexnet_estimator.report.page import describe_folds, write_report
 from alexnet_estimator.report.scores import (
     Answers,
     count_answers,

@@ -6,6 +6,8 @@ import os
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+import numpy as np
+
 import alexnet_estimator
 from alexnet_estimator import disk
 from alexnet_estimator.files import write_bytes
@@ -68,7 +70,7 @@ def write_report(model_dirs: Sequence[str], output: Optional[str] = None) -> str
     return output
 
 
-def _render(**values: object) -> str:
+def _render(**values: Any) -> str:
     """Render the template; all values are escaped, so that no text becomes a tag."""
     import jinja2
 
@@ -85,6 +87,7 @@ def _render(**values: object) -> str:
     return environment.get_template("report.html.j2").render(
         list_settings=list_settings,
         list_differences=list_differences,
+        folds=summarise_folds(values["runs"]),
         max_named_classes=charts.MAX_NAMED_CLASSES,
         written_secs=time.time(),
         version=alexnet_estimator.__version__,
@@ -147,6 +150,51 @@ def list_differences(runs: Sequence[History]) -> List[Tuple[str, List[str]]]:
     names = sorted({name for each in facts for name in each})
     rows = [(name, [each.get(name, text.UNKNOWN) for each in facts]) for name in names]
     return [(name, values) for name, values in rows if len(set(values)) > 1]
+
+
+class Folds(NamedTuple):
+    """Results of the runs of a cross-validation: means and standard deviations."""
+
+    title: str
+    accuracy: Tuple[float, float]
+    best: Tuple[float, float]
+    loss: Tuple[float, float]
+
+
+def summarise_folds(runs: Sequence[History]) -> Optional[Folds]:
+    """Return the results over folds, or None if the runs differ in more than the fold.
+
+    Every run must have been evaluated, and each fold may occur once.
+    """
+    differences = dict(list_differences(runs))
+    folds = differences.get("convert.fold", [])
+    pairs = [(run.last, run.best) for run in runs if run.last and run.best]
+    # The pictures and their mean colour differ from fold to fold.
+    others = set(differences) - {"convert.fold", "data.mean_rgb", "data_digest"}
+    if others or len(set(folds)) < len(runs) or len(pairs) < len(runs):
+        return None
+
+    def spread(values: List[float]) -> Tuple[float, float]:
+        return float(np.mean(values)), float(np.std(values, ddof=1))
+
+    num_folds = text.plain(runs[0].config.get("convert", {}).get("num_folds"))
+    return Folds(
+        f"mean and standard deviation over {len(runs)} of {num_folds} folds",
+        spread([last.top_1_accuracy for last, _ in pairs]),
+        spread([best.top_1_accuracy for _, best in pairs]),
+        spread([last.loss for last, _ in pairs]),
+    )
+
+
+def describe_folds(model_dirs: Sequence[str]) -> str:
+    """Return a line about the folds of a cross-validation; empty for other runs."""
+    folds = summarise_folds(read_runs(model_dirs))
+    if not folds:
+        return ""
+    values = zip(("accuracy", "best", "loss"), folds[1:])
+    return f"{folds.title}: " + ", ".join(
+        f"{name} {mean:.4f} ± {deviation:.4f}" for name, (mean, deviation) in values
+    )
 
 
 def _flatten(groups: Dict[str, Dict[str, Any]]) -> Dict[str, Any]:

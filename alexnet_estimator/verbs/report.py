@@ -8,9 +8,11 @@ from alexnet_estimator.errors import EXIT_DONE
 def report(command: Command) -> int:
     """Write the report of one or more runs."""
     console.note("writing the report ...")
-    from alexnet_estimator.report import write_report
+    from alexnet_estimator.report import describe_folds, write_report
 
-    console.say(write_report(command.arguments, command.flags.output), is_result=True)
+    path = write_report(command.arguments, command.flags.output)
+    lines = [describe_folds(command.arguments), path]
+    console.say("\n".join(filter(None, lines)), is_result=True)
     return EXIT_DONE
 
 
