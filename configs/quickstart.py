@@ -1,4 +1,4 @@
-"""The quick start: mono- and polycrystalline solar cells, minutes on a laptop.
+"""The quick start: mono- and polycrystalline solar cells, in minutes on a laptop.
 
     bash launch/run_1p.sh
 """

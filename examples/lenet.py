@@ -26,7 +26,8 @@ def build(
         kernel, bias = weights(name, [5, 5, int(x.shape[3]), channels], compute_dtype)
         x = tf.nn.relu(tf.nn.conv2d(x, kernel, [1, 1, 1, 1], "VALID") + bias)
         x = tf.nn.max_pool(x, [1, 2, 2, 1], [1, 2, 2, 1], "VALID")
-    # [batch, height, width, channels] -> [batch, height * width * channels]
+    # [batch, height, width, channels] -> [batch, height * width * channels]; for images
+    # of 32 pixels: [batch, 5, 5, 16] -> [batch, 400]
     x = tf.reshape(x, [-1, int(x.shape[1] * x.shape[2] * x.shape[3])])
     for name, units in (("fc3", 120), ("fc4", settings.hidden_units)):
         kernel, bias = weights(name, [int(x.shape[1]), units], compute_dtype)

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 sys.exit(find_spec("npu_bridge") is None)'; }
 }
 
-# Ranks talk through Horovod, on NPUs through the vendor's HCCL.
+# Ranks communicate through Horovod, and on NPUs through the vendor's HCCL.
 if [[ $flags =~ \ --?rank_table && ! $flags =~ \ --?(help|dry_run) ]] && ! uses_npu; then
   python="$(bash "$launch/setup_env.sh" --with-horovod)"
 fi

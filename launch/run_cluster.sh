@@ -7,7 +7,7 @@
 # The clone, the current folder and the data are at the same paths on all servers, and
 # ssh logs in to them without a password; $ALEXNET_SSH replaces "ssh -o BatchMode=yes".
 # The output is that of the first server, the exit code that of the job. Ctrl-C or SIGTERM
-# saves and stops all servers, and so does the end of this command, however it ends; a
+# saves and stops all servers, and so does the end of this command, even by SIGKILL; a
 # second signal ends the ranks at once.
 set -euo pipefail
 
@@ -25,7 +25,7 @@ run_here() { # SERVER [flags]: run this server's ranks; stdin: the table, then r
   bash "$launch/run_1p.sh" --rank_table="$folder/table.json" --server_id="$1" "${@:2}" \
     </dev/null &
   launcher=$!
-  # Each line is a request to stop, and the end of the input is one, too: ssh has gone.
+  # Each line is a request to stop. So is the end of the input: ssh has ended then.
   (while read -r _; do kill -TERM "$launcher"; done; kill -TERM "$launcher") \
     <&3 &>/dev/null &
   watcher=$!
@@ -54,7 +54,7 @@ read_table() { # HOSTS_OR_TABLE [flags]: set table (on one line), servers and fl
   table="$(tr -d '\r\n' <"$path")"
 }
 
-start_servers() { # Set pids and inputs: of each ssh, its process and its input
+start_servers() { # Set pids and inputs: the process and the input of each ssh
   local ssh i remote input
   read -r -a ssh <<<"${ALEXNET_SSH:-ssh -o BatchMode=yes}"
   for i in "${!servers[@]}"; do
@@ -63,9 +63,10 @@ start_servers() { # Set pids and inputs: of each ssh, its process and its input
       bash "$launch/run_cluster.sh" --on_server "${servers[i]}" "${flags[@]}")"
     mkfifo "$folder/input_$i"
     (
-      # Else the servers' inputs would stay open when this command is killed.
+      # Otherwise the servers' inputs would stay open when this command is killed.
       for input in "${inputs[@]}"; do exec {input}>&-; done
-      # Only the first server is heard; what the others say is shown if they fail.
+      # Only the output of the first server is shown. That of another one is shown if it
+      # fails.
       if ((i)); then exec &>"$folder/output_$i"; fi
       exec "${ssh[@]}" "${servers[i]}" "$remote" <"$folder/input_$i"
     ) &
@@ -106,7 +107,7 @@ wait_for_all() { # Set codes: the exit code of each server that has ended
       fi
     done
     if [[ -n $timer ]] && ! kill -0 "$timer" 2>/dev/null; then
-      stop_all # If needed again: the second request ends the ranks.
+      stop_all # This may be repeated: the second request ends the ranks.
       sleep 10 & timer=$!
     fi
   done

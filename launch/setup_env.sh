@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make the Python environment of one engine (TensorFlow build), print its interpreter:
+# Create the Python environment of one engine (TensorFlow build), print its interpreter:
 #
 #   python="$(bash launch/setup_env.sh [--with-tests] [--with-horovod] [--with-onnx])"
 #
@@ -16,8 +16,8 @@ fail() {
   exit 2
 }
 
-# Facts of an interpreter, its path last. TensorFlow is looked up by its metadata, as
-# importing it takes seconds.
+# Print facts about an interpreter, its path last. TensorFlow is found by its metadata,
+# because importing it takes seconds.
 probe='
 import sys
 sys.path.remove("")
@@ -53,7 +53,7 @@ find_python() { # SUITS VERSION...: set version, machine, tensorflow and base
   while IFS= read -r candidate; do
     if facts="$("$candidate" -E -c "$probe" 2>/dev/null)"; then
       read -r version machine tensorflow base <<<"$facts"
-      [[ $base != "$root"/.venv/* ]] || continue # One of ours has been activated.
+      [[ $base != "$root"/.venv/* ]] || continue # This is an environment of this clone.
       if "$suits"; then return; fi
       note="$base is Python $version on $machine"
     else
@@ -108,7 +108,7 @@ Looked at:${seen:- nothing, as no Python was found}"
   fi
 }
 
-run() { # WHAT COMMAND...: run with the output in $log; where it fails, show errors
+run() { # WHAT COMMAND...: run with the output in $log; if it fails, show the errors
   local what="$1"
   shift
   say "$what ..."
@@ -116,7 +116,7 @@ run() { # WHAT COMMAND...: run with the output in $log; where it fails, show err
   grep -i -m 10 "error:" "$log" || true
   tail -n 10 "$log"
   if [[ -n $complete ]]; then keep_complete; fi # Pip has undone what failed.
-  fail "$what failed: see above, all of it is in $log. ${hint:-Behind a proxy or with \
+  fail "$what failed: see above; the whole output is in $log. ${hint:-Behind a proxy or with \
 a mirror of the package index, set HTTPS_PROXY or PIP_INDEX_URL.}"
 }
 
@@ -129,7 +129,7 @@ install_package() { # [EXTRA]
 install_base() {
   local extra="tf${engine//[.-]/}"
   rm -rf "$venv"
-  run "making $venv" "$base" -E -m venv "$venv"
+  run "creating $venv" "$base" -E -m venv "$venv"
   cp "$constraints" "$pins"
   run "installing pip" pip_install pip setuptools wheel
   if [[ $engine == 1.15-found ]]; then
@@ -141,8 +141,8 @@ install_base() {
     run "starting TensorFlow" "$python" -c "import tensorflow.compat.v1"
 }
 
-share_packages() { # Let the environment see its base's packages and replace none
-  # --system-site-packages would see nothing where the base is an environment itself.
+share_packages() { # Let the environment see the packages of its base, and replace none
+  # --system-site-packages would add nothing if the base is itself an environment.
   "$base" -E -c 'import sys
 for path in sys.path:
     if path.endswith("-packages"):
@@ -164,7 +164,7 @@ install_horovod() {
   wheels="${XDG_CACHE_HOME:-$home/.cache}/alexnet_estimator/wheels"
   mkdir -p "$wheels" 2>/dev/null && [[ -w $wheels ]] || wheels="$root/.venv/wheels"
   wheels+="/$tensorflow-python${version%.*}-$machine"
-  # With NCCL, gradients go from GPU to GPU. That takes CUDA's compiler to build.
+  # With NCCL, gradients go from GPU to GPU. Building it needs CUDA's compiler.
   if [[ $engine == 2.15-cuda || $tensorflow =~ ^(nvidia_|tensorflow_gpu) ]]; then
     nvcc="$(type -P nvcc "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" | head -n 1)" || true
   fi
@@ -203,7 +203,7 @@ build_horovod_wheel() {
   run "installing Horovod" use_horovod_wheel
 }
 
-find_complete() { # Set complete: the parts of the environment that are as they should be
+find_complete() { # Set complete: the parts of the environment that are up to date
   local made_of=""
   { read -r made_of complete <"$stamp" && "$python" -c ""; } 2>/dev/null || made_of=""
   [[ $made_of == "$wanted" ]] || complete=""
@@ -220,13 +220,13 @@ install_parts() { # PART...
   mkdir -p .venv
   exec 9>.venv/lock
   if ! flock -n 9; then
-    say "waiting for another set-up here"
+    say "waiting for another set-up of this clone"
     flock 9
   fi
   find_complete
   for part in "$@"; do
     if is_complete "$part"; then continue; fi
-    rm -f "$stamp" # Without it, what an interruption leaves is made anew.
+    rm -f "$stamp" # Without it, an environment is created again after an interruption.
     "install_$part"
     complete+=" $part"
     keep_complete
@@ -241,7 +241,7 @@ for argument; do
   esac
 done
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
-home=~ # Also where $HOME is not set.
+home=~ # This is also right if $HOME is not set.
 wish="${ALEXNET_TF:-}" seen=""
 choose_engine
 say "engine $engine on Python $version ($base): $reason"

@@ -22,7 +22,7 @@ if [[ " $*" != *" --rank_table="* ]]; then
   table="$PWD/slurm-$SLURM_JOB_ID.json"
   addresses="$(scontrol show hostnames "$SLURM_JOB_NODELIST" |
     xargs -n 1 getent ahostsv4 | awk '$2 == "STREAM" {print $1}' | paste -sd,)"
-  rm -f "$table" # The same job has left it before it was requeued.
+  rm -f "$table" # The job has written it before it was requeued.
   "$python" -m alexnet_estimator rank_table make --servers="$addresses" \
     --devices="${DEVICES:-1}" --output="$table"
   set -- --rank_table="$table" "$@"
