@@ -1,4 +1,4 @@
-"""What tests share: pictures, drawn and converted once, and their patience."""
+"""Fixtures and settings that tests share, such as pictures that are drawn once."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ os.environ.setdefault("TF_XLA_FLAGS", "--tf_xla_clustering_fuel=0")
 
 CLASS_NAMES = ("apple", "ocean", "tree")
 
-# A busy machine fails no test.
+# A busy machine must not fail a test.
 settings.register_profile(
     "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -38,7 +38,7 @@ SLOW_FILES = (
 
 
 def pytest_configure() -> None:
-    """Let signals act as in a terminal, however the tests were started.
+    """Let signals act as in a terminal, whichever way the tests were started.
 
     Behind ``nohup``, or ``&`` in a script, SIGHUP and SIGINT are ignored, and jobs that
     the tests start would inherit that.

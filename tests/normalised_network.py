@@ -1,6 +1,6 @@
-"""A network that does what AlexNet does not, for tests/test_networks.py.
+"""A network with features that AlexNet does not have, for tests/test_networks.py.
 
-It has batch normalisation, variables of other names in scopes of their own, and a layer
+It has batch normalisation, variables with other names in separate scopes, and a layer
 without variables.
 """
 

@@ -1,4 +1,4 @@
-"""How tests use the stand-in ``doubles/npu_bridge``."""
+"""Functions by which tests use the stand-in ``doubles/npu_bridge``."""
 
 import contextlib
 import json
@@ -21,13 +21,13 @@ needs_1_15 = pytest.mark.skipif(not engine.is_1_15(), reason=REASON)
 
 
 def clean_environment() -> Dict[str, str]:
-    """Return the environment without what makes a process a rank."""
+    """Return the environment without the variables that make a process a rank."""
     ours = ("RANK_", "JOB_ID", "ASCEND_", "DEVICE_ID", "HCCL_", "NPU_DOUBLE", "HOROVOD")
     return {k: v for k, v in os.environ.items() if not k.startswith(ours)}
 
 
 def load(monkeypatch: Any, release: str) -> None:
-    """Make a release importable in this process, which is alone on one device."""
+    """Make a release importable in this process, which is the only rank."""
     if not engine.is_1_15():
         pytest.skip(REASON)
     for name in set(os.environ) - set(clean_environment()):
@@ -40,7 +40,7 @@ def load(monkeypatch: Any, release: str) -> None:
 
 
 def forget() -> None:
-    """Import the stand-in anew next time."""
+    """Unload the stand-in, so that the next import loads it again."""
     for name in list(sys.modules):
         if name.split(".")[0] in ("npu_bridge", "hccl"):
             del sys.modules[name]
@@ -67,7 +67,7 @@ def write_table(path: pathlib.Path, num_ranks: int, server: str = "10.0.0.1") ->
 
 
 def rank_environment(table: str, rank: int, num_ranks: int) -> Dict[str, str]:
-    """Return what the launcher sets for a rank."""
+    """Return the variables that the launcher sets for a rank."""
     return {
         "JOB_ID": "test",
         "RANK_ID": str(rank),

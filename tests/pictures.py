@@ -1,4 +1,4 @@
-"""Small pictures that a model can tell apart, as files, and converted."""
+"""Small pictures whose classes a model can distinguish, as files and converted."""
 
 import os
 import zipfile
@@ -18,9 +18,9 @@ def draw(label: int, seed: int, size: Tuple[int, int] = (48, 40)) -> Image.Image
     """Draw a picture: the label decides the colour, the seed noise and brightness.
 
     Args:
-        label: from 0; colours repeat after four.
-        seed: another one makes another picture.
-        size: width and height, in pixels.
+        label: Label from 0; colours repeat after four.
+        seed: Seed of the picture.
+        size: Width and height in pixels.
     """
     noise = np.random.RandomState(1000 * label + seed)
     colour = np.array(COLOURS[label % len(COLOURS)]) + noise.randint(-20, 20)
@@ -45,7 +45,7 @@ def make_folder(
 
 
 def save(path: Any, label: int = 0, seed: int = 0) -> None:
-    """Write one picture, with the folders around it; the suffix decides the format."""
+    """Write one picture, and create its folders; the suffix decides the format."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     draw(label, seed).save(path)
 

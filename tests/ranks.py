@@ -1,4 +1,4 @@
-"""Training jobs of several ranks, and a look at the weights of each of them.
+"""Training jobs of several ranks, whose weights are recorded on each rank.
 
 ``python -m tests.ranks FOLDER VERB FLAGS...`` is a rank that writes no report.  It
 writes all of its variables to the folder, unless the name of the folder is empty.
@@ -38,14 +38,14 @@ def run_ranks(
     """Run a command line on any number of ranks of this machine.
 
     Args:
-        num_ranks: also numbers that no rank table may have.
-        words: the verb and its flags.
-        model_dir: of the run, also for the logs.
-        weights_dir: gets what ``read_weights`` reads.
-        command: of a rank, by default this file's.
+        num_ranks: Number of ranks, which may be one that rank tables do not allow.
+        words: Subcommand and its flags.
+        model_dir: Folder of the run and of the logs.
+        weights_dir: Folder of the files that ``read_weights`` reads.
+        command: Command of a rank; by default, this file is run.
 
     Returns:
-        The launcher's exit code; 5 where the ranks hang.
+        The exit code of the launcher; 5 if the ranks hang.
     """
     devices = [
         Device(rank, rank, f"10.0.0.{rank}", SERVER) for rank in range(num_ranks)
@@ -78,8 +78,8 @@ def train_two_ranks(words: List[str], folder: pathlib.Path) -> Dict[str, np.ndar
     """Train on two ranks, check that both have the same bytes, and return them.
 
     Args:
-        words: the verb and its flags.
-        folder: gets ``run`` and ``weights``.
+        words: Subcommand and its flags.
+        folder: Folder in which ``run`` and ``weights`` are created.
     """
     weights_dir = folder / "weights"
     weights_dir.mkdir()
@@ -92,7 +92,7 @@ def train_two_ranks(words: List[str], folder: pathlib.Path) -> Dict[str, np.ndar
 
 
 class _WeightsHook(SaveHook):
-    """Saves as ever, and writes down what this rank itself has."""
+    """Saves as usual, and also writes the variables of this rank."""
 
     def end(self, session: tf.Session) -> None:
         super().end(session)

@@ -1,4 +1,4 @@
-"""Folders as training leaves them, written without training."""
+"""Folders of runs, written without training."""
 
 import base64
 import io
@@ -23,11 +23,11 @@ def write_run(
     """Write a run and return its folder.
 
     Args:
-        folder: is made.
-        class_names: of the data.
-        matrix: the confusion matrix of the evaluation at step 20; None: not evaluated.
-        events: of metrics.jsonl; none: a start, steps 10 and 20, the end.
-        **record: more fields of config.json; ``config`` are sections with some fields.
+        folder: New folder of the run.
+        class_names: Names of the classes of the data.
+        matrix: Confusion matrix of the evaluation at step 20; None for no evaluation.
+        events: Events of metrics.jsonl; by default a start, steps 10 and 20, the end.
+        **record: More fields of config.json; ``config`` has sections with some fields.
     """
     folder.mkdir(parents=True)
     config = json.loads(json.dumps(default_config().to_dict()))
@@ -48,7 +48,7 @@ def train(step: int, **values: Any) -> Dict[str, Any]:
 
 
 def write_events(folder: pathlib.Path, events: Sequence[Dict[str, Any]]) -> None:
-    """Write metrics.jsonl; steps go on from the last and time by a second."""
+    """Write metrics.jsonl; steps continue from the last one, a second apart."""
     step, lines = 0, []
     for index, event in enumerate(events):
         step = event.get("step", step)

@@ -1,4 +1,4 @@
-"""The job asks what an accelerator can do, and never for its name."""
+"""The job asks what an accelerator can do, and never compares its name."""
 
 import ast
 import json
@@ -17,7 +17,7 @@ from tests.toy_accelerator import ToyRuntime
 from tests.training import without_report
 
 PACKAGE = pathlib.Path(alexnet_estimator.__file__).parent
-# Names are known to the runtimes, the launcher's environments and the registration.
+# Only the runtimes, the launch backends and the registration may contain names.
 KNOWERS = re.compile(r"runtime/.*|launch/.*|rank_environment\.py|schema\.py")
 
 

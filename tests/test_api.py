@@ -1,4 +1,4 @@
-"""The programming interface: few functions, documented, at no cost until used."""
+"""The programming interface has few, documented functions, imported when used."""
 
 import inspect
 import pathlib

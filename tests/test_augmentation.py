@@ -1,4 +1,4 @@
-"""Augmentation beyond the paper's: what is drawn, and what becomes of the pixels."""
+"""Augmentation beyond the paper's: the random numbers, and the changed pixels."""
 
 import pathlib
 from typing import Any, Dict, List
@@ -78,7 +78,7 @@ def test_draws_have_the_distributions_of_the_papers(noisy: Dataset) -> None:
 
 
 def test_crops_have_several_shapes(tmp_path: pathlib.Path) -> None:
-    """The slopes of two ramps in an image tell the height and the width of its crop."""
+    """The slopes of two ramps in an image show the height and the width of its crop."""
     ramp = np.broadcast_to(np.arange(80, dtype=np.uint8) * 3, [80, 80])
     pixels = np.stack([ramp.T, ramp, ramp], axis=2)
     data = tiny.write_dataset(tmp_path, [[(tiny.encode(pixels), 0)] * 24], 1)
@@ -89,7 +89,8 @@ def test_crops_have_several_shapes(tmp_path: pathlib.Path) -> None:
     assert np.log(widths / heights).mean() == pytest.approx(0, abs=0.08)
     assert (widths / heights).min() < 0.6 and (widths / heights).max() > 1.7
     areas = widths * heights
-    assert areas.min() > 0.2 and areas.max() < 0.3  # 0.5 x 0.5 of the picture.
+    # The crops are 0.5 x 0.5 of the picture.
+    assert areas.min() > 0.2 and areas.max() < 0.3
 
 
 def box_mask(box: np.ndarray) -> np.ndarray:
@@ -201,4 +202,5 @@ def test_patience_ends_a_run_whose_best_weights_count(
     assert evaluate.evaluate(run)["global_step"] == first
     assert f"model.ckpt-{first}, the most accurate" in capsys.readouterr().err
     assert training.train(run)["global_step"] == first
-    assert len(training.metrics(tmp_path, "evaluation")) == 5  # Only evaluated again.
+    # The run was only evaluated again.
+    assert len(training.metrics(tmp_path, "evaluation")) == 5

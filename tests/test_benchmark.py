@@ -1,6 +1,6 @@
-"""The benchmark: what is counted and timed, and that nothing else changes.
+"""The benchmark counts and times the right things, and changes nothing else.
 
-No test looks at how fast anything is.
+No test asserts a speed.
 """
 
 import contextlib
@@ -89,7 +89,7 @@ def test_percentiles_are_of_single_steps() -> None:
 def run_session(timing: TimingHook, is_input_slow: bool = False) -> int:
     """Run batches through a session until the hook ends it; return their number.
 
-    Each call takes 0.05 s at least, for its input or for what is done with it.
+    Each call takes at least 0.05 s, for its input or for its computation.
     """
 
     def delay(number: Any) -> Any:
@@ -176,7 +176,7 @@ def test_a_timeline_has_rows_without_overlaps() -> None:
 
 
 class Measured(NamedTuple):
-    """What ``benchmark`` has left behind and printed."""
+    """The files that ``benchmark`` has written, and its output."""
 
     folder: pathlib.Path
     out: str
@@ -197,7 +197,7 @@ class _Counter(tf.train.SessionRunHook):
 
 @pytest.fixture
 def scratch(tmp_path: pathlib.Path, monkeypatch: Any) -> Iterator[pathlib.Path]:
-    """Return the folder for temporary files; those of a benchmark must go."""
+    """Return the folder of temporary files; a benchmark must remove its own."""
     folder = tmp_path / "scratch"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -207,7 +207,7 @@ def scratch(tmp_path: pathlib.Path, monkeypatch: Any) -> Iterator[pathlib.Path]:
 
 @pytest.fixture(scope="module")
 def measured(data_dir: str, tmp_path_factory: Any) -> Measured:
-    """Measure everything once, for a run that has 6 steps behind it."""
+    """Measure everything once, for a run that has taken 6 steps."""
     folder = tmp_path_factory.mktemp("measured")
     config = json.loads(json.dumps(tiny.config().to_dict()))
     config["data"]["path"] = data_dir

@@ -1,4 +1,4 @@
-"""The scripts beside the package: their arithmetic, not how fast anything is."""
+"""The benchmark scripts beside the package compute the right figures."""
 
 import json
 import pathlib
@@ -50,7 +50,7 @@ def test_a_promise_is_a_ratio_of_two_cases(tmp_path: Any) -> None:
             line("memory", "peak", 131.0, False),
             line("memory", "computed", 100.0, False),
             line("start", "train", 6.0, False),
-            line("step", "peak", 1.0),  # Another benchmark's case of that name.
+            line("step", "peak", 1.0),  # A case of another benchmark has the same name.
         )
     )
     rows = compare.check(records, (FASTER, SMALLER, SOONER))
@@ -74,7 +74,9 @@ def test_changes_above_one_are_better(tmp_path: Any) -> None:
         tmp_path / "new",
         line("step", "ours", 1.0),
         line("start", "train", 5.0, False),
-        line("step", "ours", 50.0),  # Measured again: the last one counts.
+        line(
+            "step", "ours", 50.0
+        ),  # The case is measured again, and the last one counts.
     )
     ratios = compare.changes(compare.read(old), compare.read(new))
     assert ratios == {("step", "ours"): 1.25, ("start", "train"): 0.8}
@@ -133,7 +135,7 @@ def test_the_cpu_time_of_other_processes_is_counted() -> None:
 
 
 def test_every_promise_is_measured_by_a_script() -> None:
-    """A promise about a benchmark that nothing writes would never be checked."""
+    """A promise about a benchmark that no script writes would never be checked."""
     folder = pathlib.Path(compare.__file__).parent
     texts = "".join(
         (folder / f"{name}.py").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What people see: bars on terminals only, little with --quiet, nothing harmful."""
+"""Bars appear only on terminals, --quiet hides messages, and escapes are shown."""
 
 import errno
 import io
@@ -57,7 +57,7 @@ def test_names_cannot_steer_the_terminal(capsys: pytest.CaptureFixture) -> None:
 
 
 class _Gone(io.StringIO):
-    """A terminal whose other end has gone."""
+    """A terminal whose other end was closed."""
 
     def isatty(self) -> bool:
         return True
@@ -113,7 +113,7 @@ def test_nouns_are_counted() -> None:
 
 
 def run(capfd: pytest.CaptureFixture, *words: str) -> Tuple[str, str]:
-    """Run a command line that has to work; return what it printed."""
+    """Run a command line that must succeed, and return its output."""
     capfd.readouterr()
     assert cli.main(list(words)) == 0
     return capfd.readouterr()
@@ -159,7 +159,7 @@ def test_training_needs_no_reader(data_dir: str, tmp_path: pathlib.Path) -> None
     [
         ({}, True),
         ({"NO_COLOR": "1"}, False),
-        ({"NO_COLOR": ""}, True),  # As no-color.org has it.
+        ({"NO_COLOR": ""}, True),  # As no-color.org specifies.
         ({"TERM": "dumb"}, False),
         ({"HOROVOD_RANK": "0"}, False),  # The launcher writes it into a log.
     ],

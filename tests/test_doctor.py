@@ -1,4 +1,4 @@
-"""The doctor: what it sees of a machine, and what its self-test finds."""
+"""The doctor examines a machine, and its self-test finds the faults of a device."""
 
 import json
 import os
@@ -92,7 +92,7 @@ def test_an_npus_surroundings(tmp_path: pathlib.Path, monkeypatch: Any) -> None:
 
 
 class Fault:
-    """What a device could do wrong, by the line that has to find it."""
+    """A fault of a device, by the line that must find it."""
 
     @staticmethod
     def dropout(monkeypatch: Any, npu_ops: Any) -> None:
@@ -121,7 +121,7 @@ class Fault:
 
 
 def test_the_self_test_finds_what_a_device_does_wrong(monkeypatch: Any) -> None:
-    """tests/test_npu_jobs.py has the device that does nothing wrong."""
+    """tests/test_npu_jobs.py tests a device without faults."""
     npu_double.load(monkeypatch, npu_double.NEW)
     from npu_bridge.estimator import npu_ops
 

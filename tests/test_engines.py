@@ -1,7 +1,7 @@
-"""TensorFlow 1.15 and 2.15: what one leaves behind, the other goes on with.
+"""TensorFlow 1.15 and 2.15 continue the runs of each other.
 
-That takes the environments of both engines, as ``tests/run.sh`` makes them.  Run as a
-program, this file is the other engine's half.
+This needs the environments of both engines, which ``tests/run.sh`` creates.  Run as a
+program, this file is the part that runs in the other engine.
 """
 
 import pathlib
@@ -33,11 +33,11 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 ENVIRONMENTS = {True: ("2.15",), False: ("1.15-intel", "1.15", "1.15-found")}
 ENGINES = ("this", "other")
 NUM_STEPS, MORE_STEPS = 20, 24
-TOLERANCE = 1e-3  # Of a loss, relative: sums in another order.
+TOLERANCE = 1e-3  # Relative difference of losses, which are summed in another order.
 
 
 def find_other_python() -> str:
-    """Return the interpreter of the other engine's environment; empty: none."""
+    """Return the interpreter of the other engine's environment, or an empty text."""
     for name in ENVIRONMENTS[engine.is_1_15()]:
         stamp = ROOT / ".venv" / name / "complete"
         if stamp.exists() and "tests" in stamp.read_text().split():
@@ -64,7 +64,7 @@ def begin(folder: pathlib.Path, data_dir: str) -> None:
 
 
 def draw_streams(data_dir: str, folder: pathlib.Path) -> Dict[str, np.ndarray]:
-    """Return what this engine makes of a seed: a batch, first weights and a mask."""
+    """Return a batch, initial weights and a mask that this engine draws from a seed."""
     job = training.open_job(data_dir, folder, data={"colour_noise_std": 0.1})
     ((features, labels),) = tiny.read(
         lambda: inputs.train_batches(job.dataset, job.config.data, job.reader, 3), 1
@@ -79,7 +79,7 @@ def draw_streams(data_dir: str, folder: pathlib.Path) -> Dict[str, np.ndarray]:
 
 
 def go_on(begun: pathlib.Path, folder: pathlib.Path, data_dir: str) -> None:
-    """Evaluate, resume, report and serve with this engine what one has begun."""
+    """Evaluate, resume, report and serve the run of an engine with this one."""
     images = np.load(str(begun / "streams.npz"))["image"]
     saved_model, frozen = begun / "export/saved_model/1", begun / "export/model.pb"
     outputs = graphs.run_saved_model(str(saved_model), "images", images)
@@ -103,7 +103,7 @@ def run_half(folder: pathlib.Path, name: str, data_dir: str) -> None:
 
 @pytest.fixture(scope="module")
 def halves(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> pathlib.Path:
-    """Return a folder with what each engine made and with what followed on each."""
+    """Return a folder with the runs of each engine, continued by both engines."""
     python = find_other_python()
     if not python:
         pytest.skip("only one engine has an environment here, see tests/run.sh")
@@ -175,7 +175,8 @@ def test_rooms_run_in_graph_mode() -> None:
     assert not tf.executing_eagerly()
     with tf.Graph().as_default():
         variable = tf.get_variable("x", [])
-    assert variable.dtype != variable.dtype.base_dtype  # A reference, no resource.
+    # This is a reference variable, not a resource.
+    assert variable.dtype != variable.dtype.base_dtype
 
 
 @pytest.mark.usefixtures("as_2_15")

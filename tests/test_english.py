@@ -1,4 +1,4 @@
-"""Entries of docstrings are sentences: a noun phrase first, a full stop last."""
+"""Entries of docstrings begin with a noun phrase and end with a full stop."""
 
 import ast
 import pathlib
@@ -10,7 +10,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "alexnet_estimator"
 SECTION = re.compile(r"^(Args|Attributes|Returns|Yields|Raises):$")
 ENTRY = re.compile(r"^    [\w.*]+: (.*)$")
-# An entry names a thing: it does not go on with a sentence that nobody has begun.
+# An entry names a thing, so it must not begin with one of these words.
 HEADLESS = re.compile(
     r"(at|by|for|from|in|of|on|that|to|what|where|which|who|whose|with)\b",
     re.IGNORECASE,
@@ -38,7 +38,7 @@ def entries_of(docstring: str) -> Iterator[str]:
 
 
 def problems_of(code: str) -> List[str]:
-    """Return the entries in a module that are no sentences."""
+    """Return the entries in a module that break the rules."""
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
     docstrings: Iterator[Tuple[ast.AST, str]] = (
         (node, ast.get_docstring(node) or "")

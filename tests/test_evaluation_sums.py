@@ -1,4 +1,4 @@
-"""The sums of an evaluation are exact, also where a device computes in float16."""
+"""The sums of an evaluation are exact even if a device computes in float16."""
 
 from typing import Any, Dict
 
@@ -12,7 +12,7 @@ from tests import npu_double, tiny
 
 NUM_CLASSES = 10
 BATCH_SIZE = 128
-NUM_BATCHES = 10_000  # As many images as ImageNet has for training.
+NUM_BATCHES = 10_000  # The training pictures of ImageNet.
 LARGEST_FLOAT16 = 65504.0
 OF_AI_CPU = ("SparseTensorDenseAdd", "Assert", "Switch", "Merge")
 
@@ -30,9 +30,9 @@ def sums_of_a_batch() -> Dict[str, np.ndarray]:
 
 
 def add_up(value: np.ndarray) -> np.ndarray:
-    """Add a batch's sums up as a device does that lowers float32 to float16.
+    """Add up the sums of a batch like a device that lowers float32 to float16.
 
-    It rounds every total, and saturates; whole numbers it leaves alone.
+    It rounds every total and saturates, but does not change whole numbers.
     """
     if value.dtype != np.float32:
         return value * np.ones([], value.dtype) * NUM_BATCHES
@@ -73,7 +73,7 @@ def test_an_npus_evaluation_has_whole_totals_and_no_branches(
             "weight": tf.ones([4]),
         }
         spec = model_fn(features, tf.zeros([4], tf.int32), tf.estimator.ModeKeys.EVAL)
-        # As Estimator does with the loss.
+        # Estimator does the same with the loss.
         tf.metrics.mean(spec.loss)
         kinds = {op.type for op in graph.get_operations()}
         totals = tf.get_collection(tf.GraphKeys.METRIC_VARIABLES, scope="metrics/")

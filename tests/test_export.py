@@ -1,4 +1,4 @@
-"""Export: every format says what the checkpoint says, or nothing is exported."""
+"""Every exported format gives the answers of the checkpoint."""
 
 import base64
 import dataclasses
@@ -30,7 +30,7 @@ from tests import tiny, training
 from tests.training import evaluation
 
 CLASS_NAMES = ("apple", "ocean", "tree")
-# Of what serves, and of nothing else.
+# The files are those that serving needs, and no others.
 SERVING_OPS = {
     *("Placeholder", "Const", "Identity", "Sub", "RealDiv", "Conv2D", "BiasAdd"),
     *("Relu", "LRN", "MaxPool", "Split", "ConcatV2", "Reshape", "MatMul", "Softmax"),
@@ -79,7 +79,7 @@ def images(held_out: List[bytes]) -> np.ndarray:
 
 @pytest.fixture
 def tampered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write exports whose last bias is not the checkpoint's."""
+    """Write exports whose last bias differs from the checkpoint's."""
     restore = graphs._restore
 
     def tamper(model: Any, images: Any, session: tf.Session) -> Any:
@@ -102,7 +102,7 @@ def _photos(data_dir: str) -> str:
 
 
 def _probabilities(folder: str, photos: str) -> np.ndarray:
-    """Return what the model of a run or of an export says about a folder."""
+    """Return the probabilities of a run or an export for the pictures of a folder."""
 
     def refuse(reject: Any) -> None:
         raise AssertionError(reject)
@@ -132,7 +132,7 @@ def test_saved_model_predicts_as_the_checkpoint(
     of_export = _probabilities(exported, _photos(data_dir))
     assert of_run.shape == (60, 3) and np.ptp(of_run, axis=0).min() > 0.01
     np.testing.assert_allclose(of_export, of_run, atol=1e-4)
-    # A SavedModel that was taken out of its folder is a model, too.
+    # A SavedModel without the folder around it can be used as well.
     saved_model = os.path.join(exported, "saved_model")
     alone = shutil.copytree(saved_model, str(tmp_path / "m"))
     # Exports of version 1.0 have it in "saved_model" itself.
@@ -157,7 +157,7 @@ def test_signatures_agree(
     np.testing.assert_allclose(
         by_bytes["probabilities"], by_images["probabilities"], atol=1e-6
     )
-    # PNG files as well, and one picture alone.
+    # PNG files and single pictures are accepted as well.
     png = tiny.encode(tiny.noise(0))
     crop = tiny.noise(0)[4:67, 4:67]
     np.testing.assert_allclose(
@@ -170,13 +170,13 @@ def test_signatures_agree(
 def test_the_request_of_the_card_is_answered(
     exported: str, held_out: List[bytes], tmp_path: Any
 ) -> None:
-    """Do what TensorFlow Serving does: find the version, decode what is base64."""
+    """Find the version and decode base64, as TensorFlow Serving does."""
     card = pathlib.Path(exported, "README.md").read_text()
     command = re.findall("(?ms)^printf .*?(?= \\|$)", card)[-1]
     (tmp_path / "photo.jpg").write_bytes(held_out[0])
     request = subprocess.check_output(["bash", "-c", command], cwd=str(tmp_path))
     ((name, value),) = json.loads(request)["instances"][0].items()
-    # Others than TensorFlow Serving know by the name that the value is base64.
+    # Other servers know from the name that the value is base64.
     assert name.endswith("_bytes") and list(value) == ["b64"]
     (version,) = os.listdir(os.path.join(exported, "saved_model"))
     folder = os.path.join(exported, "saved_model", str(int(version)))
@@ -229,7 +229,7 @@ def test_graphs_are_for_serving_and_float32(exported: str) -> None:
     assert output.op == "Softmax"
     with graphs.loaded(os.path.join(exported, "saved_model", "1")) as (session, _):
         names = {v.op.name for v in tf.global_variables()}
-        # No momentum; no name of what trains.
+        # There is no momentum and no operation of training.
         assert {name.split("/")[0] for name in names} == {"alexnet", "global_step"}
         ops = {op.type for op in session.graph.get_operations()}
     assert not [op for op in ops if "Random" in op or op.startswith("Apply")]
@@ -308,7 +308,7 @@ def test_class_names_go_with_every_format(exported: str) -> None:
         assert pathlib.Path(folder, "class_names.txt").read_text() == text
     classifier = open_classifier(exported)
     assert classifier.class_names == CLASS_NAMES
-    # Pictures are prepared as those of the run, wherever it was; its paths stay there.
+    # Pictures are prepared as those of the run, but its paths are not exported.
     assert classifier.conversion["short_side"] == 32
     assert classifier.config.data.path == ""
 
@@ -373,7 +373,7 @@ def test_a_run_on_made_up_data_needs_no_pictures(model_dir: str, tmp_path: Any) 
 
 
 def test_the_atc_script(exported: str, tmp_path: Any) -> None:
-    """Run it with an ``atc`` that only shows what it is given."""
+    """Run it with an ``atc`` that only prints its arguments."""
     atc = tmp_path / "atc"
     atc.write_text('#!/bin/sh\nls model.pb\nprintf "%s\\n" "$@"\n')
     atc.chmod(0o755)

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole."""
+"""Files and folders appear whole or not at all."""
 
 import contextlib
 import json

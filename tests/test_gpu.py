@@ -1,4 +1,4 @@
-"""NVIDIA's GPUs, as far as they can be tested without one: one GPU a rank."""
+"""NVIDIA's GPUs, as far as they can be tested without one: each rank has one GPU."""
 
 import types
 from typing import Any, Dict, List
@@ -18,7 +18,7 @@ SERVER = "127.0.0.1"
 
 @pytest.fixture
 def gpu_ids(monkeypatch: pytest.MonkeyPatch) -> List[str]:
-    """Return the numbers of the GPUs that TensorFlow is made to see."""
+    """Return the numbers of the GPUs that TensorFlow would see."""
     names = ["0", "1", "2", "3"]
     config = types.SimpleNamespace(list_physical_devices=lambda kind: names)
     monkeypatch.setattr(tf.config, "experimental", config)

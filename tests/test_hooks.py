@@ -1,4 +1,4 @@
-"""What happens around a step: guard, saving, progress and records."""
+"""The hooks of a training step: guard, saving, progress and records."""
 
 import json
 import pathlib
@@ -44,7 +44,7 @@ def run_values(**changes: Any) -> tf.train.SessionRunValues:
 
 
 class FakeTime:
-    """A clock that the test winds."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now_secs = 1000.0
@@ -87,7 +87,7 @@ def test_guard_lets_skipped_steps_pass_until_they_are_too_many(
     guard = FiniteGuard(SEEN, True, max_skipped=3, model_dir=str(tmp_path))
     skipped = {"loss": np.inf, "gradient_norm": np.nan, "loss_scale": 2.0}
     step = 0
-    for num_skipped in (3, 1, 3):  # With a good step in between.
+    for num_skipped in (3, 1, 3):  # A finite step comes between two overflows.
         step += 1
         guard.after_run(None, run_values(step=step))
         for _ in range(num_skipped):
@@ -101,7 +101,7 @@ def test_guard_asks_for_every_scalar() -> None:
     assert arguments.fetches == SEEN._asdict()
 
 
-# Saving, in sessions that only count.
+# Saving, in sessions that only count steps.
 
 
 def count_steps(
@@ -148,9 +148,9 @@ def test_saves_by_steps_and_at_the_end(tmp_path: Any) -> None:
     settings = {"save_every_steps": 3, "keep_checkpoints": 2}
     count_steps(tmp_path, 8, settings)
     assert saved_steps(tmp_path) == [6, 8]
-    count_steps(tmp_path, 0, settings)  # Nothing has been done: nothing to save.
+    count_steps(tmp_path, 0, settings)  # No step was taken, so nothing is saved.
     assert saved_steps(tmp_path) == [6, 8]
-    count_steps(tmp_path, 4, settings)  # Three steps after 8.
+    count_steps(tmp_path, 4, settings)  # The run takes three steps after step 8.
     assert saved_steps(tmp_path) == [11, 12]
     reader = tf.train.load_checkpoint(checkpoints.latest(str(tmp_path)))
     assert reader.get_tensor("weight") == 3
@@ -192,7 +192,7 @@ class Steps:
 
     def __init__(self, hook: ProgressHook, face: FakeTime):
         self._hook, self._face, self.step = hook, face, 0
-        # It makes no call of session.run of its own.
+        # It makes no additional call of session.run.
         self._context: Any = types.SimpleNamespace()
         hook.begin()
 
@@ -222,7 +222,7 @@ def test_throughput_leaves_out_start_and_pauses(
 ) -> None:
     clock = StepClock()
     steps = Steps(make_progress(tmp_path, clock), clock_face)
-    steps.run(500)  # Compiles.
+    steps.run(500)  # The first step compiles the graph.
     for _ in range(2):
         steps.run(2)
     clock_face.now_secs += 100  # A checkpoint is written.
@@ -277,7 +277,7 @@ def test_a_step_that_was_skipped_is_not_reported_twice(
     steps = Steps(make_progress(tmp_path, StepClock()), clock_face)
     for _ in range(4):
         steps.run(1)
-    for _ in range(3):  # Step 4 again and again.
+    for _ in range(3):  # Step 4 is repeated.
         steps.step -= 1
         steps.run(1)
     assert [r["step"] for r in read_log(tmp_path)] == [4]
@@ -286,9 +286,9 @@ def test_a_step_that_was_skipped_is_not_reported_twice(
 def test_a_multiple_that_is_passed_over_is_reported_late(
     tmp_path: Any, clock_face: FakeTime
 ) -> None:
-    """A device may make several steps in a call, and skip some of them."""
+    """A device may take several steps in a call, and skip some of them."""
     steps = Steps(make_progress(tmp_path, StepClock()), clock_face)
-    for num_steps in (5, 1, 3, 1):  # From 5, where a run went on.
+    for num_steps in (5, 1, 3, 1):  # The run was resumed at step 5.
         steps.run(2, num_steps)
     records = read_log(tmp_path)
     assert [r["step"] for r in records] == [9]
@@ -307,7 +307,7 @@ def test_a_terminal_gets_a_bar(
     output = capsys.readouterr()
     assert output.out == ""
     assert "8/11" in output.err and "images/s" in output.err
-    # The session after an evaluation goes on there.
+    # The session after an evaluation continues from there.
     hook = make_progress(tmp_path, StepClock())
     steps = Steps(hook, clock_face)
     steps.run(1, num_steps=9)

@@ -1,4 +1,4 @@
-"""Which image is read when by whom, and what is done to it."""
+"""The order of the images of each rank, their augmentation and their decoding."""
 
 import collections
 import dataclasses
@@ -25,7 +25,7 @@ CROP_POSITIONS = tiny.PICTURE_SIZE - tiny.IMAGE_SIZE + 1
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: Any) -> Dataset:
-    """Pictures in three files of 11, 5 and 7; the label is the picture's number."""
+    """Return pictures in files of 11, 5 and 7; the label is the picture's number."""
     records = [(tiny.encode(tiny.noise(i)), i) for i in range(NUM_IMAGES)]
     shards = [records[:11], records[11:16], records[16:]]
     return tiny.write_dataset(tmp_path_factory.mktemp("data"), shards, NUM_IMAGES)
@@ -71,7 +71,7 @@ def test_parts_are_disjoint_complete_and_even(
     parts = []
     for rank in range(num_ranks):
         slices = inputs.slices_of_rank(files, rank, num_ranks)
-        assert all(part.take > 0 for part in slices)  # No file is opened in vain.
+        assert all(part.take > 0 for part in slices)  # No file is opened without need.
         parts.append([(s.path, s.skip + i) for s in slices for i in range(s.take)])
     assert [record for part in parts for record in part] == all_records
     sizes = [len(part) for part in parts]
@@ -127,7 +127,7 @@ def test_augmentation_differs_between_epochs_and_ranks(dataset: Dataset) -> None
         for rank in range(2)
         for features, _ in read_train(one_each, Reader(rank, 2, 1), 4)
     ]
-    assert len(set(images)) >= 7  # One of 162 may come twice.
+    assert len(set(images)) >= 7  # One of the 162 possible images may occur twice.
 
 
 # 23 images, 2 ranks, batches of 4: epochs end inside of batches.
@@ -154,11 +154,11 @@ def test_resuming_at_the_end_of_an_epoch(dataset: Dataset) -> None:
     np.testing.assert_array_equal(rest[1][0]["image"], whole[2][0]["image"])
 
 
-# Augmentation: every output is traced back to its crop, which noise makes unique.
+# Augmentation: every output is traced to its crop, which noise makes unique.
 
 
 class Drawn(NamedTuple):
-    """How an image was augmented."""
+    """The crop, the flip and the colour offset of an image."""
 
     label: int
     top: int
@@ -233,7 +233,7 @@ def test_crops_of_several_sizes(tmp_path: Any) -> None:
     ramps = tiny.write_dataset(tmp_path, [[(tiny.encode(pixels, "png"), 0)] * 50], 1)
     batches = read_train(ramps, Reader(0, 1, 50, seed=3), 4, crop_fractions=(0.5, 1.0))
     images = np.concatenate([features["image"] for features, _ in batches])
-    # The crop's height shows in how much of the ramp it has, its place in the middle.
+    # The range of the ramp in a crop shows its height, and the middle its place.
     heights = np.ptp(images[:, :, 0, 0].astype(float), axis=1) / (3 * 80)
     assert 0.48 < heights.min() < 0.55 and 0.94 < heights.max() < 1
     assert abs(heights.mean() - 0.74) < 0.05
@@ -292,7 +292,7 @@ def test_jpeg_equals_pillow(tmp_path: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["png", "bmp", "gif"])
 def test_other_formats_are_decoded(tmp_path: Any, kind: str) -> None:
-    """What a GIF's 256 colours can hold; of an animation, the first picture."""
+    """A GIF has 256 colours, and only the first picture of an animation is decoded."""
     first, second = (
         Image.fromarray(np.full([71, 71, 3], value, np.uint8)) for value in (40, 200)
     )
@@ -364,7 +364,7 @@ def test_only_what_is_known_goes_unchecked(
         encoded, place = tf.placeholder(tf.string, []), tf.zeros([2])
         pictures.crop(encoded, place, 63, fraction, short_side)
         kinds = {operation.type for operation in graph.get_operations()}
-    assert "Assert" in kinds  # Nobody's picture may fill the memory.
+    assert "Assert" in kinds  # No picture may fill the memory.
     assert {"ResizeArea", "DecodePng"} & kinds == others
 
 
@@ -382,7 +382,7 @@ def test_autograph_does_not_read_the_pipeline(
     with tf.Graph().as_default():
         inputs.train_batches(dataset, data, reader, 0)
         inputs.eval_batches(dataset, data, reader)
-    # AutoGraph's own code lies elsewhere.
+    # The code of AutoGraph itself is in another folder.
     assert callers == [batches.__file__] * 2
 
 
@@ -403,7 +403,7 @@ def test_a_label_of_no_class_is_an_error(
         read(data, Reader(0, 1, 1))
 
 
-# Files that have lost records since their manifest was written.
+# Files that have lost records after their manifest was written.
 
 
 @pytest.mark.parametrize("num_left", [0, 5])
@@ -479,7 +479,7 @@ def test_synthetic_evaluation_counts_its_images() -> None:
     settings = tiny.config(data={"synthetic": True}).data
     made_up = inputs.synthetic_dataset(settings)
     num_images = made_up.splits["validation"].num_images
-    reader = Reader(2, 3, 512)  # Which does not divide the images of a rank.
+    reader = Reader(2, 3, 512)  # 512 does not divide the images of a rank.
     batches = tiny.read(lambda: inputs.eval_batches(made_up, settings, reader))
     assert len(batches) == inputs.num_eval_steps(num_images, reader)
     counted = sum(features["weight"].sum() for features, _ in batches)

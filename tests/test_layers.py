@@ -1,4 +1,4 @@
-"""The rooms of the package: who may import whom, and how large things may get."""
+"""Modules import only modules of lower floors, and sizes have limits."""
 
 import ast
 import pathlib
@@ -12,7 +12,7 @@ import pytest
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "alexnet_estimator"
 
-# A room imports rooms of lower floors only.
+# A module imports only modules of lower floors.
 FLOORS = {
     "console": 0,
     "engine": 0,
@@ -105,7 +105,7 @@ SOURCES = [load(path) for path in sorted(PACKAGE.rglob("*.py"))]
 
 
 def imports() -> Iterator[Import]:
-    """Return all imports of the package, those within functions, too."""
+    """Return all imports of the package, including those within functions."""
     for source in SOURCES:
         for node in ast.walk(source.tree):
             where = f"{source.name}:{getattr(node, 'lineno', 0)}"
@@ -200,7 +200,7 @@ def test_tensorflow_is_the_part_that_all_releases_have() -> None:
         if item.module.split(".")[0] == "tensorflow":
             names.setdefault(item.module, []).append(item.where.split(":")[0])
     assert names == {
-        # From there all take it, so that nobody can forget to set graph mode.
+        # All modules import it from there, so that graph mode is always set.
         "tensorflow.compat.v1": ["engine/graph_mode.py"],
         # The formats of a checkpoint's index, the same in all releases.
         "tensorflow.core.protobuf.tensor_bundle_pb2": ["checkpoints/index.py"],

@@ -1,4 +1,4 @@
-"""How many steps a device makes in one call, and how many calls that takes."""
+"""The number of steps in one call of a device, and the number of calls."""
 
 import pathlib
 from typing import Any, Dict
@@ -50,7 +50,7 @@ def test_a_loop_of_the_user_has_to_fit() -> None:
 
 
 def count_calls(num_steps: int, model_dir: pathlib.Path, monkeypatch: Any) -> int:
-    """Train on the stand-in; return the calls that a device would have got."""
+    """Train on the stand-in; return the number of calls that a device would get."""
     npu_double.load(monkeypatch, npu_double.NEW)
     config = tiny.config(
         runtime={"device": "npu"},
@@ -61,7 +61,7 @@ def count_calls(num_steps: int, model_dir: pathlib.Path, monkeypatch: Any) -> in
     )
     from npu_bridge import device
 
-    # Of 10,000, an evaluation would take 2,500 calls.
+    # With 10,000 images, an evaluation would take 2,500 calls.
     monkeypatch.setattr(synthetic, "NUM_SYNTHETIC_IMAGES", 40)
     calls = []
     run = BaseSession.run
@@ -80,7 +80,7 @@ def count_calls(num_steps: int, model_dir: pathlib.Path, monkeypatch: Any) -> in
 
 
 def test_a_loop_is_one_call(tmp_path: pathlib.Path, monkeypatch: Any) -> None:
-    """Whatever starting, saving and evaluating take, four loops more take four."""
+    """Four more loops take four more calls; start, saving and evaluation are equal."""
     short = count_calls(10, tmp_path / "short", monkeypatch)
     long = count_calls(30, tmp_path / "long", monkeypatch)
     assert long - short == 4

@@ -1,4 +1,4 @@
-"""The loss scale against an oracle in plain Python."""
+"""The loss scale agrees with an implementation in plain Python."""
 
 from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
@@ -17,7 +17,7 @@ OVERFLOWS = (np.inf, -np.inf, np.nan)
 
 
 class State(NamedTuple):
-    """What a step may change."""
+    """The state that a step may change."""
 
     step: int
     weight: float
@@ -54,7 +54,7 @@ class Training:
             ]
 
     def restart(self) -> State:
-        # The initializers would start the average at the weight reached.
+        # The initializers would start the average at the current weight.
         self.session.run(self._restart)
         return self.read()
 
@@ -119,7 +119,7 @@ def test_trace_equals_the_oracle(
     for is_overflow, (scale, num_skipped) in zip(overflows, expected):
         after = training.run(kind if is_overflow else 1.0)
         assert (after.scale, after.num_skipped) == (scale, num_skipped)
-        # Of a skipped step nothing is left but the scale and the count.
+        # A skipped step changes only the scale and the count.
         if is_overflow:
             assert after[:4] == before[:4]
         else:
@@ -165,7 +165,7 @@ def test_gradients_are_unscaled(loss_scale: str) -> None:
 
 
 def test_without_scaling_overflow_reaches_the_weights() -> None:
-    """Which is why the guard has to stop such a run."""
+    """For this reason, the guard must stop such a run."""
     training = Training(tiny.config(precision={"loss_scale": "none"}).precision)
     with training.session:
         after = training.run(np.inf)
@@ -202,7 +202,7 @@ def test_scale_and_counters_survive_a_restart(tmp_path: Any) -> None:
     ).precision
     overflows = [bool(int(digit)) for digit in "001001000011000100"]
     gradients = [np.inf if overflow else 1.0 for overflow in overflows]
-    for stop in (3, 5, 6, 10):  # In the middle of both counts.
+    for stop in (3, 5, 6, 10):  # The run stops in the middle of both counts.
         training = Training(precision)
         for gradient in gradients[:stop]:
             training.run(gradient)

@@ -43,7 +43,7 @@ BAD_CONFIGS = {
 
 
 class Output(NamedTuple):
-    """What a command line has led to."""
+    """The exit code and the output of a command line."""
 
     code: int
     out: str
@@ -64,7 +64,7 @@ def run(capfd: pytest.CaptureFixture) -> Any:
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> Dict[str, str]:
-    """Return folders and files to be wrong with, by name."""
+    """Return folders and files for wrong command lines, by name."""
     folder = tmp_path_factory.mktemp("places")
     for name in ("empty", "new", "bare_run"):
         (folder / name).mkdir()
@@ -88,7 +88,7 @@ def places(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> Dict[str,
     return {**paths, "missing": str(folder / "missing"), "data": data_dir, "tiny": TINY}
 
 
-# A command line, its exit code and what its message has to say.
+# A command line, its exit code and texts of its message.
 MISTAKES: List[Tuple[str, int, List[str]]] = [
     ("trian", 2, ["'trian'", "train"]),
     ("train extra", 2, ["'extra'", "--help"]),
@@ -342,7 +342,7 @@ def test_a_recipe_for_warm_starts_serves_other_verbs(
 
 @pytest.fixture
 def planned(monkeypatch: pytest.MonkeyPatch, run: Any) -> Any:
-    """Return a function: flags of train -> configuration, model_dir."""
+    """Return a function from the flags of train to its configuration and model_dir."""
 
     def plan(*words: str) -> Tuple[Config, str]:
         with mock.patch.object(
@@ -374,7 +374,9 @@ def test_flags_set_fields(planned: Any, data_dir: str) -> None:
     assert config.data.use_augmentation is False
 
 
-@pytest.mark.parametrize("asked", ["auto", "npu"])  # What is named need not be here.
+@pytest.mark.parametrize(
+    "asked", ["auto", "npu"]
+)  # A device that is named may be missing here.
 def test_a_dry_run_settles_device_and_precision(
     asked: str, places: Dict[str, str], run: Any
 ) -> None:
@@ -414,7 +416,7 @@ def test_a_dry_run_says_what_is_missing(
     assert "training cannot run here: 2 problems" in output.err
     assert "no Horovod" in output.err
     assert "1 MiB free, but the checkpoints need 3 MiB" in output.err
-    # A job of other servers misses nothing here.
+    # For a job of other servers, nothing is missing here.
     other = str(tmp_path / "other.json")
     rank_table.make_file(["10.9.9.8", "10.9.9.9"], 1, other)
     output = run(*words, f"--rank_table={other}", "--device=npu")
@@ -449,7 +451,7 @@ def test_what_is_trained_where_little_is_said(
     assert (config.data.path, config.data.image_size) == ("", 227)
     config, _ = planned(f"--config={TINY}")
     assert (config.data.path, config.data.image_size) == ("sample:mono_poly", 63)
-    # A run goes on as it began.
+    # A run is resumed with its own configuration.
     config, model_dir = planned(f"--model_dir={trained}")
     assert (config.train.steps, model_dir) == (2, trained)
     assert (config.data.path, config.data.image_size) == (data_dir, 63)
@@ -477,7 +479,7 @@ def test_a_consequence_is_no_second_problem(run: Any) -> None:
 def test_home_is_found_after_the_equals_sign(
     planned: Any, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HOME", "/home/me")  # Shells leave --flag=~ to the program.
+    monkeypatch.setenv("HOME", "/home/me")  # Shells do not expand --flag=~.
     config, model_dir = planned("--model_dir=~/run", "--config.data.path=~/photos")
     assert (model_dir, config.data.path) == ("/home/me/run", "/home/me/photos")
     config, _ = planned("--data_path=~/x")

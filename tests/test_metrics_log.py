@@ -1,4 +1,4 @@
-"""What TensorBoard finds in the events of a run."""
+"""TensorBoard finds the right content in the events of a run."""
 
 import io
 import pathlib
@@ -24,7 +24,7 @@ def png(width: int, height: int) -> bytes:
 
 @pytest.fixture
 def events(tmp_path: pathlib.Path) -> Any:
-    """Write one of everything; return TensorBoard's own view of it."""
+    """Write an event of each kind, and return what TensorBoard reads."""
     log = MetricsLog(str(tmp_path), is_chief=True)
     log.write("train", 3, loss=0.5, changes=["x"])
     log.write_image("kernels", 3, png(7, 5))
@@ -44,7 +44,7 @@ def events(tmp_path: pathlib.Path) -> Any:
 
 def test_scalars_and_pictures_are_found(events: Any) -> None:
     tags = events.Tags()
-    # A duration would be a chart of one point.
+    # A duration would give a chart with one point.
     assert tags["scalars"] == ["loss"] and tags["images"] == ["kernels"]
     image = events.Images("kernels")[0]
     assert (image.step, image.width, image.height) == (3, 7, 5)

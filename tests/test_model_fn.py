@@ -28,7 +28,7 @@ Arrays = Dict[str, np.ndarray]
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: Any) -> Dataset:
-    """22 pictures of seven classes in two files."""
+    """Return 22 pictures of seven classes in two files."""
     records = [(tiny.encode(tiny.noise(i)), i % NUM_CLASSES) for i in range(22)]
     shards = [records[:15], records[15:]]
     return tiny.write_dataset(tmp_path_factory.mktemp("data"), shards, NUM_CLASSES)
@@ -161,7 +161,8 @@ def test_masked_evaluation_equals_image_by_image(dataset: Dataset) -> None:
     for label, row in zip(labels, logits):
         confusion[label, row.argmax()] += 1
         num_top_5 += (row > row[label]).sum() < 5
-    assert 0 < np.trace(confusion) and num_top_5 < 22  # Both can go wrong.
+    # Neither figure is trivial, so that a wrong implementation would be noticed.
+    assert 0 < np.trace(confusion) and num_top_5 < 22
     expected = {
         "num_images": 22,
         "loss_sum": -np.log(shares[np.arange(22), labels]).sum(),
@@ -174,7 +175,7 @@ def test_masked_evaluation_equals_image_by_image(dataset: Dataset) -> None:
         assert found.keys() == expected.keys()
         for name, value in expected.items():
             np.testing.assert_allclose(found[name], value, rtol=1e-4, err_msg=name)
-    # Of batches of one image, every mistake is a candidate.
+    # In batches of one image, every mistake is a candidate.
     is_wrong = logits.argmax(1) != labels
     worst = np.argsort(np.where(is_wrong, -shares.max(1), 0))[:NUM_MISTAKES]
     assert is_wrong[worst].all()
@@ -213,7 +214,7 @@ def test_views_of_a_picture_are_averaged() -> None:
 
 
 def test_evaluation_sums_over_ranks(dataset: Dataset) -> None:
-    """The value, and not the update of every batch, is what ranks add up."""
+    """Ranks add up the final value, and not the update of every batch."""
 
     class Threefold(LocalRuntime):
         def all_reduce_sum(self, tensor: tf.Tensor) -> tf.Tensor:
@@ -312,7 +313,7 @@ def test_an_overflowed_step_changes_nothing(loss_scale: str, graph: tf.Graph) ->
 
 
 class RecordingRank(tiny.SimulatedRank):
-    """Remembers what dropout is asked for."""
+    """Records the arguments of dropout."""
 
     def __init__(self, rank: int, num_ranks: int):
         super().__init__(rank, num_ranks)
@@ -408,7 +409,7 @@ def test_equal_seeds_give_equal_runs() -> None:
 
 
 def test_mixed_precision_learns_as_float32_does() -> None:
-    """The first losses agree within 2 %, and both learn four batches by heart."""
+    """The first losses agree within 2 %, and both runs learn four batches."""
     losses, weights = [], []  # type: List[List[float]], List[np.ndarray]
     for mode in ("float32", "mixed"):
         settings = tiny.config(
@@ -423,7 +424,7 @@ def test_mixed_precision_learns_as_float32_does() -> None:
             step.session.run([tf.assign(*pair) for pair in zip(variables, weights)])
             by_step: Dict[int, float] = {}
             while len(by_step) < 100:
-                # A skipped step is made again with the same batch.
+                # A skipped step is repeated with the same batch.
                 number = int(step.session.run(tf.train.get_global_step()))
                 by_step[number] = step.run(number % 4).loss
             losses.append(list(by_step.values()))
@@ -458,7 +459,7 @@ def test_evaluation_restores_the_averages(dataset: Dataset, tmp_path: Any) -> No
 
 
 def test_resumed_training_equals_uninterrupted(dataset: Dataset, tmp_path: Any) -> None:
-    """With augmentation, colour noise, dropout, averages and a loss scale."""
+    """The run uses augmentation, colour noise, dropout, averages and a loss scale."""
     settings = tiny.config(
         data={"colour_noise_std": 0.1},
         optim={"schedule": "cosine", "ema_decay": 0.9, "learning_rate": 0.02},
@@ -500,7 +501,7 @@ def test_precision_may_change_where_a_run_goes_on(
     dynamic = {"loss_scale": "dynamic", "initial_loss_scale": 64.0, "growth_steps": 2}
     train(0, 2)
     second = train(2, 4, precision=dynamic)
-    assert second.get_tensor("loss_scale/scale") == 128  # It started anew.
+    assert second.get_tensor("loss_scale/scale") == 128  # The initial value.
     third = train(4, 5)
     assert not third.has_tensor("loss_scale/scale")
     # And no weight or slot did: a step at a rate of almost 0 changes nothing.

@@ -1,4 +1,4 @@
-"""Networks: found by name; examples/lenet.py goes through every subcommand."""
+"""Networks are found by name, and every subcommand works for examples/lenet.py."""
 
 import json
 import os
@@ -40,7 +40,7 @@ QUICK = [
 ]
 
 
-# Who knows AlexNet.
+# The modules that may name AlexNet.
 
 
 def test_nobody_but_its_module_knows_alexnets_layers() -> None:
@@ -119,7 +119,7 @@ def test_the_network_checks_itself() -> None:
         with pytest.raises(ConfigError, match="one of '', conv1, conv2, fc3, fc4$"):
             config_lib.validate(config)
     other = config_lib.default_config()
-    other.model.network = str(LENET)  # Without its settings.
+    other.model.network = str(LENET)  # Its settings are missing.
     with pytest.raises(ConfigError, match="config_from"):
         config_lib.validate(other)
 
@@ -209,11 +209,11 @@ def test_modules_of_other_packages(
     assert find_network("alexnet").sha256 == ""
 
 
-# LeNet through all verbs.
+# All subcommands with LeNet.
 
 
 class Runs(NamedTuple):
-    """Finished runs of LeNet, made from a folder that has its file."""
+    """Finished runs of LeNet, started in a folder that contains its file."""
 
     folder: pathlib.Path
     whole: str
@@ -353,7 +353,9 @@ def test_batch_normalisation_and_variables_of_other_names(
     assert len(statistics) == 4
     for name in statistics:
         assert np.abs(whole[name] - name.endswith("variance")).max() > 0.01, name
-    output = f"--output={folders['export']}"  # Compared with the checkpoint.
+    output = (
+        f"--output={folders['export']}"  # The export is compared with the checkpoint.
+    )
     assert run("export", f"--model_dir={folders['whole']}", output) == 0
     words += [f"--warm_start_from={folders['whole']}", "--train_steps=2"]
     words += ["--config.warm_start.frozen_until=block1", "--config.optim.ema_decay=0.5"]
@@ -371,7 +373,8 @@ def test_batch_normalisation_and_variables_of_other_names(
 def of_other_layers(*_: Any) -> Any:
     with tf.variable_scope("body"):
         tf.get_variable("w", [1])
-    tf.get_variable("head", [1])  # Called like the layer, and not in its scope.
+    # This variable has the name of the layer, but is not in its scope.
+    tf.get_variable("head", [1])
     return tf.zeros([1, 3])
 
 
@@ -401,7 +404,7 @@ def test_wrong_graphs_get_one_message(
         assert expected in problem
 
 
-# Runs whose network is another one now.
+# Runs whose network has changed.
 
 
 def test_another_network_is_not_the_run(

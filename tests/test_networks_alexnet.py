@@ -1,4 +1,4 @@
-"""The network against arithmetic that shares nothing with it but the paper."""
+"""The network agrees with independent arithmetic that follows the paper."""
 
 from typing import Any, Dict, List, Set, Tuple
 
@@ -32,7 +32,7 @@ def shapes() -> Dict[str, List[int]]:
     }
 
 
-# The network in numpy, written from the paper.
+# The network in NumPy, written from the paper.
 
 
 def lrn(x: np.ndarray, model: Config) -> np.ndarray:
@@ -61,7 +61,7 @@ def convolve(x: np.ndarray, kernel: np.ndarray, stride: int, pad: int) -> np.nda
 
 
 def pool(x: np.ndarray) -> np.ndarray:
-    """Take maxima of 3x3 at every second place; the last may hang over the edge."""
+    """Pool maxima of 3x3 with stride 2; the last window may exceed the edge."""
     output = -(-(x.shape[1] - 3) // 2) + 1
     rows = [
         [x[:, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3].max((1, 2)) for j in range(output)]
@@ -90,7 +90,7 @@ def forward(x: np.ndarray, weights: Weights, model: Config) -> np.ndarray:
     return x @ weights["fc8/kernel"] + weights["fc8/bias"]
 
 
-# 63 and 71 pixels make pooling windows hang over the edge, 99 pixels do in part.
+# With 63 and 71 pixels, pooling windows exceed the edge; with 99, only some do.
 @pytest.mark.parametrize("groups,size", [(2, 63), (1, 71), (2, 99)])
 def test_network_equals_numpy(groups: int, size: int) -> None:
     config = tiny.config(model={"groups": groups, "lrn_alpha": 0.1})
@@ -111,8 +111,8 @@ def test_network_equals_numpy(groups: int, size: int) -> None:
 def test_lrn_equals_its_formula() -> None:
     x = np.random.RandomState(0).normal(0, 100, [2, 3, 3, 12]).astype(np.float32)
     variants: List[Dict[str, float]] = [
-        {},  # The paper's: radius 2, which is its n = 5.
-        {"lrn_radius": 5},  # As the reference implementation has it.
+        {},  # The paper has radius 2, its n = 5.
+        {"lrn_radius": 5},  # The reference implementation has this radius.
         {"lrn_radius": 0, "lrn_bias": 1.0},
         {"lrn_alpha": 0.1, "lrn_beta": 0.5},
         {"lrn_bias": 7.0, "lrn_alpha": 0.01, "lrn_beta": 1.0},
@@ -123,7 +123,7 @@ def test_lrn_equals_its_formula() -> None:
     for value, model in zip(found, models):
         expected = lrn(x.astype(np.float64), model)
         np.testing.assert_allclose(value, expected, rtol=1e-4)
-        assert np.abs(value / x - 1).max() > 0.1  # It is no identity.
+        assert np.abs(value / x - 1).max() > 0.1  # It changes the values.
 
 
 def parameters_of_the_paper(groups: int, num_classes: int) -> int:
@@ -201,7 +201,7 @@ def test_gradients_reach_every_variable(groups: int) -> None:
     assert len(gradients) == 16
     for variable, gradient in zip(variables, gradients):
         assert np.isfinite(gradient).all()
-        # Each channel of each tower learns: none is left out of the graph.
+        # Each channel of each tower learns, so all of them are in the graph.
         by_output = np.abs(gradient).reshape(-1, gradient.shape[-1]).sum(0)
         assert (by_output > 0).mean() > 0.4, variable.op.name
 
@@ -215,7 +215,7 @@ def initial_weights(initializer: str) -> Weights:
 
 
 def ungrouped(kernel: np.ndarray) -> np.ndarray:
-    """Return the kernel over all channels that does what two towers do."""
+    """Return the kernel over all channels that is equivalent to two towers."""
     height, width, inputs, outputs = kernel.shape
     result = np.zeros([height, width, 2 * inputs, outputs], np.float32)
     half = outputs // 2
@@ -226,7 +226,7 @@ def ungrouped(kernel: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("tower", [8, 16, 24, 32])
 def test_gradients_of_towers_are_those_of_one_network_with_holes(tower: int) -> None:
-    """Widths differ in how builds of TensorFlow lay out and fuse the towers."""
+    """Builds of TensorFlow use other layouts and fusions for other widths."""
     channels = (16, 2 * tower, 16, 2 * tower, 2 * tower)
     images = np.random.RandomState(0).normal(0, 1, [4, 63, 63, 3]).astype(np.float32)
     slopes: List[List[np.ndarray]] = []

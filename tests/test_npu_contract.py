@@ -1,7 +1,7 @@
-"""The NPU runtime and the stand-in keep to the facts about npu_bridge.
+"""The NPU runtime and the stand-in agree with the facts about npu_bridge.
 
-The facts are signatures of six releases; what is refused here is what the real one, its
-C++ side or the device refuses (``tests/facts/npu_bridge.json``).
+The facts are the signatures of six releases.  The tests refuse what the real one, its
+C++ part or the device refuses (``tests/facts/npu_bridge.json``).
 """
 
 import ast

@@ -1,4 +1,4 @@
-"""Whole jobs of several ranks on the stand-in for npu_bridge, through the launcher."""
+"""The launcher runs whole jobs of several ranks on the stand-in for npu_bridge."""
 
 import json
 import pathlib
@@ -38,12 +38,12 @@ def server(tmp_path: pathlib.Path, monkeypatch: Any) -> Iterator[pathlib.Path]:
 
 
 def train_words(data_dir: str, folder: pathlib.Path, **changes: Any) -> List[str]:
-    """Return words that train on NPUs, without dropout, whose masks are random."""
+    """Return a command line that trains on NPUs without dropout, which is random."""
     config = tiny.config(
         data={"path": data_dir},
         model={"width_multiplier": 1 / 16, "keep_prob": 1.0},
         runtime={"device": "npu"},
-        # A CPU, with which answers are compared, would use float16 otherwise.
+        # The CPU whose answers are compared would otherwise use float16.
         precision={"mode": "must_keep_origin_dtype", "loss_scale": "dynamic"},
         train={"eval_every_epochs": 0.0, "log_every_steps": 2, **changes},
         npu={"iterations_per_loop": 2},
@@ -62,7 +62,7 @@ def run_ranks(num_ranks: int, words: List[str], folder: pathlib.Path) -> int:
 def test_eight_ranks_count_as_one_does(
     data_dir: str, server: pathlib.Path, monkeypatch: Any
 ) -> None:
-    """Rank 5 overflows, and ascend-operator's variables stand beside the table."""
+    """Rank 5 overflows, and the variables of ascend-operator are set as well."""
     monkeypatch.setenv("NPU_DOUBLE_OVERFLOW", "5:2")
     for name, value in CLUSTER.items():
         monkeypatch.setenv(name, value)
@@ -125,7 +125,7 @@ def test_the_doctor_compares_the_weights_of_ranks(
     shown = capfd.readouterr().out
     assert re.search("weights of all ranks +2 equal", shown)
     assert "5120 of 5120 images" in shown
-    # The launcher's findings are not shown again by a rank.
+    # A rank does not show the findings of the launcher again.
     assert shown.count("interpreter") == shown.count("overflow") == 1
 
     monkeypatch.setenv("NPU_DOUBLE_WRONG", "1")

@@ -1,7 +1,7 @@
-"""Every TensorFlow call of the package is one that works on an NPU.
+"""Every TensorFlow call of the package is supported on an NPU.
 
-Held against the vendor's migration list (``tests/facts/npu_tf115_calls.json``), file by
-file, whatever files there are.  An exception needs a reason and must still be in use.
+The calls are compared with the vendor's migration list
+(``tests/facts/npu_tf115_calls.json``).  An exception needs a reason, and must be used.
 """
 
 import ast

@@ -1,4 +1,4 @@
-"""A run of version 1.0 (61a2226) goes on in every subcommand.
+"""Every subcommand works with a run of version 1.0 (61a2226).
 
 It was made with ``--config.model.width_multiplier=0.02 --config.model.fc6_units=200
 --config.model.fc7_units=200 --batch_size=4 --train_steps=4`` of ``configs/tiny.py``.

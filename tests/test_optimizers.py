@@ -1,4 +1,4 @@
-"""What happens between gradients and weights, against numpy."""
+"""The updates of the weights agree with NumPy."""
 
 from typing import Any, Dict, List
 
@@ -28,7 +28,7 @@ def test_weight_decay_is_the_gradient_of_l2_on_kernels() -> None:
         plain = list(zip(tf.gradients(loss, variables), variables))
         found = [gradient for gradient, _ in decay_weights(plain, 0.3)]
         session.run(tf.global_variables_initializer())
-        for variable in variables:  # Biases start at 0, where decay is not seen.
+        for variable in variables:  # Biases start at 0, which would hide their decay.
             session.run(tf.assign_add(variable, tf.ones_like(variable) * 0.01))
         results = session.run([found, tf.gradients(with_l2, variables), plain])
     assert len(kernels) == 8
@@ -44,7 +44,7 @@ def test_weight_decay_is_the_gradient_of_l2_on_kernels() -> None:
 def test_momentum_with_weight_decay_equals_numpy(
     momentum: float, use_nesterov: bool, loss_scale: str, in_slots: bool
 ) -> None:
-    """In slots or not: the decay is a part of the gradient, of kernels alone."""
+    """With or without slots, the decay adds to the gradients of kernels only."""
     settings = tiny.config(
         optim={
             "momentum": momentum,
@@ -93,14 +93,14 @@ def test_clipping_by_global_norm() -> None:
         found = session.run([([g for g, _ in pairs], norm) for pairs, norm in results])
     assert not np.isfinite(not_finite)
     for (clipped, norm), factor in zip(found, (1.0, 0.2, 1.0)):
-        assert norm == 5  # Before clipping.
+        assert norm == 5  # This is the norm before clipping.
         for value, original in zip(clipped, values):
             np.testing.assert_allclose(value, original * factor, rtol=1e-6)
 
 
 @pytest.mark.parametrize("loss_scale", ["none", "8"])
 def test_averages_equal_numpy(loss_scale: str) -> None:
-    """Momentum on (w - 3)^2 / 2; the average follows the updated weight."""
+    """Momentum minimizes (w - 3)^2 / 2; the average follows the updated weight."""
     settings = tiny.config(
         optim={"ema_decay": 0.9, "momentum": 0.5},
         precision={"loss_scale": loss_scale},
@@ -121,7 +121,9 @@ def test_averages_equal_numpy(loss_scale: str) -> None:
             session.run(train_op)
             velocity = 0.5 * velocity + (expected - 3)
             expected = expected - 0.1 * velocity
-            decay = min(0.9, (1 + number) / (10 + number))  # Young averages are short.
+            decay = min(
+                0.9, (1 + number) / (10 + number)
+            )  # The decay is smaller at first.
             expected_average = decay * expected_average + (1 - decay) * expected
             found = session.run([weight, average, step])
             np.testing.assert_allclose(found[0], expected, rtol=1e-4)
@@ -182,7 +184,7 @@ def five_steps(optimizer: Any, variables: List[Any]) -> List[np.ndarray]:
 
 @pytest.mark.parametrize("name", list(OPTIMIZERS))
 def test_warm_variables_have_a_rate_of_their_own(name: str) -> None:
-    """Bit for bit as if each were trained alone at its own rate."""
+    """The result equals, bit by bit, separate trainings with separate rates."""
     if name == "lars":
         pytest.importorskip("tensorflow.contrib.opt")
     optim = tiny.config(optim=OPTIMIZERS[name]).optim
@@ -205,7 +207,7 @@ def test_warm_variables_have_a_rate_of_their_own(name: str) -> None:
 
 
 def test_first_steps_of_momentum_nesterov_and_adam() -> None:
-    """Two steps with the gradients 1 and 2 from weight 0, by hand."""
+    """The expected values of two steps from weight 0 were computed by hand."""
     expected = {
         "momentum": -0.1 * (1 + 2.5),
         "nesterov": -0.1 * (1.5 + (2 + 0.5 * 2.5)),

@@ -1,4 +1,4 @@
-"""What training leaves for people, from a model that was really trained."""
+"""A trained model gives the right samples and report at the end of training."""
 
 import base64
 import io
@@ -35,7 +35,7 @@ def job(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> Run:
 
 @pytest.fixture(scope="module")
 def samples(job: Run) -> Dict[str, Any]:
-    """Write the outcome anew; return what samples.json holds."""
+    """Write the outcome again; return the content of samples.json."""
     file = pathlib.Path(job.model_dir, "samples.json")
     if file.exists():
         file.unlink()
@@ -47,7 +47,7 @@ def samples(job: Run) -> Dict[str, Any]:
 def test_samples_are_what_the_evaluation_counted(
     job: Run, samples: Dict[str, Any]
 ) -> None:
-    # All of the 11 pictures are shown, though they fill no whole number of batches.
+    # All of the 11 pictures are shown, although the last batch is not full.
     matrix = np.zeros([3, 3], int)
     for picture in samples["pictures"]:
         matrix[picture["label"], picture["answers"][0][0]] += 1

@@ -1,4 +1,4 @@
-"""What is shipped: the wheel, the container files, and the words about them."""
+"""The wheel and the container files are complete and are described correctly."""
 
 import email.message
 import os
@@ -25,7 +25,7 @@ PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """Return a wheel built from a copy: what old builds left must not be in it."""
+    """Return a wheel built from a copy, which has no files of old builds."""
     folder = tmp_path_factory.mktemp("wheel")
     for name in (*SOURCES, "LICENSE"):
         copy: Any = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
@@ -80,7 +80,7 @@ def test_the_wheel_says_who_made_it_for_whom(metadata: email.message.Message) ->
 def test_an_engine_gets_what_its_constraints_know(
     metadata: email.message.Message, extra: str
 ) -> None:
-    """TensorFlow 1.15 does not bound what it needs: pip would take protobuf 4."""
+    """TensorFlow 1.15 states no upper bounds, so pip would choose protobuf 4."""
     lines = map(Requirement, metadata.get_all("Requires-Dist", []))
     needed = {
         line.name: line.specifier

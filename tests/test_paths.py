@@ -1,4 +1,4 @@
-"""Paths: what a shell leaves to a program, and what no program here can open."""
+"""Paths are expanded if the shell has not done so, and unusable ones are refused."""
 
 import os
 import pathlib

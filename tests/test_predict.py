@@ -1,4 +1,4 @@
-"""Prediction: the same answers as the evaluation, one row for each picture."""
+"""Predictions agree with the evaluation, and each picture gets one row."""
 
 import csv
 import io
@@ -43,7 +43,7 @@ STRANGE_NAMES = (
 
 
 class Trained(NamedTuple):
-    """A run, what its last evaluation says, and the pictures it was held against."""
+    """A run, its last evaluation, and the pictures of this evaluation."""
 
     model_dir: str
     evaluation: Evaluation
@@ -74,7 +74,7 @@ def _held_out(data_dir: str, folder: str) -> List[str]:
 
 
 class _Fake:
-    """Answers with the mean red, green and blue of each image."""
+    """Returns the mean red, green and blue of each image."""
 
     def __init__(self, batch_size: int = 4):
         self.config = tiny.config(train={"batch_size_per_rank": batch_size})
@@ -125,7 +125,7 @@ def test_predictions_are_those_of_the_evaluation(run: Trained, tmp_path: Any) ->
     assert summary.num_images == len(rows) == 11 and not summary.rejects
     assert [row["path"] for row in rows] == run.held_out
     assert _confusion(rows) == run.evaluation["confusion_matrix"]
-    # The classes alone could agree by chance: the loss cannot.
+    # The classes could agree by chance, but the loss cannot.
     found = find_sources(run.held_out)
     losses = []
     for prediction in job.classify(open_classifier(run.model_dir), found, _refuse):
@@ -150,7 +150,7 @@ def test_ten_crops_are_averaged_the_same_way(
     read = mock.Mock(side_effect=inputs.eval_batches)
     monkeypatch.setattr(inputs, "eval_batches", read)
     evaluation = evaluate(open_run(config, model_dir))
-    # Of 8 images; ten times as many could be more than the memory holds.
+    # A batch has 8 images; ten times as many might not fit into the memory.
     assert read.call_args[0][2].batch_size == 1
     assert evaluation["num_images"] == 11
     assert _confusion(_read_csv(output)) == evaluation["confusion_matrix"]
@@ -198,7 +198,7 @@ def test_one_row_for_each_readable_picture(
     assert [os.path.basename(row["path"]) for row in rows] == [
         f"{index}.jpg" for index in (1, 2, 4, 5, 6, 7)
     ]
-    # The label decides the colour: no row has got another picture's answer.
+    # The label decides the colour, so no row has the answer of another picture.
     expected = {0: "red", 1: "blue", 2: "green"}
     assert [row["class"] for row in rows] == [
         expected[index % 3] for index in (1, 2, 4, 5, 6, 7)

@@ -1,4 +1,4 @@
-"""What a launcher says is checked: mistakes name their variable, and nothing hangs."""
+"""Wrong variables of a launcher are named in an error, and no rank hangs."""
 
 import os
 import pathlib
@@ -136,7 +136,7 @@ def test_tf_config_of_several_tasks_is_refused_where_nothing_else_names_ranks(
 def test_every_process_reads_what_the_launcher_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The runtime asks before it converts data or joins a group."""
+    """The runtime reads the variables before it converts data or joins a group."""
     from alexnet_estimator.config import default_config
     from alexnet_estimator.runtime import make_runtime
 

@@ -1,4 +1,4 @@
-"""The README's commands: run as printed, or listed here with the reason why not."""
+"""The README's commands are run, or are listed here with the reason why not."""
 
 import pathlib
 import re
@@ -22,7 +22,7 @@ _PROGRAMS = (
     r'bash|python|"\$python"|python=\S+|alexnet-estimator|pip|docker|tensorboard'
 )
 _INLINE = rf"`((?:\w+=\S+ )?(?:{_PROGRAMS}) [^`]+)`"
-# What stands for something of the user's, and what stands there in these tests.
+# Placeholders in the commands, and their values in these tests.
 PLACEHOLDERS = {
     r"/path/to/pictures|\bX\b": "PICTURES",
     r"/path/to/run\b": "NEW",
@@ -58,7 +58,7 @@ def commands(name: str) -> List[str]:
     for block, inline in re.findall(rf"^```\n(.*?)^```|{_INLINE}", text, re.M | re.S):
         found += [inline] if inline else block.splitlines()
     stripped = [re.sub(r"\s+#.*", "", command).strip() for command in found]
-    # The original job's, in the table for those who come from there.
+    # Commands of the original job are in the table for its users.
     return [c for c in stripped if c and "test/train_full" not in c]
 
 
@@ -86,7 +86,7 @@ def as_words(command: str) -> Optional[List[str]]:
 def folder(
     tmp_path_factory: pytest.TempPathFactory, picture_folder: str, data_dir: str
 ) -> pathlib.Path:
-    """Return a folder with all that the commands name: a run, pictures, a table."""
+    """Return a folder with everything that the commands name, such as a run."""
     folder = tmp_path_factory.mktemp("readme")
     shutil.copytree(picture_folder, str(folder / "PICTURES"))
     shutil.copytree(data_dir, str(folder / "DATA"))
@@ -107,7 +107,7 @@ def test_commands_run_as_printed(
     if words[0] == "train" and not any(
         word.startswith("--data_path") for word in words
     ):
-        words.insert(1, "--data_path=PICTURES")  # Not the sample data, 91 MB.
+        words.insert(1, "--data_path=PICTURES")  # The sample data have 91 MB.
     if words[0] == "benchmark":  # The paper's network would take minutes.
         words += [TINY, "--train_steps=2", "--warmup_steps=1"]
     assert cli.main(words) == 0

@@ -1,4 +1,4 @@
-"""One command trains on several servers; the examples for clusters fit the program."""
+"""One command trains on several servers, and the cluster examples are valid."""
 
 import contextlib
 import pathlib
@@ -38,7 +38,7 @@ class Cluster:
 
     @contextlib.contextmanager
     def start(self, *words: str) -> Iterator["subprocess.Popen[str]"]:
-        """Run the command; all that it has started ends with the block."""
+        """Run the command; all processes that it has started end with the block."""
         ssh = str(PROGRAMS / "fake_ssh.sh")
         popen = subprocess.Popen(
             ["bash", str(self._script), *words, f"--folder={self.folder}"],
@@ -162,7 +162,7 @@ def read_manifests(name: str) -> List[Dict[str, Any]]:
 
 
 def check_command_line(words: List[str]) -> None:
-    """Fail where the program would refuse the words."""
+    """Fail if the program would refuse the command line."""
     parse(words, VERBS[words[0]])
 
 

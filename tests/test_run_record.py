@@ -1,4 +1,4 @@
-"""The run record: what is written can be read, and damage is named."""
+"""The run record is read as it was written, and damage is named."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Memory of a process that trains on a CPU."""
+"""The memory of a process that trains on a CPU."""
 
 import os
 import subprocess
@@ -33,7 +33,7 @@ for line in open("/proc/self/maps"):
 def test_large_blocks_stay_with_the_process_unless_the_user_says(
     variables: dict, place: str
 ) -> None:
-    """The heap is not given back; the user's own settings are not touched."""
+    """The heap is not returned to the kernel, unless the user has set malloc."""
     unset = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
@@ -46,7 +46,7 @@ def test_large_blocks_stay_with_the_process_unless_the_user_says(
 
 
 def test_no_session_keeps_the_zeros_that_large_slots_start_from() -> None:
-    """16 MiB: up to 10, the session makes constants of them in any case."""
+    """The slots have 16 MiB; the session turns up to 10 MiB into constants anyway."""
     side = 2048
     with tf.Graph().as_default():
         weight = tf.get_variable("weight", [side, side])

@@ -44,14 +44,14 @@ def make_config(**sections: Dict[str, Any]) -> Config:
 
 @pytest.fixture(params=[OLD, NEW])
 def release(request: Any, monkeypatch: Any) -> Iterator[str]:
-    """Both releases of the stand-in, in this process, on one device."""
+    """Load each release of the stand-in in this process, on one device."""
     npu_double.load(monkeypatch, request.param)
     yield request.param
     npu_double.forget()
 
 
 class Recorder(tf.train.SessionRunHook):
-    """Notes what hooks see; saves at the end as our own hook does, on rank 0."""
+    """Records what hooks see, and saves at the end on rank 0 like ``SaveHook``."""
 
     def __init__(self, variables: List[tf.Tensor], model_dir: str, is_chief: bool):
         self._variables, self._model_dir = variables, model_dir
@@ -74,7 +74,7 @@ class Recorder(tf.train.SessionRunHook):
 
 
 def train_rank(model_dir: str, changes: Dict[str, Any], max_steps: List[int]) -> Any:
-    """Train in stages, evaluate, and return what this rank has seen."""
+    """Train in stages, evaluate, and return the values that this rank recorded."""
     config = make_config(**changes)
     runtime = make_runtime(config)
     recorders: List[Recorder] = []
@@ -185,7 +185,7 @@ def test_ranks_train_as_one(version: str, tmp_path: pathlib.Path) -> None:
     environment = {"NPU_DOUBLE_RELEASE": version, "NPU_DOUBLE_OVERFLOW": "1:2"}
     results = run_ranks(2, environment, [str(tmp_path / "model"), changes, [4, 8]])
 
-    # Rank 1 overflows in its second step: both skip it, the loop goes on.
+    # Rank 1 overflows in its second step, which both skip; the loop continues.
     for result in results:
         assert result["steps"] == [[1, 3, 5], [7, 9]]
         weight, num_skipped, scale, hidden_shape = result["last"][0]
@@ -209,7 +209,7 @@ def test_ranks_train_as_one(version: str, tmp_path: pathlib.Path) -> None:
 @npu_double.needs_1_15
 def test_one_rank_needs_no_environment(tmp_path: pathlib.Path) -> None:
     changes = {"precision": {"loss_scale": "1024"}}
-    # The old release fails where RANK_SIZE is not set.
+    # The old release fails if RANK_SIZE is not set.
     environment = {"NPU_DOUBLE_RELEASE": OLD, "NPU_DOUBLE_OVERFLOW": "0:1"}
     arguments = [str(tmp_path / "model"), changes, [3]]
     [result] = run_ranks(1, environment, arguments)
@@ -318,7 +318,7 @@ def test_devices_that_a_container_renumbers_are_left_alone(
 def test_a_table_is_taken_in_place_of_the_operators_variables(
     release: str, tmp_path: pathlib.Path
 ) -> None:
-    """ascend-operator sets CM_* beside the table; HCCL refuses both together."""
+    """ascend-operator sets CM_* in addition to the table; HCCL refuses both."""
     cluster = {"CM_CHIEF_IP": "10.0.0.1", "CM_CHIEF_PORT": "2222", "CM_RANK": "0"}
     cluster["CM_WORKER_SIZE"] = "4"
     table = write_table(tmp_path / "table.json", 4)
@@ -344,7 +344,7 @@ def test_a_working_folder_that_cannot_be_written_to_is_named(
 
 
 def parameter_map(config: Config) -> Dict[str, Any]:
-    """Return what the Estimator hands to the device."""
+    """Return the options that the Estimator passes to the device."""
     estimator = npu.NpuRuntime(config, {}).make_estimator(_no_model, "/m", config)
     rewrite = estimator.config.session_config.graph_options.rewrite_options
     [optimizer] = rewrite.custom_optimizers
@@ -460,7 +460,7 @@ def test_overflow_dump_is_a_mode_of_its_own(
 def test_a_training_graph_has_what_the_vendors_models_have(
     release: str, clip_norm: float, tmp_path: pathlib.Path
 ) -> None:
-    """The flag of the device is the guard against overflow, not the numbers."""
+    """Overflow is detected by the flag of the device, not by the numbers."""
     config = make_config(
         data={"image_size": 63, "mean_rgb": (127.5, 127.5, 127.5)},
         model={"width_multiplier": 1 / 16},
@@ -495,7 +495,7 @@ def test_a_training_graph_has_what_the_vendors_models_have(
 
 
 def count_steps(num_steps: int, **precision: Any) -> List[Any]:
-    """Make steps with a scaled optimizer; return (scale, num_skipped, step) of each."""
+    """Take steps with a scaled optimizer; return (scale, num_skipped, step) of each."""
     config = make_config(precision=precision)
     runtime = npu.NpuRuntime(config, {})
     with tf.Graph().as_default(), tf.Session() as session:
@@ -555,7 +555,7 @@ def test_dropout_keeps_the_mean_and_tells_layers_apart(
         ]
         first, second = session.run(masks)
         assert (first != session.run(masks)[0]).any()
-    # Two zeros: the generator's own choice.
+    # With two zeros, the generator chooses its seed.
     assert attributes == ([(7, 1), (7, 2)] if is_seeded else [(0, 0), (0, 0)])
     assert set(np.unique(first)) == {0.0, 4.0}
     assert first.mean() == pytest.approx(1.0, abs=0.1)

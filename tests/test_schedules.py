@@ -1,4 +1,4 @@
-"""Learning rates against closed forms, on numbers and in the graph."""
+"""Learning rates agree with closed forms, on numbers and in the graph."""
 
 import math
 from typing import Any, Callable, Dict, List, Tuple
@@ -48,7 +48,9 @@ CLOSED_FORMS: List[Tuple[LearningRatePlan, Callable[[int], float]]] = [
         ),
     ),
     (
-        plan("step", boundaries=(5,), warmup_steps=10),  # Decays while it warms up.
+        plan(
+            "step", boundaries=(5,), warmup_steps=10
+        ),  # The rate decays during the warm-up.
         lambda step: min(0.04 * (step + 1), 0.4 if step < 5 else 0.04),
     ),
 ]
@@ -63,7 +65,7 @@ def test_rates_equal_their_closed_forms(case: int) -> None:
 
 
 def test_graph_and_numbers_agree_at_every_step() -> None:
-    steps = np.arange(TOTAL + 20, dtype=np.float32)  # Beyond the end as well.
+    steps = np.arange(TOTAL + 20, dtype=np.float32)  # Some steps are beyond the end.
     plans = [settings for settings, _ in CLOSED_FORMS]
     with tf.Graph().as_default(), tiny.session() as session:
         tensor = tf.constant(steps)
@@ -134,15 +136,15 @@ def each_epoch(*accuracies: float) -> List[Tuple[float, float]]:
 def test_plateau_divides_when_accuracy_stalls() -> None:
     assert factor([]) == 1
     assert factor(each_epoch(0.5, 0.6, 0.7, 0.8, 0.9)) == 1
-    assert factor(each_epoch(0.5, 0.51, 0.51)) == 1  # Two epochs: not yet.
+    assert factor(each_epoch(0.5, 0.51, 0.51)) == 1  # Two epochs are not enough.
     assert factor(each_epoch(0.5, 0.51, 0.51, 0.51)) == pytest.approx(0.1)
-    # The wait starts anew after it.
+    # The wait starts again after it.
     assert factor(each_epoch(*[0.5] * 6)) == pytest.approx(0.1)
     assert factor(each_epoch(*[0.5] * 7)) == pytest.approx(0.01)
-    # Small gains that add up in time are gains; a fall is none.
+    # Small gains that add up in time count as progress; a fall does not.
     assert factor(each_epoch(0.5, 0.51, 0.53, 0.54, 0.56)) == 1
     assert factor(each_epoch(0.5, 0.3, 0.4, 0.45)) == pytest.approx(0.1)
-    # By epochs, however often it is evaluated.
+    # Epochs count, whatever the number of evaluations is.
     assert factor([(1.0, 0.5), (2.5, 0.5), (4.0, 0.5)]) == pytest.approx(0.1)
     assert factor(each_epoch(*[0.5] * 9), schedule="cosine") == 1
 
@@ -151,7 +153,7 @@ def test_plateau_divides_when_accuracy_stalls() -> None:
 def test_plateau_after_resuming_has_the_same_history(
     accuracies: List[float], split: int
 ) -> None:
-    """The factor never rises, and falls once in the patience at most."""
+    """The factor never rises, and falls at most once in the patience."""
     before, after = (factor(each_epoch(*a)) for a in (accuracies[:split], accuracies))
     assert 0 < after <= before
     num_more = max(0, len(accuracies) - split)

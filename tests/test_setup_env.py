@@ -1,4 +1,4 @@
-"""The launch scripts, run for real on interpreters that only say what they are."""
+"""The launch scripts run with fake interpreters that only describe themselves."""
 
 import pathlib
 import shlex
@@ -17,7 +17,7 @@ TOOLS = (
 
 
 class Python(NamedTuple):
-    """What an interpreter says of itself."""
+    """The description that an interpreter gives of itself."""
 
     where: str
     version: str
@@ -90,7 +90,7 @@ class Machine:
         return subprocess.CompletedProcess([], process.returncode, out, err)
 
     def calls(self, containing: str = "") -> List[str]:
-        """Return what interpreters were told to do since the last call of this."""
+        """Return the commands that interpreters got since the last call."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         self.log.write_text("")
         return [line for line in lines if containing in line]

@@ -23,13 +23,13 @@ from alexnet_estimator.runtime.local import LocalRuntime
 from alexnet_estimator.schema import PRECISION_ALIASES
 
 IMAGE_SIZE = 63
-# Of such pictures, a crop of 227 / 256 has just the size of the image.
+# A crop of 227 / 256 of such a picture has exactly the size of the image.
 PICTURE_SIZE = 71
 STEPS_PER_EPOCH = 5
 
 
 class SimulatedRank(LocalRuntime):
-    """One of several ranks, without the others."""
+    """One of several ranks; the other ranks do not exist."""
 
     def __init__(self, rank: int, num_ranks: int):
         super().__init__("cpu")
@@ -78,10 +78,10 @@ def write_dataset(
     """Write TFRecords that are both splits of a data set.
 
     Args:
-        directory: is made.
-        shards: of each file, the pictures and their labels from 0.
-        num_classes: of the data set.
-        label_offset: is added to the stored labels.
+        directory: New folder of the data set.
+        shards: Pictures and their labels from 0, for each file.
+        num_classes: Number of classes of the data set.
+        label_offset: Number that is added to the stored labels.
     """
     os.makedirs(str(directory), exist_ok=True)
     described = []
@@ -119,7 +119,7 @@ def _example(encoded: bytes, label: int) -> bytes:
 
 
 def session(num_threads: int = 0) -> tf.Session:
-    """Return a session that starts fast: it leaves graphs as they are."""
+    """Return a session that starts fast, because it does not optimize graphs."""
     rewrites = rewriter_config_pb2.RewriterConfig(disable_meta_optimizer=True)
     options = tf.GraphOptions(rewrite_options=rewrites)
     return tf.Session(
@@ -152,7 +152,7 @@ def read(
 def make_training(
     settings: Config, make_hooks: Callable[[StepTensors], list] = lambda tensors: []
 ) -> Training:
-    """Return what a training graph needs."""
+    """Return the arguments of a training graph."""
     plan = schedules.plan_learning_rate(
         settings.optim, STEPS_PER_EPOCH, settings.train.steps
     )
@@ -168,16 +168,16 @@ def train(
     corrupt: Optional[Callable[[tf.data.Dataset], tf.data.Dataset]] = None,
     hooks: Sequence[tf.train.SessionRunHook] = (),
 ) -> None:
-    """Train through Estimator with the project's hooks, resuming what is there.
+    """Train through Estimator with the project's hooks, resuming an existing run.
 
     Args:
-        settings: see ``config``.
-        dataset: to train on.
-        model_dir: of the checkpoints.
-        last_step: the global step to end at.
-        first_step: the global step to begin at.
-        corrupt: changes the stream of batches.
-        hooks: more hooks, called before the others.
+        settings: Resolved configuration, see ``config``.
+        dataset: Data of the training.
+        model_dir: Folder of the checkpoints.
+        last_step: Global step at which training ends.
+        first_step: Global step at which training begins.
+        corrupt: Function that changes the stream of batches.
+        hooks: More hooks, which are called before the others.
     """
     runtime = LocalRuntime("cpu")
 
@@ -199,7 +199,7 @@ def train(
         batches = inputs.train_batches(dataset, settings.data, reader, first_step)
         return corrupt(batches) if corrupt else batches
 
-    # As a job does; Estimator of TensorFlow 2.15 leaves it to the first checkpoint.
+    # A job creates the folder; TF 2.15's Estimator would do so when it saves.
     os.makedirs(str(model_dir), exist_ok=True)
     training = make_training(settings, make_hooks)._replace(
         checkpoint=checkpoints.path_of(str(model_dir), first_step)

@@ -1,4 +1,4 @@
-"""Whole training jobs in this process, and what they leave behind."""
+"""Whole training jobs in this process, and readers of their files."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ from alexnet_estimator.jobs.evaluate import Evaluation
 from alexnet_estimator.jobs.session import Run, open_run
 from tests import tiny
 
-# What a clock or a folder decides, and nothing else.
+# The values that depend on a clock or a folder.
 UNSTEADY = ("time_secs", "seconds", "images_per_sec")
 
 
@@ -25,9 +25,9 @@ def open_job(data_dir: str, model_dir: Any, **changes: Dict[str, Any]) -> Run:
     """Return a job of 20 steps on small pictures, evaluated at its end.
 
     Args:
-        data_dir: converted data.
-        model_dir: of the run.
-        **changes: sections of the configuration with some fields.
+        data_dir: Folder of converted data.
+        model_dir: Folder of the run.
+        **changes: Sections of the configuration with some fields.
     """
     data = {"path": data_dir, "shuffle_images": 64, **changes.pop("data", {})}
     training = {
@@ -42,7 +42,7 @@ def open_job(data_dir: str, model_dir: Any, **changes: Dict[str, Any]) -> Run:
 
 
 def train_words(config: Config, folder: pathlib.Path) -> List[str]:
-    """Write a configuration into a folder; return the words that train with it."""
+    """Write a configuration into a folder; return the command line to train with it."""
     path = folder / "config.json"
     path.write_text(json.dumps({"config": config.to_dict()}))
     return ["train", f"--config={path}"]
@@ -78,7 +78,7 @@ def metrics(model_dir: Any, event: str = "") -> List[Dict[str, Any]]:
 
 
 def steady_metrics(model_dir: Any) -> List[Dict[str, Any]]:
-    """Return all records without the values that a clock decides."""
+    """Return all records without the values that depend on a clock."""
     return [
         {name: value for name, value in record.items() if name not in UNSTEADY}
         for record in metrics(model_dir)
@@ -97,7 +97,7 @@ def variables(model_dir: Any, step: Optional[int] = None) -> Dict[str, np.ndarra
 
 
 def evaluation(model_dir: Any, step: int) -> Evaluation:
-    """Return what ``eval/<step>.json`` holds."""
+    """Return the content of ``eval/<step>.json``."""
     path = os.path.join(str(model_dir), "eval", f"{step}.json")
     with open(path, encoding="utf-8") as file:
         return json.load(file)
