@@ -24,7 +24,7 @@ def test_converted_data_is_loaded(tmp_path: pathlib.Path, cache: str) -> None:
     settings = pictures.settings()
     assert records.open_dataset(dataset.directory, cache, settings) == dataset
     assert records.open_dataset(dataset.directory) == dataset
-    with pytest.raises(DataError, match="cache_directory, and none was given"):
+    with pytest.raises(DataError, match="no cache_directory was given"):
         records.open_dataset(str(tmp_path))
     assert not os.path.exists(cache)
 
