@@ -23,7 +23,7 @@ class Finding(NamedTuple):
     remedy: str = ""
 
 
-def judge(name: str, is_good: bool, seen: str, remedy: str) -> Finding:
+def require(name: str, is_good: bool, seen: str, remedy: str) -> Finding:
     """Return an ``ok`` without a remedy, or a ``failure`` with it."""
     return Finding(name, OK, seen) if is_good else Finding(name, FAILURE, seen, remedy)
 

@@ -79,7 +79,7 @@ def build_model_fn(
             # [batch * views, num_classes] -> [batch, num_classes]
             logits = _average_views(logits, int(features["image"].shape[1]))
         if checkpoint is not None and not is_training:
-            restore.check_fit(checkpoint, tf.global_variables())
+            restore.check_variables(checkpoint, tf.global_variables())
         if mode == tf.estimator.ModeKeys.PREDICT:
             return _prediction_spec(logits, config)
         if mode == tf.estimator.ModeKeys.EVAL:

@@ -103,6 +103,11 @@ def loss_scale() -> Rule:
     )
 
 
+def is_count(value: Any) -> bool:
+    """Return whether a value is a whole number, 0 or more, that a float64 can hold."""
+    return type(value) is int and 0 <= value < 1 << 53
+
+
 def _is_number(value: Any) -> bool:
     is_real = isinstance(value, (int, float)) and not isinstance(value, bool)
     # This refuses NaN, Inf, and integers that neither a float nor an int64 can hold.

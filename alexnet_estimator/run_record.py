@@ -12,7 +12,7 @@ from alexnet_estimator.config import Config, config_from, find_breaches, resolve
 from alexnet_estimator.console import list_some, warn
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.networks import DEFAULT, find_network, is_file_name
-from alexnet_estimator.rules import Rule
+from alexnet_estimator.rules import Rule, is_count
 
 FILE_NAME = "config.json"
 # This is enough for 250,000 classes with the longest names that file systems allow.
@@ -28,13 +28,9 @@ def _are_objects(values: Any) -> bool:
     return is_object and _are(list(values.values()), lambda v: isinstance(v, dict))
 
 
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 1 << 53
-
-
 def _are_counts(values: Any) -> bool:
     is_object = isinstance(values, dict)
-    return is_object and _are(list(values.values()), lambda v: _are(v, _is_count))
+    return is_object and _are(list(values.values()), lambda v: _are(v, is_count))
 
 
 _RULES = {
@@ -43,14 +39,14 @@ _RULES = {
     "class_counts": Rule("an object with lists of whole numbers", _are_counts),
     "data_digest": Rule("a string", lambda v: isinstance(v, str)),
     "conversion": Rule("an object", lambda v: isinstance(v, dict)),
-    "num_ranks": Rule("a whole number, 0 or more", _is_count),
+    "num_ranks": Rule("a whole number, 0 or more", is_count),
     "device": Rule("a string", lambda v: isinstance(v, str)),
     "network": Rule(
         "an object whose settings are objects",
         lambda v: isinstance(v, dict) and _are_objects(v.get("settings", {})),
     ),
     "versions": Rule("an object", lambda v: isinstance(v, dict)),
-    "global_step": Rule("a whole number, 0 or more", _is_count),
+    "global_step": Rule("a whole number, 0 or more", is_count),
 }
 _FIELDS = tuple(name for name in _RULES if name != "config")
 

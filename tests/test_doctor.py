@@ -11,7 +11,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from alexnet_estimator import __main__ as cli
-from alexnet_estimator.finding import Finding, judge
+from alexnet_estimator.finding import Finding, require
 from alexnet_estimator.jobs.doctor import job, machine, self_test
 from alexnet_estimator.jobs.doctor.self_test import run_self_test
 from alexnet_estimator.runtime import npu_checks
@@ -165,7 +165,7 @@ def test_counts_and_weights_that_are_wrong_are_found(monkeypatch: Any) -> None:
 def test_a_failure_of_another_rank_is_one_of_all() -> None:
     runtime = mock.Mock()
     runtime.gather.side_effect = lambda own: np.array([own, [0, 1]])
-    findings = [judge("loss", True, "", ""), judge("LRN", True, "", "")]
+    findings = [require("loss", True, "", ""), require("LRN", True, "", "")]
     of_rank_0 = self_test._join_findings(runtime, findings)
     assert states(of_rank_0) == {"loss": "ok", "LRN": "failure"}
     assert of_rank_0[1].seen == "fails on ranks [1]: see their logs"

@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 
 import pytest
 
-from alexnet_estimator import launch, rank_table
+from alexnet_estimator import launch, rank_environment, rank_table
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.launch import job
 from alexnet_estimator.rank_table import Topology
@@ -551,7 +551,7 @@ def test_npu_environment() -> None:
         "DEVICE_ID": "3",
         "HCCL_CONNECT_TIMEOUT": "600",
     }.items() <= rank.items()
-    assert launch.is_rank_process(rank)
+    assert rank_environment.is_rank(rank)
     assert not any(name.startswith("HOROVOD") for name in rank)
     assert not set(rivals) & set(
         rank
@@ -636,7 +636,7 @@ def test_horovod_environment() -> None:
         "HOROVOD_GLOO_TIMEOUT_SECONDS": "120",
         "HOROVOD_GLOO_IFACE": rank_table.local.interface_of("127.0.0.1"),
     }
-    assert launch.is_rank_process(rank)
+    assert rank_environment.is_rank(rank)
     user = {"HOROVOD_GLOO_IFACE": "eth7"}
     rank = variables(topology, "10.0.0.1", "horovod", **user)[0]
     assert rank["HOROVOD_GLOO_IFACE"] == "eth7"

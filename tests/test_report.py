@@ -106,7 +106,7 @@ class Page(html.parser.HTMLParser):
 
 def count_matrix(matrix: np.ndarray, names: Sequence[str]) -> scores.Answers:
     values = {"confusion_matrix": matrix.tolist(), "class_names": list(names)}
-    answers = scores.decode(values)
+    answers = scores.decode_answers(values)
     assert answers is not None
     return answers
 
@@ -455,7 +455,7 @@ def test_many_classes_stay_readable(tmp_path: pathlib.Path, has_matrix: bool) ->
     if not has_matrix:
         file = tmp_path / "run" / "eval" / "20.json"
         values = json.loads(file.read_text())
-        values.update(scores.encode(count_matrix(matrix, names)))
+        values.update(scores.encode_answers(count_matrix(matrix, names)))
         del values["confusion_matrix"]
         run_folder.write_json(file, values)
     page = report(model_dir)
@@ -490,7 +490,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
 def test_long_curves_keep_mean_and_extremes() -> None:
     steps, values = np.arange(3000.0), np.zeros(3000)
     values[1234] = 70.0
-    centres, means, lows, highs = charts.summarise(steps, values)
+    centres, means, lows, highs = charts.summarise_curve(steps, values)
     assert len(centres) == charts.MAX_POINTS
     assert highs.max() == 70 and lows.max() == 0
     part = int(highs.argmax())
@@ -555,7 +555,7 @@ def many_classes() -> scores.Answers:
 
 def test_files_of_many_classes_hold_no_matrix() -> None:
     answers = many_classes()
-    values = json.loads(json.dumps(scores.encode(answers)))
+    values = json.loads(json.dumps(scores.encode_answers(answers)))
     assert "confusion_matrix" not in values
     assert values["images_per_class"][:6] == [9, 9, 9, 9, 9, 109]
     assert values["right_per_class"] == [7] * 1000
@@ -563,7 +563,7 @@ def test_files_of_many_classes_hold_no_matrix() -> None:
     assert values["confusions"][:2] == [[5, 9, 100], [0, 1, 2]]
     assert values["f1_per_class"][9] == round(2 * 7 / (9 + 109), 6)
     assert values["balanced_accuracy"] == pytest.approx((999 * 7 / 9 + 7 / 109) / 1000)
-    again = scores.decode(values)
+    again = scores.decode_answers(values)
     assert again is not None
     for one, other in zip(again, answers):
         np.testing.assert_array_equal(one, other)
@@ -588,7 +588,10 @@ def test_files_of_many_classes_hold_no_matrix() -> None:
     ],
 )
 def test_damaged_counts_are_no_answers(name: str, value: Any) -> None:
-    assert scores.decode({**scores.encode(many_classes()), name: value}) is None
+    assert (
+        scores.decode_answers({**scores.encode_answers(many_classes()), name: value})
+        is None
+    )
 
 
 def find_browser() -> Optional[str]:

@@ -189,7 +189,7 @@ def restoring_scaffold(checkpoint: Optional[str]) -> Optional[tf.train.Scaffold]
     if checkpoint is None:
         return None
     scaling = [v for v in tf.global_variables() if v.op.name.startswith("loss_scale/")]
-    check_fit(checkpoint, [v for v in tf.global_variables() if v not in scaling])
+    check_variables(checkpoint, [v for v in tf.global_variables() if v not in scaling])
     stored = open_reader(checkpoint).get_variable_to_dtype_map()
     # The counters are int32 on an NPU and int64 on CPUs and GPUs.
     missing = [v for v in scaling if stored.get(v.op.name) != v.dtype.base_dtype]
@@ -204,7 +204,7 @@ def restoring_scaffold(checkpoint: Optional[str]) -> Optional[tf.train.Scaffold]
     )
 
 
-def check_fit(checkpoint: str, variables: Iterable[tf.Variable]) -> None:
+def check_variables(checkpoint: str, variables: Iterable[tf.Variable]) -> None:
     """Check that a checkpoint has all variables of a graph in the same shapes.
 
     Args:

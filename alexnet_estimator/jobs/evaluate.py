@@ -37,8 +37,8 @@ def evaluate(run: Run, checkpoint: Optional[str] = None) -> Evaluation:
 
     Returns:
         A mapping with ``global_step``, ``num_images``, ``loss``, ``top_1_accuracy``,
-        ``top_5_accuracy`` and the counts by class, see ``report.encode``.  With few
-        classes, these are a ``confusion_matrix``, whose rows are the true classes.
+        ``top_5_accuracy`` and the counts by class, see ``report.encode_answers``.  With
+        few classes, these are a ``confusion_matrix``, whose rows are the true classes.
 
     Raises:
         ConfigError: The model or the classes differ from those of the run.
@@ -185,7 +185,7 @@ def summarise(sums: Dict[str, Any], run: Run) -> Evaluation:
         "loss": float(sums["loss_sum"]) / num_images,
         "top_1_accuracy": float(answers.num_right.sum()) / num_images,
         "top_5_accuracy": float(sums["num_top_5"]) / num_images,
-        **report.encode(answers),
+        **report.encode_answers(answers),
     }
 
 

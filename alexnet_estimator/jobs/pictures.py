@@ -116,7 +116,7 @@ def draw_confusion(result: Evaluation) -> Optional[bytes]:
         The bytes of the PNG, or None if matplotlib is not installed or the evaluation
         has no valid counts.
     """
-    answers = report.decode(result)
+    answers = report.decode_answers(result)
     if answers is None or not report.can_draw():
         return None
     return report.draw_confusion(answers).png

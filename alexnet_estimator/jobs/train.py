@@ -81,17 +81,17 @@ def train(run: Run) -> Evaluation:
         stack.enter_context(manifest.keep_unchanged(run.dataset))
         request = stack.enter_context(StopRequest().listening())
         changes: List[str] = []
-        plan: Optional[WarmStart] = None
+        warm: Optional[WarmStart] = None
         if run.runtime.is_chief:
             stack.enter_context(locks.use_run(run.model_dir))
             stored = check_fit(run, is_training=True)
-            plan = choose_first_weights(run)
+            warm = choose_first_weights(run)
             record = make_record(run)
             changes = run_record.find_changes(stored, record) if stored else []
             run_record.write(run_record.path_of(run.model_dir), record)
         agree_on_run(run)
         log = MetricsLog(run.model_dir, run.runtime.is_chief)
-        result = _Trainer(run, log, request, plan).train(changes)
+        result = _Trainer(run, log, request, warm).train(changes)
     return result
 
 
@@ -136,11 +136,11 @@ class _Trainer:
         run: Run,
         log: MetricsLog,
         request: StopRequest,
-        plan: Optional[WarmStart],
+        warm: Optional[WarmStart],
     ):
-        self._run, self._log, self._request, self._plan = run, log, request, plan
-        # Only rank 0 has a plan, but all ranks must build the same graph.
-        num_layers = len(plan.restored) if plan else 0
+        self._run, self._log, self._request, self._warm = run, log, request, warm
+        # Only rank 0 knows the warm start, but all ranks must build the same graph.
+        num_layers = len(warm.restored) if warm else 0
         self._num_warm_layers = int(run.runtime.of_chief(num_layers))
         self._start_secs = time.monotonic()
         self._heartbeat = Heartbeat(run.runtime.heartbeat)
@@ -157,8 +157,8 @@ class _Trainer:
         restored = self._agree_on_step(is_checked=False)
         step = restored or 0
         self._history = _read_history(run, step)
-        if self._plan and restored is None:
-            warm_start.write_record(self._plan, run.model_dir)
+        if self._warm and restored is None:
+            warm_start.write_record(self._warm, run.model_dir)
         self._note_start(restored, changes)
         result = None
         if self._lacks_evaluation(restored):
@@ -186,7 +186,7 @@ class _Trainer:
     def _note_start(self, restored: Optional[int], changes: Sequence[str]) -> None:
         """Show the start card, and write the start to the log."""
         run, step = self._run, restored or 0
-        card = cards.start_card(run, restored, changes, self._plan)
+        card = cards.start_card(run, restored, changes, self._warm)
         self._say(card)
         self._log.write(
             "start",
@@ -248,7 +248,7 @@ class _Trainer:
 
     def _train_until(self, step: int, target: int) -> None:
         """Train from ``step`` to ``target``, or until a stop is agreed on."""
-        run, plan = self._run, self._plan
+        run, warm = self._run, self._warm
         # All ranks use rank 0's factor: other servers may not see its evaluations.
         factor = schedules.plateau_factor(self._history, run.config.optim)
         training = Training(
@@ -257,8 +257,8 @@ class _Trainer:
             make_hooks=self._make_hooks,
             checkpoint=checkpoints.path_of(run.model_dir, step),
             num_warm_layers=self._num_warm_layers,
-            read_weights=functools.partial(read_first_weights, run, plan)
-            if plan
+            read_weights=functools.partial(read_first_weights, run, warm)
+            if warm
             else None,
             class_weights=run.class_weights,
         )

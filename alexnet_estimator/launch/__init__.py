@@ -11,7 +11,6 @@ from alexnet_estimator.launch.options import Options
 from alexnet_estimator.launch.signals import prepare_signals
 from alexnet_estimator.launch.supervision import supervise
 from alexnet_estimator.launch.verdict import Outcome
-from alexnet_estimator.rank_environment import is_rank as is_rank_process
 
 __all__ = [
     "BACKENDS",
@@ -19,7 +18,6 @@ __all__ = [
     "Options",
     "Outcome",
     "Rank",
-    "is_rank_process",
     "make_ranks",
     "prepare_signals",
     "prepare_tensorflow",

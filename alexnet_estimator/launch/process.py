@@ -19,7 +19,7 @@ from alexnet_estimator.rank_environment import HEARTBEAT
 CHILD = pathlib.Path(__file__).with_name("child.py")
 TAIL_BYTES = 64 * 1024
 DRAIN_SECS = 2
-STDOUT = 1
+STDOUT_FD = 1
 
 
 class Process:
@@ -130,11 +130,11 @@ def _open_channel() -> Tuple[int, int]:
     On a terminal they are a pseudo-terminal: with a pipe, the progress bar would not
     know the width of the terminal.
     """
-    if not os.isatty(STDOUT):
+    if not os.isatty(STDOUT_FD):
         return os.pipe()
     source, sink = pty.openpty()
     tty.setraw(sink)  # The real terminal already translates line ends.
-    size = fcntl.ioctl(STDOUT, termios.TIOCGWINSZ, b"\0" * 8)
+    size = fcntl.ioctl(STDOUT_FD, termios.TIOCGWINSZ, b"\0" * 8)
     fcntl.ioctl(sink, termios.TIOCSWINSZ, size)
     return source, sink
 
@@ -152,9 +152,9 @@ def _copy(source: int, log: int) -> None:
         end = chunk[-1:]
         _write(log, chunk)
         # A closed terminal or pipe must not end the training.
-        is_terminal_open = is_terminal_open and _write(STDOUT, chunk)
-    if end != b"\n" and is_terminal_open and os.isatty(STDOUT):
-        _write(STDOUT, b"\n")  # The next message must not continue a progress bar.
+        is_terminal_open = is_terminal_open and _write(STDOUT_FD, chunk)
+    if end != b"\n" and is_terminal_open and os.isatty(STDOUT_FD):
+        _write(STDOUT_FD, b"\n")  # The next message must not continue a progress bar.
     os.close(source)
     os.close(log)
 

@@ -67,16 +67,16 @@ def supervise(
         UserError: The logs cannot be written.
     """
     watchdog = Watchdog([rank.rank for rank in ranks], options)
-    group = _Group(options, watchdog)
-    with _signals_to(group.events):
+    supervisor = _Supervisor(options, watchdog)
+    with _signals_to(supervisor.events):
         try:
-            group.start(command, ranks, log_directory)
-            group.watch()
+            supervisor.start(command, ranks, log_directory)
+            supervisor.watch()
         finally:
-            group.kill()
+            supervisor.kill()
             watchdog.close()
-            group.events.close()
-    return group.judge()
+            supervisor.events.close()
+    return supervisor.judge()
 
 
 class _Events:
@@ -110,7 +110,7 @@ class _Events:
         self._sink.close()
 
 
-class _Group:
+class _Supervisor:
     """The processes of a group and their events.
 
     Other threads and signal handlers only put events into ``events``, and ``watch``

@@ -5,14 +5,14 @@ Convolutional Neural Networks", NIPS 2012; the section numbers below are the pap
 """
 
 import zlib
-from typing import Callable, List, NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional, Tuple
 
 from ml_collections import ConfigDict
 
 from alexnet_estimator.engine.graph_mode import tf
+from alexnet_estimator.networks.graphs import Dropout
 
 _FUSED_WIDTH = 16  # Number of channels in a block of MKL's layout.
-Dropout = Callable[[tf.Tensor, float, str], tf.Tensor]
 
 
 class Conv(NamedTuple):

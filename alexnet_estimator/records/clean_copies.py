@@ -11,7 +11,7 @@ from typing import Any, Dict
 
 from alexnet_estimator import files, locks
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.records import findings, tfrecord
+from alexnet_estimator.records import result_cache, tfrecord
 from alexnet_estimator.records.dataset import Dataset, Shard, Split, with_digest
 from alexnet_estimator.records.verify import check_shards, count_labels
 
@@ -37,7 +37,7 @@ def leave_out_damaged(
     paths = [path for name in dataset.splits for path in dataset.shard_paths(name)]
     name = f"{os.path.basename(source)}-clean"
     try:
-        report = findings.keep(
+        report = result_cache.keep(
             cache_directory, name, paths, lambda: _report_damage(dataset)
         )
         # The records after a damaged length cannot be found, so they are lost as well.
@@ -51,7 +51,9 @@ def leave_out_damaged(
             raise DataError(report["damages"], dataset.directory, advice)
         if not num_bad:
             return dataset
-        folder = os.path.join(cache_directory, f"{name}-{findings.stamp(paths)[:16]}")
+        folder = os.path.join(
+            cache_directory, f"{name}-{result_cache.stamp(paths)[:16]}"
+        )
         os.makedirs(folder, exist_ok=True)
         with locks.wait_for_folder(folder):
             return _clean(dataset, folder, report, num_bad)

@@ -32,7 +32,7 @@ from alexnet_estimator.records.layouts import PictureSet
 from alexnet_estimator.records.pictures import mean_and_covariance
 from alexnet_estimator.records.shards import ShardReport, ShardTask, write_shards
 from alexnet_estimator.records.splits import FOLD_OPTIONS, split_pictures
-from alexnet_estimator.records.tree import summarise
+from alexnet_estimator.records.tree import list_reasons
 
 REJECTS_FILE = "rejects.csv"
 _PROGRESS_PREFIX = ".convert-"
@@ -131,7 +131,7 @@ def convert_pictures(
                     locks.refuse_if_read(os.path.join(output, manifest.FILE_NAME))
                     if show_progress:
                         _tell_layout(pictures)
-                    tasks = _plan(pictures, output, progress, settings)
+                    tasks = _make_tasks(pictures, output, progress, settings)
                     _make_room(output, progress)
                     reports = write_shards(
                         tasks, pictures.source, settings.num_workers, show_progress
@@ -144,7 +144,7 @@ def convert_pictures(
     except OSError as error:
         raise DataError(f"cannot write the data: {error}", output) from error
     # Files beside the pictures may have changed since the conversion.
-    conversion = {**dataset.conversion, "left_out": summarise(pictures.left_out)}
+    conversion = {**dataset.conversion, "left_out": list_reasons(pictures.left_out)}
     return dataclasses.replace(dataset, conversion=conversion)
 
 
@@ -166,7 +166,7 @@ def _finish(
     content = b"".join(map(files.encode_csv, rows))
     files.write_bytes(os.path.join(output, REJECTS_FILE), content)
     dataset = _assemble(output, pictures.class_names, tasks, reports)
-    about = {"num_rejects": len(rejects), "left_out": summarise(pictures.left_out)}
+    about = {"num_rejects": len(rejects), "left_out": list_reasons(pictures.left_out)}
     unusable = {path for path, _ in rejects}
     trained = [p for task in tasks if task.split == TRAIN for p in task.pictures]
     weights = [p.weight for p in trained if p.path not in unusable]
@@ -182,14 +182,14 @@ def preview(pictures: PictureSet, output: str, settings: Config) -> Dataset:
 
     Its files do not exist, and its colours are not measured.
     """
-    tasks = _plan(pictures, output, "", settings)
+    tasks = _make_tasks(pictures, output, "", settings)
     reports = []
     for task in tasks:
         labels = [picture.label for picture in task.pictures]
         counts = np.bincount(labels, minlength=len(pictures.class_names)).tolist()
         reports.append(ShardReport(counts, 0, "", np.eye(4).tolist(), []))
     dataset = _assemble(output, pictures.class_names, tasks, reports)
-    left_out = {"left_out": summarise(pictures.left_out)}
+    left_out = {"left_out": list_reasons(pictures.left_out)}
     return dataclasses.replace(dataset, conversion=left_out)
 
 
@@ -208,7 +208,7 @@ def _tell_layout(pictures: PictureSet) -> None:
     )
     for is_loss, tell in ((False, note), (True, warn)):
         items = [item for item in pictures.left_out if item.is_loss == is_loss]
-        for line in summarise(items):
+        for line in list_reasons(items):
             tell(f"left out: {line}")
 
 
@@ -266,7 +266,7 @@ def _make_room(output: str, progress: str) -> None:
     os.mkdir(progress)
 
 
-def _plan(
+def _make_tasks(
     pictures: PictureSet, output: str, progress: str, settings: Config
 ) -> List[ShardTask]:
     """Divide the shuffled splits into shards with nearly equal numbers of pictures."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from alexnet_estimator.console import note, warn
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.records import examples, findings, tfrecord
+from alexnet_estimator.records import examples, result_cache, tfrecord
 from alexnet_estimator.records.dataset import (
     SPLITS,
     TRAIN,
@@ -108,7 +108,7 @@ def load(directory: str, label_offset: int, cache_directory: str = "") -> Datase
         return _find(directory, files, _find_name_problems(names))
 
     try:
-        found = findings.keep(cache_directory, "foreign", paths, find)
+        found = result_cache.keep(cache_directory, "foreign", paths, find)
     except OSError as error:
         note(f"the counts of records cannot be stored: {error}")
         found = find()

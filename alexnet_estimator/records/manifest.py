@@ -11,7 +11,7 @@ from typing import Any, Callable, ContextManager, Counter, List
 from alexnet_estimator import files, locks
 from alexnet_estimator.config import find_breaches
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.records import findings, foreign, tfrecord
+from alexnet_estimator.records import foreign, result_cache, tfrecord
 from alexnet_estimator.records.dataset import (
     SPLITS,
     Dataset,
@@ -20,7 +20,7 @@ from alexnet_estimator.records.dataset import (
     as_tuples,
     with_digest,
 )
-from alexnet_estimator.rules import Rule
+from alexnet_estimator.rules import Rule, is_count
 
 FILE_NAME = "dataset.json"
 FORMAT_VERSION = 1
@@ -139,7 +139,7 @@ def check_lengths(dataset: Dataset, cache_directory: str) -> None:
     num_images = sum(split.num_images for split in dataset.splits.values())
     place = cache_directory if num_images > _MANY_IMAGES else ""
     try:
-        problems = findings.keep(place, "lengths", paths, find)
+        problems = result_cache.keep(place, "lengths", paths, find)
     except OSError:
         problems = find()  # Without a cache, the lengths are read every time.
     if problems:
@@ -226,15 +226,11 @@ def _is_rgb(value: Any) -> bool:
     return _is_list(value, lambda x: type(x) in (int, float) and abs(x) < 1e6, 3)
 
 
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 1 << 53
-
-
 def _is_text(value: Any, pattern: str) -> bool:
     return isinstance(value, str) and re.fullmatch(pattern, value) is not None
 
 
-_COUNT = Rule("a whole number, 0 or more", _is_count)
+_COUNT = Rule("a whole number, 0 or more", is_count)
 _MANIFEST_RULES = {
     "class_names": Rule(
         "a list of distinct names",
@@ -248,8 +244,8 @@ _MANIFEST_RULES = {
         "an object in which short_side and num_rejects are whole numbers, left_out is "
         "a list of strings and mean_weight is a number above 0",
         lambda v: isinstance(v, dict)
-        and _is_count(v.get("short_side", 0))
-        and _is_count(v.get("num_rejects", 0))
+        and is_count(v.get("short_side", 0))
+        and is_count(v.get("num_rejects", 0))
         and _is_list(v.get("left_out", []), _is_name)
         and type(v.get("mean_weight", 1)) in (int, float)
         and 0 < v.get("mean_weight", 1) < 1000,
@@ -259,7 +255,7 @@ _MANIFEST_RULES = {
     ),
 }
 _SPLIT_RULES = {
-    "class_counts": Rule("a list of whole numbers", lambda v: _is_list(v, _is_count)),
+    "class_counts": Rule("a list of whole numbers", lambda v: _is_list(v, is_count)),
     "shards": Rule("a list", lambda v: isinstance(v, list)),
 }
 _SHARD_RULES = {

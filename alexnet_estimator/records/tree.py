@@ -72,7 +72,7 @@ class Tree(NamedTuple):
 
     def describe_lack(self) -> str:
         """Return a message that there are no pictures, and which files there are."""
-        seen = summarise(self.left_out)
+        seen = list_reasons(self.left_out)
         return f"no pictures; files found: {'; '.join(seen) or 'none'}"
 
 
@@ -158,7 +158,7 @@ def open_tree(source: str) -> Tree:
     return Tree(source, pictures, walk.left_out, walk.folders, classes)
 
 
-def summarise(left_out: Sequence[LeftOut]) -> List[str]:
+def list_reasons(left_out: Sequence[LeftOut]) -> List[str]:
     """Return a line for each reason, with the number of files and some examples."""
     by_reason: Dict[str, List[str]] = {}
     for item in left_out:

@@ -8,7 +8,7 @@ from alexnet_estimator.report.page import describe_folds, write_report
 from alexnet_estimator.report.scores import (
     Answers,
     count_answers,
-    decode,
-    encode,
+    decode_answers,
+    encode_answers,
     wilson_interval,
 )

@@ -135,7 +135,7 @@ def _evaluated(run: History, name: str, label: str, colour: str, dash: str) -> L
     return Line(label, steps, factor * values, colour, dash, marker="o")
 
 
-def summarise(
+def summarise_curve(
     steps: np.ndarray, values: np.ndarray
 ) -> Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Summarise a curve in at most ``MAX_POINTS`` parts.
@@ -223,7 +223,7 @@ def _plain(text: str, max_letters: int) -> str:
 
 
 def _plot_line(axes: Any, line: Line) -> None:
-    steps, means, lows, highs = summarise(line.steps, line.values)
+    steps, means, lows, highs = summarise_curve(line.steps, line.values)
     if line.is_long:
         axes.fill_between(steps, lows, highs, color=line.colour, alpha=0.2, linewidth=0)
     axes.plot(

@@ -14,7 +14,7 @@ from alexnet_estimator import run_record
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.files import naming, read_at_most, read_json
 from alexnet_estimator.networks import DEFAULT, find_network
-from alexnet_estimator.report.scores import Answers, decode, wilson_interval
+from alexnet_estimator.report.scores import Answers, decode_answers, wilson_interval
 from alexnet_estimator.report.text import plain
 
 _MAX_PNG_BYTES = 64 << 20
@@ -321,7 +321,7 @@ def _read_evaluations(
         values = _object(_read(read_json, found[step], run.notes))
         if values:
             logged[step] = _score(values, step)
-            run.answers = run.answers or decode(values, step)
+            run.answers = run.answers or decode_answers(values, step)
     run.evaluations = [logged[step] for step in sorted(logged)]
     if run.answers:
         run.class_names = run.answers.class_names

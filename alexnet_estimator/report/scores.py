@@ -127,8 +127,8 @@ def count_answers(
     return Answers(tuple(class_names), images, answered, right, wrong, step)
 
 
-def encode(answers: Answers) -> Dict[str, Any]:
-    """Return counted answers as JSON values; see ``decode``.
+def encode_answers(answers: Answers) -> Dict[str, Any]:
+    """Return counted answers as JSON values; see ``decode_answers``.
 
     Up to ``MAX_MATRIX_CLASSES`` classes, the result has the whole confusion matrix.
     With more classes it has the exact counts of each class instead, and only the
@@ -151,7 +151,7 @@ def encode(answers: Answers) -> Dict[str, Any]:
     }
 
 
-def decode(values: Mapping[str, Any], step: int = 0) -> Optional[Answers]:
+def decode_answers(values: Mapping[str, Any], step: int = 0) -> Optional[Answers]:
     """Return the counted answers of an evaluation, or None if they are damaged.
 
     Args:

@@ -145,7 +145,7 @@ class NpuRuntime(Runtime):
         self.rank, self.num_ranks = read_rank(environ)
         self._config = config
         self._options = accepted_options(config.npu)
-        self._group: Optional[_Group] = None
+        self._group: Optional[_HcclGroup] = None
         # NPUEstimator requires both variables even of a single rank.  Any ID will do.
         os.environ.setdefault(names.JOB_ID, "alexnet_estimator")
         os.environ.setdefault(names.RANK_SIZE, "1")
@@ -262,9 +262,9 @@ class NpuRuntime(Runtime):
         finally:
             graph.seed = graph_seed
 
-    def _open_group(self) -> "_Group":
+    def _open_group(self) -> "_HcclGroup":
         if self._group is None:
-            self._group = _Group(
+            self._group = _HcclGroup(
                 self._session_config(), self.num_ranks, self._config.npu.gradient_split
             )
         return self._group
@@ -305,7 +305,7 @@ class NpuRuntime(Runtime):
         return NPUEstimator(model_fn=no_model, config=run_config).config.session_config
 
 
-class _Group:
+class _HcclGroup:
     """Communication over HCCL outside of Estimator's sessions.
 
     A separate session stays open until the process ends.  The adapter shuts down the

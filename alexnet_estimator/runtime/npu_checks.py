@@ -6,7 +6,7 @@ import os
 import shutil
 from typing import Callable, List, Mapping, Optional, Sequence
 
-from alexnet_estimator.finding import Finding, advise, judge
+from alexnet_estimator.finding import Finding, advise, require
 from alexnet_estimator.rank_table import Topology, is_own_address
 from alexnet_estimator.rank_table.local import local_device_ips
 from alexnet_estimator.rank_table.topology import Device
@@ -59,7 +59,7 @@ def _examine_cann(environ: Mapping[str, str]) -> Finding:
     scripts = [script for script in SET_ENV_SCRIPTS if os.path.isfile(script)]
     remedy = f"run `source {(scripts or SET_ENV_SCRIPTS)[0]}` in this shell"
     seen = home or "neither ASCEND_HOME_PATH nor ASCEND_OPP_PATH is set"
-    return judge("CANN", os.path.isdir(home), seen, remedy)
+    return require("CANN", os.path.isdir(home), seen, remedy)
 
 
 def _examine_devices(num_needed: int) -> Finding:
@@ -78,7 +78,7 @@ def _examine_devices(num_needed: int) -> Finding:
         "--device=...`, docs/ascend.md) and the user their group, HwHiAiUser"
     )
     is_good = len(devices) >= num_needed and not closed
-    return judge("devices", is_good, seen, remedy)
+    return require("devices", is_good, seen, remedy)
 
 
 def _examine_driver() -> Finding:
@@ -113,4 +113,4 @@ def _examine_network(topology: Topology, devices: Sequence[Device]) -> Finding:
         if d.device_ip and d.device_ip != own[d.device_id]
     ]
     seen = "; ".join(wrong) or "its addresses match the rank table"
-    return judge("hccn.conf", not wrong, seen, "create a new one: rank_table make")
+    return require("hccn.conf", not wrong, seen, "create a new one: rank_table make")

@@ -17,7 +17,7 @@ from alexnet_estimator.jobs.benchmark.request import (
     check_request,
 )
 from alexnet_estimator.verbs.ranks import (
-    FLAGS,
+    RANK_FLAGS,
     launch_ranks,
     read_topology,
     watching_alone,
@@ -69,7 +69,7 @@ VERB = Verb(
     benchmark,
     "Measure images/s of training, evaluation and the input pipeline.",
     "model_dir data_path config output train_steps batch_size precision_mode "
-    "loss_scale device warmup_steps profile " + FLAGS,
+    "loss_scale device warmup_steps profile " + RANK_FLAGS,
     examples=(
         "benchmark --data_path=photos.data --output=speed.jsonl",
         "benchmark train --config=configs/cats_vs_dogs.py --train_steps=100",

@@ -8,7 +8,7 @@ from alexnet_estimator import console, files
 from alexnet_estimator.command_line import Command, Verb
 from alexnet_estimator.errors import EXIT_DONE, EXIT_USAGE
 from alexnet_estimator.rank_environment import is_first_rank, is_rank
-from alexnet_estimator.verbs.ranks import FLAGS, launch_ranks, read_table
+from alexnet_estimator.verbs.ranks import RANK_FLAGS, launch_ranks, read_table
 from alexnet_estimator.verbs.settings import announce_loading, configure
 
 
@@ -47,7 +47,7 @@ def doctor(command: Command) -> int:
 VERB = Verb(
     doctor,
     "Check this machine, and the device with a short training.",
-    "device output " + FLAGS,
+    "device output " + RANK_FLAGS,
     examples=(
         "doctor --device=cpu",
         "doctor --device=npu --rank_table=8p.json --output=doctor.json",

@@ -4,7 +4,7 @@ from alexnet_estimator import console
 from alexnet_estimator.command_line import Command, Verb
 from alexnet_estimator.errors import EXIT_DONE
 from alexnet_estimator.verbs.ranks import (
-    FLAGS,
+    RANK_FLAGS,
     launch_ranks,
     read_topology,
     watching_alone,
@@ -43,7 +43,7 @@ def evaluate(command: Command) -> int:
 VERB = Verb(
     evaluate,
     "Evaluate a checkpoint of a run on the held-out pictures.",
-    "model_dir data_path batch_size device checkpoint " + FLAGS,
+    "model_dir data_path batch_size device checkpoint " + RANK_FLAGS,
     examples=(
         "evaluate --model_dir=runs/photos",
         "evaluate --model_dir=runs/photos --checkpoint=runs/photos/model.ckpt-2000",

@@ -15,7 +15,7 @@ from alexnet_estimator.schema import ACCELERATORS
 if TYPE_CHECKING:
     from alexnet_estimator.runtime.base import Runtime
 
-FLAGS = "rank_table server_id rendezvous_port hang_timeout_secs start_timeout_secs"
+RANK_FLAGS = "rank_table server_id rendezvous_port hang_timeout_secs start_timeout_secs"
 # HCCL also waits this long for the controller of a cluster to complete the table.
 TABLE_WAIT_SECS = 1800
 

@@ -10,7 +10,7 @@ from alexnet_estimator.config import Config
 from alexnet_estimator.errors import EXIT_DONE, ConfigError
 from alexnet_estimator.rank_environment import is_rank
 from alexnet_estimator.verbs.ranks import (
-    FLAGS,
+    RANK_FLAGS,
     launch_ranks,
     read_topology,
     watching_alone,
@@ -84,7 +84,7 @@ VERB = Verb(
     "Train and evaluate a network, or resume a run.",
     "model_dir data_path config train_steps epoch batch_size learning_rate "
     "precision_mode loss_scale seed warm_start_from dry_run device max_restarts "
-    + FLAGS,
+    + RANK_FLAGS,
     examples=(
         "train --data_path=photos/ --model_dir=runs/photos --epoch=30",
         "train --config=configs/cats_vs_dogs.py --data_path=cats/ --rank_table=8p.json",

@@ -5,7 +5,7 @@ import sys
 from typing import Any, List, Sequence
 
 from alexnet_estimator import __main__ as alexnet
-from alexnet_estimator import launch
+from alexnet_estimator import rank_environment
 from alexnet_estimator.launch import job
 from tests.faults import fault
 
@@ -15,7 +15,7 @@ COMMAND = (sys.executable, "-m", "tests.faults.program")
 def main() -> int:
     """Run the command line as a launcher or as a rank; return its exit code."""
     job.COMMAND = COMMAND
-    if launch.is_rank_process(os.environ):
+    if rank_environment.is_rank(os.environ):
         faults = fault.read(os.environ)
         for each in faults:
             each.strike("load", 0)

@@ -24,12 +24,12 @@ from alexnet_estimator.runtime.base import session_config
 
 # The window is divided into this many parts, which show how steady the speed was.
 NUM_PARTS = 4
-Record = Dict[str, Any]
+BenchmarkRecord = Dict[str, Any]
 
 
 def speed_figures(
     ticks: Sequence[Tick], num_images: Sequence[int], steps_per_call: int = 1
-) -> Record:
+) -> BenchmarkRecord:
     """Return images/s and percentiles of the durations of steps.
 
     ``images_per_sec`` is the number of images of all ranks over the wall time of the
@@ -80,7 +80,7 @@ def images_in_eval_step(step: int, num_images: int, reader: inputs.Reader) -> in
     return sum(min(batch, max(0, size - first)) for size in sizes)
 
 
-def describe_machine(num_threads: int) -> Record:
+def describe_machine(num_threads: int) -> BenchmarkRecord:
     """Return the machine, the threads and the versions of a measurement.
 
     Args:
@@ -98,12 +98,12 @@ def describe_machine(num_threads: int) -> Record:
     }
 
 
-def to_line(record: Record) -> str:
+def to_line(record: BenchmarkRecord) -> str:
     """Return a measurement as a line of JSON."""
     return json.dumps(record, ensure_ascii=False) + "\n"
 
 
-def to_table(records: List[Record]) -> str:
+def to_table(records: List[BenchmarkRecord]) -> str:
     """Return the measurements of one benchmark as a table."""
     first = records[0]
     heading = (
@@ -126,7 +126,7 @@ def to_table(records: List[Record]) -> str:
     return "\n".join([heading, *lines])
 
 
-def _row(record: Record) -> Sequence[str]:
+def _row(record: BenchmarkRecord) -> Sequence[str]:
     low, high = record["images_per_sec_lowest"], record["images_per_sec_highest"]
     share = record["input_wait_share"]
     missing = "-" if record["mode"] == "input" else "not available"

@@ -27,7 +27,7 @@ from alexnet_estimator.hooks.step_tensors import StepTensors
 from alexnet_estimator.hooks.stopping import StopRequest
 from alexnet_estimator.hooks.timing import CallCounts, TimingHook
 from alexnet_estimator.jobs.benchmark import figures
-from alexnet_estimator.jobs.benchmark.figures import Record
+from alexnet_estimator.jobs.benchmark.figures import BenchmarkRecord
 from alexnet_estimator.jobs.benchmark.request import (
     MODES,
     BenchmarkRequest,
@@ -50,7 +50,7 @@ def benchmark(
     model_dir: str,
     request: BenchmarkRequest = BenchmarkRequest(),
     watch: Callable[[Runtime], ContextManager[Any]] = contextlib.nullcontext,
-) -> List[Record]:
+) -> List[BenchmarkRecord]:
     """Measure training, evaluation and input with synthetic and with real data.
 
     Args:
@@ -155,7 +155,7 @@ class _Measurement:
         )
         self.timing = TimingHook(self._counts, level)
 
-    def run(self) -> Record:
+    def run(self) -> BenchmarkRecord:
         """Run the session and return its figures."""
         run, phase = self._run, "train"
         if self.mode == "train":
@@ -197,7 +197,7 @@ class _Measurement:
                 while not session.should_stop():
                     session.run(take)
 
-    def _describe(self) -> Record:
+    def _describe(self) -> BenchmarkRecord:
         """Return the figures, with everything that is needed to compare them."""
         run, timing, config = self._run, self.timing, self._run.config
         ticks = timing.ticks
@@ -235,7 +235,7 @@ class _Measurement:
 
 
 def _write(
-    measurement: _Measurement, request: BenchmarkRequest, record: Record
+    measurement: _Measurement, request: BenchmarkRequest, record: BenchmarkRecord
 ) -> None:
     """Write the line of JSON, and the timeline of the last traced step."""
     line, traces = figures.to_line(record), measurement.timing.traces

@@ -11,7 +11,7 @@ from typing import List, Optional
 
 import alexnet_estimator
 from alexnet_estimator import engine
-from alexnet_estimator.finding import Finding, advise, judge
+from alexnet_estimator.finding import Finding, advise, require
 from alexnet_estimator.machine import num_cores
 from alexnet_estimator.rank_table import Topology, is_own_address
 
@@ -51,7 +51,9 @@ def _examine_interpreter() -> Finding:
     wanted = (3, 7) if engine.is_1_15() else sys.version_info[:2]
     remedy = "TensorFlow 1.15 needs Python 3.7: use the one of launch/setup_env.sh"
     is_good = sys.version_info[:2] == wanted
-    return judge("interpreter", is_good, f"Python {version}, {sys.executable}", remedy)
+    return require(
+        "interpreter", is_good, f"Python {version}, {sys.executable}", remedy
+    )
 
 
 def _examine_folder() -> Finding:

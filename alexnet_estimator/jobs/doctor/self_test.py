@@ -12,7 +12,7 @@ import numpy as np
 
 from alexnet_estimator.config import Config, config_from, resolve
 from alexnet_estimator.engine.graph_mode import tf
-from alexnet_estimator.finding import FAILURE, OK, Finding, judge
+from alexnet_estimator.finding import FAILURE, OK, Finding, require
 from alexnet_estimator.hooks.answers import AnswersHook
 from alexnet_estimator.hooks.step_tensors import StepTensors
 from alexnet_estimator.model_fn import Training, build_model_fn
@@ -60,7 +60,7 @@ def _join_findings(runtime: Runtime, findings: List[Finding]) -> List[Finding]:
     rows = runtime.gather([finding.state == FAILURE for finding in findings])
     failed = [np.flatnonzero(states).tolist() for states in rows.T]
     return [
-        judge(finding.name, False, f"fails on ranks {ranks}: see their logs", TROUBLE)
+        require(finding.name, False, f"fails on ranks {ranks}: see their logs", TROUBLE)
         if ranks and finding.state == OK
         else finding
         for finding, ranks in zip(findings, failed)
@@ -215,15 +215,15 @@ def _train(runtime: Runtime, config: Config, folder: str) -> List[Finding]:
     errors = [np.abs(seen["lrn"] - expected) / expected for seen in probe.seen]
     error = float(np.max(errors))
     return [
-        judge("loss", last < 0.9 * first, f"{first:.3f} -> {last:.3f}", TROUBLE),
-        judge(
+        require("loss", last < 0.9 * first, f"{first:.3f} -> {last:.3f}", TROUBLE),
+        require(
             "dropout",
             has_new_masks and 0.45 < kept < 0.55,
             f"{kept:.3f} kept, masks of two steps "
             + ("differ" if has_new_masks else "are the same"),
             "leave npu.seed_dropout off; else " + TROUBLE,
         ),
-        judge(
+        require(
             "LRN",
             error < LRN_TOLERANCE,
             f"largest relative error {error:.2g}",
@@ -241,7 +241,7 @@ def _compare_ranks(runtime: Runtime, weights: List[np.ndarray]) -> Finding:
     seen = (
         f"ranks {differing} differ from rank 0" if differing else f"{len(rows)} equal"
     )
-    return judge("weights of all ranks", not differing, seen, TROUBLE)
+    return require("weights of all ranks", not differing, seen, TROUBLE)
 
 
 def _evaluate(runtime: Runtime, config: Config, folder: str) -> List[Finding]:
@@ -263,7 +263,7 @@ def _evaluate(runtime: Runtime, config: Config, folder: str) -> List[Finding]:
     counted = np.bincount(rows[:, 0], weights=rows[:, 2], minlength=NUM_CLASSES)
     is_exact = found == (num_images, num_images) and np.array_equal(counted, own)
     seen = f"{found[0]} of {num_images} images, {found[1]} among the first five"
-    return [judge("counts of evaluation", is_exact, seen, TROUBLE)]
+    return [require("counts of evaluation", is_exact, seen, TROUBLE)]
 
 
 def _overflow(runtime: Runtime, config: Config, folder: str) -> List[Finding]:
@@ -276,4 +276,4 @@ def _overflow(runtime: Runtime, config: Config, folder: str) -> List[Finding]:
     is_good = (step, skipped) == (0, NUM_OVERFLOWS) and is_unchanged
     seen = f"{skipped} of {NUM_OVERFLOWS} steps skipped, global step {step}"
     seen += ", weights " + ("unchanged" if is_unchanged else "changed")
-    return [judge("overflow", is_good, seen, TROUBLE)]
+    return [require("overflow", is_good, seen, TROUBLE)]

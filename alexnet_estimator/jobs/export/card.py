@@ -115,7 +115,7 @@ def _describe_accuracy(evaluation: Optional[Mapping[str, Any]]) -> str:
         return "This checkpoint was not evaluated."
     accuracy, num_images = evaluation["top_1_accuracy"], evaluation["num_images"]
     low, high = report.wilson_interval(accuracy, num_images)
-    answers = report.decode(evaluation)
+    answers = report.decode_answers(evaluation)
     text = (
         f"{accuracy:.4f} on {num_images} pictures that were held out of training "
         f"(95 % confidence interval {low:.4f} to {high:.4f})."

@@ -88,7 +88,7 @@ def export(
         DataError: A checkpoint or picture is missing, or results differ.
     """
     _check(formats, batch_size)
-    with _open_folder(output) as folder:
+    with _new_folder(output) as folder:
         record = run_record.read(find_record(model_dir))
         checkpoint = find_checkpoint(model_dir, config, checkpoint)
         config = Config(config.to_dict())
@@ -178,7 +178,7 @@ FORMATS: Dict[str, Callable[[graphs.Model, str, Trial], float]] = {
 
 
 @contextlib.contextmanager
-def _open_folder(path: str) -> Iterator[str]:
+def _new_folder(path: str) -> Iterator[str]:
     """Yield a temporary folder that gets its final path when the block has ended.
 
     Raises:

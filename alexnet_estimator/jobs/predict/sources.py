@@ -6,7 +6,7 @@ from typing import List, NamedTuple, Sequence, Union
 from alexnet_estimator.console import note
 from alexnet_estimator.errors import DataError, UserError
 from alexnet_estimator.paths import expand_paths
-from alexnet_estimator.records.tree import PictureReader, open_tree, summarise
+from alexnet_estimator.records.tree import PictureReader, list_reasons, open_tree
 
 _LIST_SUFFIX = ".txt"
 
@@ -81,7 +81,7 @@ def _find(source: str, lacks: List[str]) -> List[Found]:
     tree = open_tree(source)
     if not tree.pictures:
         lacks.append(f"{source}: {tree.describe_lack()}")
-    for line in summarise([item for item in tree.left_out if not item.is_loss]):
+    for line in list_reasons([item for item in tree.left_out if not item.is_loss]):
         note(f"{source}: left out: {line}")
     reader = PictureReader(tree.root)
     pictures = [
