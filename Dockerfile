@@ -1,13 +1,13 @@
-# The job on CPUs (x86-64), as launch/setup_env.sh makes it: TensorFlow 1.15 in Intel's
-# build, and Horovod for more ranks than one.
+# The job on CPUs (x86-64), set up by launch/setup_env.sh: TensorFlow 1.15 in Intel's
+# build, and Horovod for several ranks.
 #
 #   docker build -t alexnet-estimator .
 #   mkdir -p runs && docker run --rm --user "$(id -u):$(id -g)" \
 #     -v "$PWD/photos:/data:ro" -v "$PWD/runs:/runs" \
 #     alexnet-estimator train --data_path=/data --model_dir=/runs/first
 #
-# It has not been built where it was written, for want of Docker. Its commands were run
-# there on a copy of the files that .dockerignore lets through.
+# This image has not been built yet, because Docker was not available. Its commands were
+# run on a copy of the files that .dockerignore does not exclude.
 FROM python:3.7-slim-bookworm AS build
 # hadolint ignore=DL3008
 RUN apt-get update \
@@ -22,11 +22,12 @@ COPY alexnet_estimator alexnet_estimator
 RUN bash launch/setup_env.sh --with-horovod
 
 FROM python:3.7-slim-bookworm
-# The environment names /job and the base's interpreter: both are the same here.
+# The environment contains the paths of /job and of the base's interpreter, which are the
+# same in both stages.
 COPY --from=build /job /job
 COPY rank_tables /job/rank_tables
 COPY examples /job/examples
-# Matplotlib and others write below $HOME, which --user leaves without an owner.
+# Matplotlib and others write below $HOME, which the user of --user does not own.
 ENV HOME=/tmp PATH="/job/.venv/1.15-intel/bin:$PATH"
 RUN install --directory --owner=1000 /runs /data
 USER 1000

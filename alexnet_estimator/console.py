@@ -49,7 +49,7 @@ def prepare(is_log: bool = False) -> None:
 def finish() -> None:
     """Discard output that cannot be written.
 
-    Otherwise Python prints an error of its own when it exits.
+    Otherwise Python would print an additional error when it exits.
     """
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -1,1 +1,1 @@
-"""Measurements beside peers; see ``docs/performance.md``.  Not part of the package."""
+"""Comparisons with other programs, see ``docs/performance.md``; not installed."""

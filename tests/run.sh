@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Set up, then lint, check types and test: everything on the default engine, and where
-# there is a Python for the other one, the files of $subset on that before.
+# Set up the environment, lint, check types, and run all tests on the default engine. If
+# there is a Python for the other engine, run the files of $subset on it first.
 #
 #   bash tests/run.sh [--all-engines] [pytest arguments]
 #
-# With --all-engines everything on both; with pytest arguments only pytest, with these.
+# --all-engines runs all tests on both engines. With pytest arguments, only pytest runs.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# What meets TensorFlow most; tests/test_engines.py holds the engines together.
+# The tests that use TensorFlow most; tests/test_engines.py needs both engines.
 subset=(tests/test_{checkpoints,inputs,networks_alexnet,model_fn,optimizers,train}.py)
 
-set_up_other() { # [PART...]: print the other engine's interpreter, nothing if none
+set_up_other() { # [PART...]: print the other engine's interpreter, or nothing
   local wish=2.15 other
   if [[ $python == */.venv/2.15/* ]]; then wish=""; fi
   other="$(PYTHON="" ALEXNET_TF="$wish" bash launch/setup_env.sh --with-tests "$@")" ||
@@ -42,7 +42,7 @@ if (($# == 0)); then
   "$python" -m mypy
   PATH="${python%/*}:$PATH" shellcheck launch/*.sh examples/cluster/*.sh \
     tests/programs/*.sh tests/run.sh .ci/run
-  # Whole files, so that their jobs are run once. What is skipped says why.
+  # Processes get whole files, whose jobs are then run once. Skipped tests say why.
   set -- --numprocesses=2 --dist=loadfile --durations=20 -r s
 fi
 if [[ -n $other ]]; then "$other" -m pytest "$@" "${subset[@]}"; fi

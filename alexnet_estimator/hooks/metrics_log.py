@@ -15,7 +15,7 @@ from alexnet_estimator.console import warn
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.records import tfrecord
 
-# Tags of the numbers that TensorBoard draws; it groups them by what is before the
+# Tags of the numbers that TensorBoard draws; it groups them by the part before the
 # slash.  Training and evaluation share them, so that their curves overlay.
 TAGS = {
     "loss": "loss",
@@ -28,7 +28,7 @@ TAGS = {
     "num_skipped_steps": "optimizer/skipped_steps",
     "images_per_sec": "throughput/images_per_sec",
 }
-# Folder within that of the run.  TensorBoard shows it as a run of its own.
+# Subfolder of the folder of the run.  TensorBoard shows it as a separate run.
 EVALUATION = "eval"
 
 

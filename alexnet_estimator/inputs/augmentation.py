@@ -143,6 +143,7 @@ def _own_pixels(features: Features, size: int) -> tf.Tensor:
     """
     own = tf.ones([1, 1, 1, 1])
     if "mixup_share" in features:
+        # [batch] -> [batch, 1, 1, 1]
         own = features["mixup_share"][:, tf.newaxis, tf.newaxis, tf.newaxis]
     if "cutmix_box" in features:
         own = own * (1.0 - _mask(features["cutmix_box"], size))
@@ -152,9 +153,11 @@ def _own_pixels(features: Features, size: int) -> tf.Tensor:
 def _mask(boxes: tf.Tensor, size: int) -> tf.Tensor:
     """Return float32 [batch, size, size, 1], which is 1 within the boxes."""
     centres = tf.range(size, dtype=tf.float32) + 0.5  # Centres of the pixels.
+    # [batch, 4] -> 4 x [batch, 1]
     top, left, bottom, right = (boxes[:, i, tf.newaxis] for i in range(4))
     rows = tf.logical_and(centres >= top, centres < bottom)  # [batch, size]
     columns = tf.logical_and(centres >= left, centres < right)
+    # [batch, size, 1] and [batch, 1, size] -> [batch, size, size]
     inside = tf.logical_and(rows[:, :, tf.newaxis], columns[:, tf.newaxis, :])
     return tf.cast(inside, tf.float32)[:, :, :, tf.newaxis]
 

@@ -254,6 +254,8 @@ def _batch_ahead(
     # The pool of the session may have a single thread, on which decoding and the
     # training step would wait for each other.
     threads.private_threadpool_size = data.decode_threads or machine.num_cores()
+    # Shapes must be static, which NPUs need: the batch size would be unknown if a
+    # smaller last batch were possible.
     batches = images.batch(batch_size, drop_remainder=True)
     return batches.prefetch(data.prefetch_batches).with_options(options)
 

@@ -142,7 +142,7 @@ def _gather_rows(rows: np.ndarray, runtime: Runtime) -> np.ndarray:
     longest = int(runtime.gather([len(rows)]).max())
     padded = np.zeros([longest, 3])
     padded[: len(rows)] = rows
-    # [ranks, longest * 3] -> [ranks * longest, 3]
+    # [longest, 3] -> [longest * 3]; [ranks, longest * 3] -> [ranks * longest, 3]
     return runtime.gather(padded.ravel()).reshape(-1, 3).astype(np.int64)
 
 

@@ -204,7 +204,7 @@ def _check_addresses(entries: List[Entry], is_a3: bool) -> None:
         elif entry.device_ip:
             entry.place.check_unique("device_ip", entry.device_ip, seen)
         elif has_several_servers and not is_a3:
-            rule = "given where there is more than one server"
+            rule = "given if there is more than one server"
             entry.place.add("device_ip", None, rule)
 
 

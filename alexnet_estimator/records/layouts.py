@@ -58,7 +58,7 @@ class PictureSet(NamedTuple):
         source: Folder or zip file.
         class_names: Names of the classes, in the order of the labels.
         pictures: Pictures that belong to a class.
-        has_validation: Whether the layout itself holds pictures out.
+        has_validation: Whether the layout contains pictures for validation.
         layout: Description of the layout for the user.
         left_out: Files and folders that are not used, with the reasons.
     """

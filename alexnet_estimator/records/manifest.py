@@ -116,7 +116,7 @@ def check_lengths(dataset: Dataset, cache_directory: str) -> None:
     TensorFlow itself raises an error about it.
 
     Args:
-        dataset: Data set that ``convert`` has made.  Foreign data need no check,
+        dataset: Data set that ``convert`` has written.  Foreign data need no check,
             because their records are counted when they are opened.
         cache_directory: Folder in which the result for a large data set is cached.
 

@@ -140,7 +140,7 @@ def _start_worker(parent_id: int, source: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def end_with_parent() -> None:
-        # Otherwise the workers would go on running after their parent was killed.
+        # Otherwise the workers would continue after their parent was killed.
         while os.getppid() == parent_id:
             time.sleep(0.5)
         os._exit(1)

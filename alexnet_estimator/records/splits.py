@@ -46,7 +46,7 @@ def _choose_fold(
     num_folds = settings.num_folds
     if pictures.has_validation:
         raise DataError(
-            f"convert.num_folds is {num_folds}, but the folders hold out pictures "
+            f"convert.num_folds is {num_folds}, but the folders hold out some pictures "
             f"already ({pictures.layout}): leave it out, or divide the training "
             "pictures only, with --config.convert.train_folder=FOLDER",
             pictures.source,
@@ -66,7 +66,7 @@ def _choose_fold(
 def _choose_fraction(
     pictures: PictureSet, shuffled: List[Picture], settings: Config
 ) -> Set[Picture]:
-    """Return the first pictures of each class, as many as the settings say."""
+    """Return the first pictures of each class; the settings decide their number."""
     num_classes, total = len(pictures.class_names), len(pictures.pictures)
     if pictures.has_validation:
         return set()
@@ -74,7 +74,7 @@ def _choose_fraction(
     if settings.eval_images > most:
         raise DataError(
             f"convert.eval_images is {settings.eval_images}, but of {total} pictures "
-            f"of {num_classes} classes at most {most} can be held out",
+            f"of {num_classes} classes, at most {most} can be held out",
             pictures.source,
         )
     wanted = settings.eval_images or round(total * settings.eval_fraction)

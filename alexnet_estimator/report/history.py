@@ -39,7 +39,7 @@ class Score(NamedTuple):
 
 @dataclasses.dataclass
 class Start:
-    """One start of the run and what was logged until the next one.
+    """One start of the run, and the log until the next start.
 
     Attributes:
         step: Global step at which the run started.
@@ -346,6 +346,7 @@ def _read_samples(file: pathlib.Path, run: History) -> None:
 
 
 def _finite(pairs: List[Tuple[int, float]]) -> Tuple[np.ndarray, np.ndarray]:
+    # n pairs -> [n, 2] -> two arrays of [n]; also if there are no pairs.
     steps, values = np.array(pairs, float).reshape(-1, 2).T
     return steps[np.isfinite(values)], values[np.isfinite(values)]
 

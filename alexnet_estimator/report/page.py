@@ -107,7 +107,7 @@ class Setting(NamedTuple):
 def list_settings(run: History) -> Tuple[List[Setting], List[Setting]]:
     """Return the fields that differ from their defaults, and those that do not."""
     # Other networks are described from the record.  They are not loaded, because that
-    # would run the code of whoever made the run.
+    # would run code that came with the run.
     described = run.record.get("network", {}).get("settings", {})
     settings = {
         name: Field(entry.get("default"), anything(), text.plain(entry.get("doc")))

@@ -68,6 +68,7 @@ class Answers(NamedTuple):
     def cells(self) -> np.ndarray:
         """Return the rows true class, answer and number of images, int64 ``[3, n]``."""
         labels = np.arange(len(self.num_right))
+        # [3, num_classes] and [3, n] -> [3, num_classes + n]
         return np.hstack([[labels, labels, self.num_right], self.confusions.T])
 
     @property

@@ -94,6 +94,7 @@ def _make_batch(rank: int) -> Tuple[np.ndarray, np.ndarray]:
     labels = random.randint(0, NUM_CLASSES, [BATCH_SIZE]).astype(np.int32)
     colours = np.array([[220, 40, 40], [40, 220, 40], [40, 40, 220], [200, 200, 40]])
     noise = random.randint(-40, 40, [BATCH_SIZE, IMAGE_SIZE, IMAGE_SIZE, 3])
+    # [batch, 3] -> [batch, 1, 1, 3], which is broadcast over the noise.
     pictures = colours[labels][:, np.newaxis, np.newaxis, :] + noise
     return np.clip(pictures, 0, 255).astype(np.uint8), labels
 

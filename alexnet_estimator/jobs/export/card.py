@@ -17,7 +17,7 @@ pass the model on.
 _CARD = """\
 # {title}, step {step}
 
-Classifies pictures into {num_classes} classes. The files of this folder were made by
+Classifies pictures into {num_classes} classes. The files of this folder were written by
 alexnet-estimator {version}, and each was compared with the checkpoint.
 
 ## Data
