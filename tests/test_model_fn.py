@@ -363,8 +363,8 @@ def test_dropout_differs_by_layer_rank_and_step_alone() -> None:
         assert len(runtime.seeds) == 2
         return [tuple(seed) for seed in found]
 
-    ranks = [seeds(rank) for rank in range(4)]
-    assert len({seed for found in ranks for seed in found}) == 4 * 3 * 2
+    ranks = [seeds(rank) for rank in range(2)]
+    assert len({seed for found in ranks for seed in found}) == 2 * 3 * 2
     assert seeds(1) == ranks[1]
     assert seeds(0, seed=2**31 - 1) != ranks[0]
 

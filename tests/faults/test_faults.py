@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import shutil
 import signal
 import time
 from typing import Any, Dict
@@ -218,28 +217,6 @@ def test_f9_a_wrong_table_is_refused_at_once(
 
 
 # F10: special cases.
-
-
-def test_f10_a_finished_run_is_only_evaluated(
-    flags: Dict[str, Any], uninterrupted: Any
-) -> None:
-    shutil.copytree(str(uninterrupted), str(flags["model_dir"]))
-    result = run_ranks(2, flags)
-    assert result.exit_code == 0, result.output
-    assert [event["step"] for event in result.events("evaluation")] == [6, 6]
-    assert_same_weights(flags["model_dir"], uninterrupted)
-
-
-def test_f10_more_ranks_than_files(
-    flags: Dict[str, Any], tmp_path: pathlib.Path
-) -> None:
-    dataset = pictures.make_dataset(tmp_path / "data", num_per_class=13, short_side=71)
-    assert [len(split.shards) for split in dataset.splits.values()] == [1, 1]
-    flags.update(data_path=dataset.directory, train_steps=2)
-    result = run_ranks(2, flags)
-    assert result.exit_code == 0, result.output
-    num_images = dataset.splits["validation"].num_images
-    assert result.events("evaluation")[-1]["num_images"] == num_images
 
 
 def test_f10_a_second_launcher_does_no_harm(
