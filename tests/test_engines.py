@@ -79,14 +79,13 @@ def draw_streams(data_dir: str, folder: pathlib.Path) -> Dict[str, np.ndarray]:
 
 
 def go_on(begun: pathlib.Path, folder: pathlib.Path, data_dir: str) -> None:
-    """Evaluate, resume, report and serve the run of an engine with this one."""
+    """Evaluate, resume and serve the run of an engine with this one."""
     images = np.load(str(begun / "streams.npz"))["image"]
     saved_model, frozen = begun / "export/saved_model/1", begun / "export/model.pb"
     outputs = graphs.run_saved_model(str(saved_model), "images", images)
     shutil.copytree(str(begun / "run"), str(folder))
     evaluate.evaluate(training.open_job(data_dir, folder, optim={"ema_decay": 0.9}))
     train(data_dir, folder, MORE_STEPS)
-    write_report([str(folder)])
     np.savez(
         str(folder / "served"),
         saved_model=outputs["probabilities"],
@@ -99,6 +98,7 @@ def run_half(folder: pathlib.Path, name: str, data_dir: str) -> None:
     for begun in ENGINES:
         if (folder / begun).exists():
             go_on(folder / begun, folder / f"{begun}, then {name}", data_dir)
+    write_report([str(folder / f"this, then {name}")])
 
 
 @pytest.fixture(scope="module")

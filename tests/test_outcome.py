@@ -5,7 +5,7 @@ import io
 import json
 import pathlib
 import tempfile
-from typing import Any, Dict
+from typing import Any, Dict, List
 from unittest import mock
 
 import numpy as np
@@ -16,10 +16,9 @@ from alexnet_estimator import inputs
 from alexnet_estimator.hooks.heartbeat import Heartbeat
 from alexnet_estimator.jobs import outcome, pictures
 from alexnet_estimator.jobs.session import Run
-from alexnet_estimator.jobs.train import train
 from tests import tiny
 from tests.conftest import CLASS_NAMES
-from tests.training import evaluation, open_job
+from tests.training import evaluation, open_job, train
 
 STEP = 4
 
@@ -34,13 +33,20 @@ def job(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> Run:
 
 
 @pytest.fixture(scope="module")
-def samples(job: Run) -> Dict[str, Any]:
-    """Write the outcome again; return the content of samples.json."""
-    file = pathlib.Path(job.model_dir, "samples.json")
-    if file.exists():
-        file.unlink()
-    path = outcome.write_outcome(job, STEP, Heartbeat(None))
+def phases(job: Run) -> List[str]:
+    """Write the outcome; return the phases of the heartbeats."""
+    with tempfile.TemporaryFile() as file:
+        heartbeat = Heartbeat(file.fileno())
+        with mock.patch.object(heartbeat, "beat", wraps=heartbeat.beat) as beat:
+            path = outcome.write_outcome(job, STEP, heartbeat)
     assert path == f"{job.model_dir}/report.html"
+    return [call[0][0] for call in beat.call_args_list]
+
+
+@pytest.fixture(scope="module")
+def samples(job: Run, phases: List[str]) -> Dict[str, Any]:
+    """Return the content of samples.json."""
+    file = pathlib.Path(job.model_dir, "samples.json")
     return json.loads(file.read_text(encoding="utf-8"))
 
 
@@ -97,12 +103,7 @@ def test_the_report_shows_it(job: Run, samples: Dict[str, Any]) -> None:
     assert base64.b64encode(kernels).decode() in page
 
 
-def test_a_long_report_does_not_look_like_a_hang(job: Run) -> None:
-    with tempfile.TemporaryFile() as file:
-        heartbeat = Heartbeat(file.fileno())
-        with mock.patch.object(heartbeat, "beat", wraps=heartbeat.beat) as beat:
-            outcome.write_outcome(job, STEP, heartbeat)
-    phases = [call[0][0] for call in beat.call_args_list]
+def test_a_long_report_does_not_look_like_a_hang(phases: List[str]) -> None:
     # The kernels, the one file, the graph, two batches of at most 8, the page.
     assert phases == ["report", "report", "start", "report", "report", "report"]
 
