@@ -158,8 +158,7 @@ class Sweep:
     def _continue(self, job: Job, whole: pathlib.Path) -> str:
         """Run a command again; return a description of the problem, or nothing."""
         code = self._run(job, {})
-        is_exported = code == 2 and "exists: give --output a new" in self.output()
-        if code != 0 and not is_exported:
+        if code not in (0, job.code_after_end):
             return f"the next start ends with exit code {code}: {self.output()[-2000:]}"
         try:
             job.check(self._work, whole)

@@ -33,6 +33,7 @@ class Job(NamedTuple):
             results differ.
         rank: Value of HOROVOD_RANK in the process that gets the fault.
         has_outcome: Whether training writes its report at its end.
+        code_after_end: Exit code if the job is started again after it has finished.
     """
 
     words: Callable[[pathlib.Path], List[str]]
@@ -40,6 +41,7 @@ class Job(NamedTuple):
     check: Callable[[pathlib.Path, pathlib.Path], None]
     rank: str = ""
     has_outcome: bool = True
+    code_after_end: int = 0
 
 
 def train_words(folder: pathlib.Path) -> List[str]:
@@ -110,6 +112,7 @@ JOBS: Dict[str, Job] = {
         ],
         "trained",
         check_names,
+        code_after_end=2,  # An export never replaces a folder.
     ),
     "predict": Job(
         lambda folder: [
