@@ -1,6 +1,5 @@
 """Fixtures and settings that tests share, such as pictures that are drawn once."""
 
-import os
 import signal
 from typing import List
 
@@ -8,12 +7,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import pictures
-
-# A tiny job spends four tenths of its CPU time in the passes that rewrite every graph
-# for MKL and XLA.  The jobs of test_api.py and test_packaging.py have an environment of
-# their own and go through these passes as the jobs of users do.
-os.environ.setdefault("TF_DISABLE_MKL", "1")
-os.environ.setdefault("TF_XLA_FLAGS", "--tf_xla_clustering_fuel=0")
 
 CLASS_NAMES = ("apple", "ocean", "tree")
 

@@ -22,6 +22,7 @@ from alexnet_estimator.hooks.saving import SaveHook
 from alexnet_estimator.jobs import train as train_job
 from alexnet_estimator.launch import job
 from alexnet_estimator.rank_table import Device, Topology
+from tests.faults.fault import WITHOUT_MKL
 from tests.training import without_report
 
 SERVER = "127.0.0.1"
@@ -42,7 +43,7 @@ def run_ranks(
         words: Subcommand and its flags.
         model_dir: Folder of the run and of the logs.
         weights_dir: Folder of the files that ``read_weights`` reads.
-        command: Command of a rank; by default, this file is run.
+        command: Command of a rank with faults; by default, this file is run.
 
     Returns:
         The exit code of the launcher; 5 if the ranks hang.
@@ -51,11 +52,14 @@ def run_ranks(
         Device(rank, rank, f"10.0.0.{rank}", SERVER) for rank in range(num_ranks)
     ]
     topology = Topology(tuple(devices), "1.0", "")
+    environ = WITHOUT_MKL if command else {}
     command = command or [sys.executable, "-m", "tests.ranks", str(weights_dir or "")]
     words = [*words, f"--model_dir={model_dir}"]
     limit = threading.Timer(LIMIT_SECS, _end_launcher)
     limit.start()
-    with mock.patch.object(job, "COMMAND", command):
+    with mock.patch.object(job, "COMMAND", command), mock.patch.dict(
+        os.environ, environ
+    ):
         code = launch.run(words, topology, SERVER, "horovod", str(model_dir))
     limit.cancel()
     return code

@@ -34,6 +34,7 @@ import tempfile
 import time
 from typing import Dict, Iterator, List, Optional, Sequence
 
+from tests.faults.fault import WITHOUT_MKL
 from tests.faults.struck_jobs import JOBS, LIMIT_SECS, Job, become, load_everything
 
 SOURCE = pathlib.Path(__file__).with_name("strike.c")
@@ -252,7 +253,8 @@ def preload() -> None:
     if "strike" in os.environ.get("LD_PRELOAD", ""):
         return
     with tempfile.TemporaryDirectory(prefix="strike-") as folder:
-        environ = {**os.environ, "LD_PRELOAD": build(pathlib.Path(folder))}
+        library = build(pathlib.Path(folder))
+        environ = {**os.environ, **WITHOUT_MKL, "LD_PRELOAD": library}
         command = [sys.executable, "-m", "tests.faults.every_operation", *sys.argv[1:]]
         sys.exit(subprocess.call(command, env=environ))
 

@@ -16,7 +16,7 @@ import numpy as np
 from alexnet_estimator import rank_table
 from tests import training
 from tests.faults import fault
-from tests.faults.fault import Fault
+from tests.faults.fault import WITHOUT_MKL, Fault
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 MARK = "ALEXNET_TEST_JOB"
@@ -78,6 +78,7 @@ class Job:
             cwd=str(REPOSITORY),
             env={
                 **os.environ,
+                **WITHOUT_MKL,
                 **environ,
                 **fault.write(faults, str(self._scratch)),
                 "TMPDIR": str(temporary),
