@@ -117,7 +117,9 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
     "data": {
         "path": Field("", PATH, "Converted data, or a folder or zip of pictures"),
         "synthetic": Field(False, anything(), "Random images instead of data.path"),
-        "synthetic_classes": Field(1000, at_least(2), "Classes of synthetic data"),
+        "synthetic_classes": Field(
+            1000, at_least(2), "Number of classes of synthetic data"
+        ),
         "label_offset": Field(0, anything(), "Label of the first class; ImageNet: 1"),
         "image_size": Field(227, at_least(1), "Height and width of the crop in pixels"),
         "use_augmentation": Field(
@@ -137,13 +139,13 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
             0.0, at_least(0), "PCA colour noise (paper, 4.1: 0.1); 0: none"
         ),
         "brightness": Field(
-            0.0, from_to_below(0, 1), "Random brightness: factor from 1-x to 1+x"
+            0.0, from_to_below(0, 1), "Largest relative random change of brightness"
         ),
         "contrast": Field(
-            0.0, from_to_below(0, 1), "Random contrast: factor from 1-x to 1+x"
+            0.0, from_to_below(0, 1), "Largest relative random change of contrast"
         ),
         "saturation": Field(
-            0.0, from_to_below(0, 1), "Random saturation: factor from 1-x to 1+x"
+            0.0, from_to_below(0, 1), "Largest relative random change of saturation"
         ),
         "erasing_probability": Field(
             0.0, between(0, 1), "Probability of random erasing (Zhong et al., 2017)"
@@ -155,7 +157,9 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
             0.0, between(0, 100), "CutMix: alpha of Beta(alpha, alpha); 0: no CutMix"
         ),
         "use_ten_crop": Field(
-            False, anything(), "Average of 10 crops in evaluation and prediction (4.1)"
+            False,
+            anything(),
+            "Average over 10 crops in evaluation and prediction (paper, 4.1)",
         ),
         "max_bad_records": Field(
             0, at_least(0), "Largest number of damaged records that are skipped"
@@ -165,7 +169,9 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         "channel_order": Field("rgb", one_of("rgb", "bgr"), "Order of the channels"),
         "shuffle_images": Field(4096, at_least(1), "Records in the shuffle buffer"),
         "interleave_files": Field(8, at_least(1), "Files that a rank reads at a time"),
-        "decode_threads": Field(0, at_least(0), "Decoding threads; 0: one per core"),
+        "decode_threads": Field(
+            0, at_least(0), "Threads that decode pictures; 0: one per core"
+        ),
         "prefetch_batches": Field(2, at_least(1), "Batches in the prefetch buffer"),
     },
     "convert": {
@@ -176,10 +182,10 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
             0.2, from_to_below(0, 1), "Fraction of each class held out for evaluation"
         ),
         "eval_images": Field(
-            0, at_least(0), "Pictures held out in total; 0: eval_fraction"
+            0, at_least(0), "Pictures held out in total; 0: set by eval_fraction"
         ),
         "num_folds": Field(
-            0, at_least(0), "Folds of cross-validation; 0: none, eval_fraction counts"
+            0, at_least(0), "Number of folds of cross-validation; 0: no folds"
         ),
         "fold": Field(0, at_least(0), "Fold that is held out, from 0"),
         "split_seed": Field(0, at_least(0), "Seed of the choice of held-out pictures"),
@@ -199,9 +205,13 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
     },
     "optim": {
         "optimizer": Field("momentum", one_of(*OPTIMIZERS), "Optimizer"),
-        "learning_rate": Field(0.01, above(0), "Peak learning rate of one rank"),
+        "learning_rate": Field(
+            0.01, above(0), "Peak learning rate, before it is scaled"
+        ),
         "learning_rate_scaling": Field(
-            "none", one_of("none", "linear", "sqrt"), "Scaling with the number of ranks"
+            "none",
+            one_of("none", "linear", "sqrt"),
+            "Scaling of the learning rate with the number of ranks",
         ),
         "momentum": Field(0.9, from_to_below(0, 1), "Momentum, or beta1 of Adam"),
         "use_nesterov": Field(False, anything(), "Nesterov momentum"),
@@ -216,8 +226,12 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
             "Schedule of the learning rate",
         ),
         "warmup_epochs": Field(0.0, at_least(0), "Epochs of linear warm-up from 0"),
-        "decay_epochs": Field((), increasing_epochs(), "step: epochs of the decays"),
-        "decay_factor": Field(0.1, between(1e-6, 1), "step, plateau: decay factor"),
+        "decay_epochs": Field(
+            (), increasing_epochs(), "step: epochs at which the learning rate decays"
+        ),
+        "decay_factor": Field(
+            0.1, between(1e-6, 1), "step, plateau: factor of each decay"
+        ),
         "end_learning_rate": Field(
             0.0, at_least(0), "cosine, polynomial: final learning rate"
         ),
@@ -253,7 +267,9 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
             "Precision of the computation",
         ),
         "loss_scale": Field(
-            "auto", loss_scale(), "Loss scale; auto: dynamic if mode is mixed"
+            "auto",
+            loss_scale(),
+            "Loss scale; auto: dynamic in mixed precision, else none",
         ),
         "initial_loss_scale": Field(32768.0, at_least(1), "dynamic: initial scale"),
         "growth_steps": Field(2000, at_least(1), "dynamic: finite steps before growth"),
@@ -265,13 +281,15 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         "min_loss_scale": Field(1.0, at_least(1), "dynamic: smallest scale"),
         "max_loss_scale": Field(2.0**24, at_least(1), "dynamic: largest scale"),
         "max_skipped_steps": Field(
-            50, at_least(1), "Overflows in a row that are tolerated; more: exit 4"
+            50,
+            at_least(1),
+            "Largest number of overflows in a row; more end the run (exit code 4)",
         ),
     },
     "train": {
         "batch_size_per_rank": Field(100, at_least(1), "Images per rank and step"),
         "epochs": Field(90.0, at_least(0), "Epochs in total, if steps is 0"),
-        "steps": Field(0, at_least(0), "Global steps in total; 0: epochs decides"),
+        "steps": Field(0, at_least(0), "Global steps in total; 0: set by train.epochs"),
         "eval_every_epochs": Field(
             1.0, at_least(0), "Epochs between evaluations; 0: only at the end"
         ),
@@ -279,7 +297,7 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
             0, at_least(0), "Steps between checkpoints; 0: at evaluations"
         ),
         "save_every_secs": Field(
-            600, at_least(0), "Seconds between checkpoints; 0: no limit of time"
+            600, at_least(0), "Seconds between checkpoints; 0: not by time"
         ),
         "keep_checkpoints": Field(
             3, at_least(1), "Newest checkpoints that are kept, besides the best one"
@@ -300,7 +318,7 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         ),
     },
     "runtime": {
-        "device": Field("auto", _DEVICE, "Device that trains"),
+        "device": Field("auto", _DEVICE, "Device of the computation"),
         "num_threads": Field(0, at_least(0), "CPU threads of a rank; 0: all cores"),
     },
     # Arguments of NPURunConfig.  "auto", "", () and 0 leave an argument to the
@@ -328,7 +346,9 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         "enable_data_pre_proc": Field(
             "auto", _SWITCH, "Operator GetNext on the device instead of the host"
         ),
-        "variable_format_optimize": Field("auto", _SWITCH, "Weights in device format"),
+        "variable_format_optimize": Field(
+            "auto", _SWITCH, "Weights in the format of the device"
+        ),
         "aoe_mode": Field(
             "auto", one_of("auto", "1", "2", "4"), "Mode of AOE, the tuner since 2022"
         ),

@@ -66,7 +66,7 @@ network = Network(
         "keep_prob": Field(
             0.5, between(0.01, 1), "Probability that dropout keeps a unit of fc6, fc7"
         ),
-        "lrn_radius": Field(2, at_least(0), "LRN radius; n = 2 radius + 1 (3.3: 5)"),
+        "lrn_radius": Field(2, at_least(0), "LRN radius; n = 5 of the paper is 2"),
         "lrn_bias": Field(2.0, above(0), "LRN bias, k of the paper"),
         "lrn_alpha": Field(1e-4, at_least(0), "LRN alpha of the paper; 0: no LRN"),
         "lrn_beta": Field(0.75, above(0), "LRN beta of the paper"),
