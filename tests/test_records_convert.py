@@ -214,7 +214,7 @@ def test_folds_that_cannot_be_made_are_refused(
         run(source, tmp_path / "out", num_folds=21)
     for name in ("train", "val"):
         pictures.make_folder(tmp_path / "parts" / name, num_per_class=4)
-    with pytest.raises(DataError, match="the folders hold out pictures already"):
+    with pytest.raises(DataError, match="the folders already hold out pictures"):
         run(tmp_path / "parts", tmp_path / "out", num_folds=2)
     said = {"train_folder": "train", "num_folds": 2, "fold": 1}
     dataset = run(tmp_path / "parts", tmp_path / "out", **said)

@@ -46,8 +46,8 @@ def _choose_fold(
     num_folds = settings.num_folds
     if pictures.has_validation:
         raise DataError(
-            f"convert.num_folds is {num_folds}, but the folders hold out some pictures "
-            f"already ({pictures.layout}): leave it out, or divide the training "
+            f"convert.num_folds is {num_folds}, but the folders already hold out "
+            f"pictures ({pictures.layout}): leave it out, or divide the training "
             "pictures only, with --config.convert.train_folder=FOLDER",
             pictures.source,
         )
