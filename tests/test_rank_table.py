@@ -235,7 +235,7 @@ MISTAKES: List[Tuple[str, Any, List[str]]] = [
     (f"{D}.device_ip", "-.-.-.-", [f'{D}.device_ip is "-.-.-.-": must be a valid IP']),
     (f"{D}.device_ip", "0.0.0.0", [f"{D}.device_ip is", "must be a valid IP address"]),
     (f"{D}.device_ip", "10.0.0.010", ["must be a valid IP address"]),
-    (f"{D}.device_ip", None, [f"{D}.device_ip is missing: must be given where there"]),
+    (f"{D}.device_ip", None, [f"{D}.device_ip is missing: must be given if there"]),
     (f"{D}.rank_id", None, [f"{D}.rank_id is missing: must be a string"]),
     (f"{D}.rank_id", "8", [f'{D}.rank_id is "8": must be "0" to "7"']),
     (f"{D}.rank_id", "-1", [f'{D}.rank_id is "-1": must be "0" to "7"']),
