@@ -35,6 +35,18 @@ def test_what_is_written_is_read(names: Any, tmp_path: pathlib.Path) -> None:
     json.loads(pathlib.Path(path).read_text(encoding="utf-8"))  # Others can read it.
 
 
+def test_the_order_of_the_classes_belongs_to_a_run(tmp_path: pathlib.Path) -> None:
+    record = a_record()
+    run_record.write(str(tmp_path / "config.json"), record)
+    for is_training in (True, False):
+        arguments = (str(tmp_path), record.config)
+        run_record.check_fit(*arguments, ("cat", "dog"), is_training)
+        with pytest.raises(
+            ConfigError, match="are dog, cat, but cat, dog in the stored"
+        ):
+            run_record.check_fit(*arguments, ("dog", "cat"), is_training)
+
+
 def test_a_record_that_could_not_be_read_is_not_written(tmp_path: pathlib.Path) -> None:
     names = tuple(f"{i:06}".ljust(250) for i in range(280_000))
     with pytest.raises(ConfigError, match="280000 names of classes need 6. MiB"):

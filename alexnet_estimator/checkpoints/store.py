@@ -81,18 +81,18 @@ def _try_to_save(
 def delete_old(model_dir: str, num_to_keep: int) -> None:
     """Delete all checkpoints except the newest ``num_to_keep`` and the best one.
 
-    If a file cannot be deleted, a warning is printed and training continues.
+    If one cannot be deleted, a warning is printed, and the others are still deleted.
     """
     best = best_of(model_dir)
     doomed = [p for p in list_checkpoints(model_dir)[:-num_to_keep] if p != best]
-    try:
-        for prefix in doomed:
+    for prefix in doomed:
+        try:
             # The index is deleted first, so that a checkpoint whose deletion was
             # interrupted does not look complete.
             for file in [prefix + ".index", *data_files(prefix)]:
                 os.remove(file)
-    except OSError as error:
-        warn(f"an old checkpoint cannot be deleted: {error}")
+        except OSError as error:
+            warn(f"an old checkpoint cannot be deleted: {error}")
     newest = latest(model_dir)
     if doomed and newest:
         point_at(model_dir, os.path.basename(newest))

@@ -1,5 +1,6 @@
 """Jobs of several ranks on this machine, and checks of their results."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -9,9 +10,10 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, Sequence
 
 import numpy as np
+import pytest
 
 from alexnet_estimator import rank_table
 from tests import training
@@ -157,6 +159,19 @@ def check_files(model_dir: Any) -> None:
     names = [str(path.relative_to(folder)) for path in folder.rglob("*")]
     left = [name for name in names if LEFTOVER.search(name)]
     assert not left, f"{left} are left"
+
+
+@contextlib.contextmanager
+def mounted(folder: pathlib.Path, options: str) -> Iterator[pathlib.Path]:
+    """Create a folder with a file system in memory; skip the test if that is denied."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if os.getuid() != 0 or subprocess.call(mount, stderr=subprocess.DEVNULL) != 0:
+        pytest.skip("needs the right to mount a file system")
+    try:
+        yield folder
+    finally:
+        subprocess.check_call(["umount", "--lazy", str(folder)])
 
 
 def assert_same_weights(model_dir: Any, other_dir: Any) -> None:

@@ -3,13 +3,16 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import time
 from typing import Any, Dict
 
 import pytest
 
+from alexnet_estimator import __main__ as cli
 from alexnet_estimator import locks, rank_table
+from alexnet_estimator.checkpoints.restore import find_problem
 from tests import pictures
 from tests.faults.fault import Fault
 from tests.faults.kit import (
@@ -19,6 +22,7 @@ from tests.faults.kit import (
     check_files,
     run_ranks,
 )
+from tests.training import evaluation, metrics
 
 pytest.importorskip("horovod", reason="Horovod is not installed")
 
@@ -217,6 +221,19 @@ def test_f9_a_wrong_table_is_refused_at_once(
 
 
 # F10: special cases.
+
+
+def test_f10_a_run_goes_on_with_another_number_of_ranks(
+    flags: Dict[str, Any], uninterrupted: Any
+) -> None:
+    shutil.copytree(str(uninterrupted), str(flags["model_dir"]))
+    words = [f"--{name}={value}" for name, value in flags.items()]
+    assert cli.main(["train", *words, "--train_steps=8"]) == 0
+    starts = metrics(flags["model_dir"], "start")
+    assert [(s["step"], s["num_ranks"]) for s in starts] == [(0, 2), (6, 1)]
+    before, after = (evaluation(flags["model_dir"], step) for step in (6, 8))
+    assert after["num_images"] == before["num_images"]
+    assert find_problem(str(flags["model_dir"] / "model.ckpt-8")) is None
 
 
 def test_f10_a_second_launcher_does_no_harm(

@@ -15,6 +15,7 @@ import tensorflow.compat.v1 as tf
 
 from alexnet_estimator import checkpoints
 from alexnet_estimator import disk as disk_errors
+from alexnet_estimator import files
 from alexnet_estimator.checkpoints import restore, store
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.hooks.metrics_log import MetricsLog
@@ -23,6 +24,7 @@ from alexnet_estimator.jobs import train as train_job
 from alexnet_estimator.records import convert
 from alexnet_estimator.records.verify import verify
 from tests import pictures, tiny
+from tests.faults.kit import mounted
 from tests.ranks import run_ranks
 from tests.training import evaluation, metrics, run_job, train_words, variables
 
@@ -54,14 +56,9 @@ class Disk:
 
 @pytest.fixture
 def disk(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", str(folder)]
-    if os.getuid() != 0 or subprocess.call(mount, stderr=subprocess.DEVNULL) != 0:
-        pytest.skip("needs the right to mount a file system")
     monkeypatch.setattr(store, "RETRY_SECS", 0)
-    yield Disk(folder)
-    subprocess.check_call(["umount", "--lazy", str(folder)])
+    with mounted(tmp_path / "disk", f"size={DISK_MIB}m") as folder:
+        yield Disk(folder)
 
 
 def before_call(
@@ -282,6 +279,14 @@ def test_a_conversion_that_does_not_fit_can_be_continued(
     assert sum(split.num_images for split in dataset.splits.values()) == 40
     assert verify(dataset.directory, show_progress=False) == []
     assert [path for path in output.glob(".*")] == disk.temporary_files() == []
+
+
+def test_a_lack_of_inodes_is_named(tmp_path: pathlib.Path) -> None:
+    with mounted(tmp_path / "disk", "size=8m,nr_inodes=2") as folder:
+        (folder / "the only file").touch()
+        with pytest.raises(DataError, match="free, but no inodes for new files"):
+            with disk_errors.explaining_errors(str(folder)):
+                files.write_bytes(str(folder / "another"), b"")
 
 
 def test_an_error_that_is_not_about_room_is_not_explained_as_one() -> None:

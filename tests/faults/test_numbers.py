@@ -9,12 +9,14 @@ from typing import Any, Dict
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from PIL import Image
 
 from alexnet_estimator import __main__ as cli
 from alexnet_estimator import checkpoints, model_fn
 from alexnet_estimator.checkpoints import restore
 from alexnet_estimator.config import Config
-from tests import tiny
+from alexnet_estimator.records import convert
+from tests import pictures, tiny
 from tests.faults.kit import assert_same_weights
 from tests.faults.spoiled import Spoil, read_trace, spoiled
 from tests.ranks import run_ranks
@@ -81,6 +83,34 @@ def test_a_resumed_run_goes_on_behind_the_batches_of_skipped_steps(
     run_job(data_dir, tmp_path / "resumed", train={"steps": 4}, precision=scaled)
     assert variables(tmp_path / "resumed")["loss_scale/num_skipped"] == 1
     assert_same_weights(tmp_path / "resumed", tmp_path / "whole")
+
+
+def test_pictures_without_any_variance_give_finite_weights(
+    tmp_path: pathlib.Path,
+) -> None:
+    """Train on equal pictures and a class of one, with what divides by variances."""
+    grey = Image.new("RGB", (48, 40), (90, 90, 90))
+    for name in ["alone/0", *(f"many/{i}" for i in range(12))]:
+        file = tmp_path / "pictures" / f"{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        grey.save(str(file))
+    nan = Image.fromarray(np.full([40, 48], np.nan, np.float32))
+    nan.save(str(tmp_path / "pictures" / "many" / "nan.tiff"))
+    settings = pictures.settings(eval_images=4)
+    data = convert.convert(
+        str(tmp_path / "pictures"), str(tmp_path / "data"), settings, False
+    )
+    assert data.conversion["num_rejects"] == 1
+    assert [split.class_counts for split in data.splits.values()] == [(1, 9), (0, 3)]
+    run_job(
+        data.directory,
+        tmp_path / "run",
+        data={"colour_noise_std": 0.1, "contrast": 0.2},
+        optim={"class_weights": "balanced"},
+        train={"steps": 3},
+    )
+    check_newest(tmp_path / "run", 3)
+    assert evaluation(tmp_path / "run", 3)["num_images"] == 3
 
 
 @pytest.mark.parametrize(

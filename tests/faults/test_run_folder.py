@@ -18,6 +18,7 @@ from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.hooks.progress import ProgressHook
 from alexnet_estimator.jobs import evaluate as evaluate_job
 from alexnet_estimator.jobs import train as train_job
+from tests.faults.kit import mounted
 from tests.training import evaluation, metrics, open_job, run_job, variables
 
 PLATEAU: Dict[str, Dict[str, Any]] = {
@@ -189,17 +190,10 @@ def test_metrics_that_nobody_reads_do_not_hang(tmp_path: pathlib.Path) -> None:
 def test_a_run_on_a_read_only_disk_is_evaluated(
     data_dir: str, trained: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
 ) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(disk)]
-    if os.getuid() != 0 or subprocess.call(mount, stderr=subprocess.DEVNULL) != 0:
-        pytest.skip("needs the right to mount a file system")
-    try:
+    with mounted(tmp_path / "disk", "size=32m") as disk:
         shutil.copytree(trained, str(disk / "run"))
         subprocess.check_call(["mount", "-o", "remount,ro", str(disk)])
         run = open_job(data_dir, disk / "run", train={"steps": 2})
         assert evaluate_job.evaluate(run) == evaluation(trained, 2)
         shown = capsys.readouterr().err
         assert "the result is not saved: " in shown and "Read-only" in shown
-    finally:
-        subprocess.check_call(["umount", "--lazy", str(disk)])
