@@ -111,7 +111,7 @@ def change_label(path: str, record_index: int) -> None:
 # Each damage, and the text of the message that reports it.
 DAMAGES: Dict[str, Any] = {
     "data": (flip_data, "wrong checksum of the data"),
-    "label": (change_label, "label 99 of 3 classes"),
+    "label": (change_label, "label 99, but 3 classes"),
     "text": (swap_in_text, "not one of JPEG"),
     "jpeg_bomb": (swap_in_bomb, "4225000000|65000 x 65000 pixels"),
     "png_bomb": (swap_in_png_bomb, "3600000000|60000 x 60000 pixels"),
