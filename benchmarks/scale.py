@@ -30,12 +30,10 @@ MEMORY = harness.Kind("scale_memory", "MiB", higher_is_better=False)
 VERIFY = harness.Kind("scale_verify", "MB/s")
 SHORT_SIDE = 71  # As configs/tiny.py converts.
 READ_ONCE = """
-import hashlib, sys
+import sys
+from alexnet_estimator.files import sha256_of
 for path in sys.argv[1:]:
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
+    sha256_of(path)
 """
 
 

@@ -8,7 +8,7 @@ from typing import Any, List
 import pytest
 from PIL import Image
 
-from alexnet_estimator import records
+from alexnet_estimator import files, records
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.records import examples, manifest, tfrecord
 from alexnet_estimator.records.dataset import Dataset, with_digest
@@ -212,3 +212,21 @@ def test_a_file_of_the_conversion_is_not_decoded_again(
     assert [damage.record_index for damage in damages(dataset)] == [1]
     num_in_file = dataset.splits["train"].shards[0].num_images
     assert len(decoded) == num_in_file - 1  # The damaged record is not decoded.
+
+
+def test_a_file_of_known_hash_with_a_wrong_label_is_named(
+    dataset: Dataset,
+) -> None:
+    """A manifest from elsewhere may have the right hashes of wrong files."""
+    buffer = io.BytesIO()
+    pictures.draw(0, 0).save(buffer, "JPEG")
+    name = replace_record(dataset, 1, example(buffer.getvalue(), 2))
+    train = dataset.splits["train"]
+    sha256 = files.sha256_of(str(shard_file(dataset)))
+    shard = dataclasses.replace(train.shards[1], sha256=sha256)
+    split = dataclasses.replace(
+        train, shards=(train.shards[0], shard, *train.shards[2:])
+    )
+    splits = {**dataset.splits, "train": split}
+    manifest.write(with_digest(dataclasses.replace(dataset, splits=splits)))
+    assert damages(dataset) == [Damage(name, 1, "label 2, but 2 classes")]

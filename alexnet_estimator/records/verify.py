@@ -118,14 +118,14 @@ def _check_shard(dataset: Dataset, shard: Shard, decode: bool) -> ShardCheck:
     path = os.path.join(dataset.directory, shard.file)
     damages: List[Damage] = []
     labels: Counter[int] = collections.Counter()
-    num_records = 0
+    num_records, classes = 0, set(range(dataset.num_classes))
     try:
         is_same = shard.sha256 != "" and shard.sha256 == files.sha256_of(path)
         if is_same:
-            labels, problem = examples.count_labels(path, dataset.label_offset)
-            if not problem:
-                return ShardCheck([], labels)
-            labels.clear()
+            counts, problem = examples.count_labels(path, dataset.label_offset)
+            is_counted = sum(counts.values()) == shard.num_images
+            if not problem and is_counted and set(counts) <= classes:
+                return ShardCheck([], counts)
         for record in tfrecord.read_records(path):
             num_records += 1
             try:
