@@ -29,6 +29,8 @@ from alexnet_estimator.networks import DEFAULT, Network, find_network
 from alexnet_estimator.rules import MAX_NUMBER, PATH, Rule, one_of
 from alexnet_estimator.schema import ACCELERATORS, PRECISION_ALIASES, SCHEMA, Field
 
+_SCALARS = (str, int, float)  # A bool is an int.
+
 
 def fields_of(network: Network) -> Dict[str, Dict[str, Field]]:
     """Return the fields of a configuration with this network, by section and name."""
@@ -307,6 +309,9 @@ def _assign(config: Config, name: str, value: Any) -> List[str]:
         value = float(value)
     if type(value) is not expected:
         return [f"{name} is {value!r}: must be of type {expected.__name__}"]
+    if expected is tuple and not all(isinstance(item, _SCALARS) for item in value):
+        # FrozenConfigDict fails on some nested values, before their rule is checked.
+        return [f"{name} is {value!r}: must contain only numbers or names"]
     if name == "model.network":
         network = find_network(value)
         if network.source != config.model.network:

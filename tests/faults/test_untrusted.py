@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Iterator
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from alexnet_estimator import inputs
@@ -68,6 +68,7 @@ def load(content: bytes) -> None:
 
 @settings(max_examples=300)
 @given(records())
+@example({"npu": {"high_precision_ops": [[]]}})
 def test_any_values_of_known_fields_load_or_are_refused(record: Any) -> None:
     load(json.dumps({"config": record}).encode())
 
