@@ -1,5 +1,6 @@
 """The launcher runs whole jobs of several ranks on the stand-in for npu_bridge."""
 
+import csv
 import json
 import pathlib
 import re
@@ -104,12 +105,18 @@ def test_two_ranks_resume_to_the_same_weights(
 def predict(folder: pathlib.Path) -> None:
     """Check that an NPU predicts what a CPU does."""
     source = pictures.make_folder(folder / "new", ("a",), 3, (80, 72))
-    answers: Dict[str, str] = {}
+    answers: Dict[str, List[List[str]]] = {}
     for device in ("npu", "cpu"):
         words = ["predict", source, "--model_dir=whole", f"--device={device}"]
         assert cli.main([*words, f"--output={device}.csv"]) == EXIT_DONE
-        answers[device] = pathlib.Path(f"{device}.csv").read_text()
-    assert answers["npu"] == answers["cpu"] and answers["cpu"].count("\n") == 4
+        with open(f"{device}.csv", newline="") as file:
+            answers[device] = list(csv.reader(file))
+    assert len(answers["cpu"]) == len(answers["npu"]) == 1 + 3
+    for cpu, npu in zip(answers["cpu"], answers["npu"]):
+        assert cpu[:2] == npu[:2]
+        if cpu[2] != npu[2]:
+            # An NPU's session has other threads and rewrites, so MKL may sum otherwise.
+            assert float(cpu[2]) == pytest.approx(float(npu[2]), abs=2e-6)
 
 
 def test_the_doctor_compares_the_weights_of_ranks(
