@@ -135,6 +135,9 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
             ordered_pair(0.25, 4, "(0.75, 1.33)"),
             "Smallest and largest width / height of a training crop",
         ),
+        "use_quarter_turns": Field(
+            False, anything(), "Random turns by 90 degrees in training"
+        ),
         "colour_noise_std": Field(
             0.0, at_least(0), "PCA colour noise (paper, 4.1: 0.1); 0: none"
         ),

@@ -1,5 +1,6 @@
 """Augmentation beyond the paper's: the random numbers, and the changed pixels."""
 
+import collections
 import pathlib
 from typing import Any, Dict, List
 
@@ -91,6 +92,25 @@ def test_crops_have_several_shapes(tmp_path: pathlib.Path) -> None:
     areas = widths * heights
     # The crops are 0.5 x 0.5 of the picture.
     assert areas.min() > 0.2 and areas.max() < 0.3
+
+
+def test_all_eight_orientations_are_equally_likely(tmp_path: pathlib.Path) -> None:
+    pixels = np.zeros([80, 80, 3], np.uint8)
+    pixels[:40, 40:], pixels[40:, :40], pixels[40:, 40:] = 80, 160, 240
+    data = tiny.write_dataset(tmp_path, [[(tiny.encode(pixels), 0)] * 24], 1)
+    settings: Dict[str, Any] = {"use_quarter_turns": True, "crop_fractions": (1, 1)}
+    batches = read(data, 200, **settings)
+    images = np.concatenate([features["image"] for features, _ in batches])
+    corners = images[:, :: SIZE - 1, :: SIZE - 1, 0].round(-1)  # [images, 2, 2]
+    upright = np.array([[0, 80], [160, 240]])
+    turned = [np.rot90(upright, turns) for turns in range(4)]
+    expected = {side.tobytes() for square in turned for side in (square, square.T)}
+    counts = collections.Counter(c.astype(upright.dtype).tobytes() for c in corners)
+    assert len(expected) == 8 and set(counts) == expected
+    for count in counts.values():
+        assert abs(count - 150) < 5 * 150**0.5
+    ((resumed, _),) = read(data, 1, start=199, **settings)
+    np.testing.assert_array_equal(resumed["image"], batches[-1][0]["image"])
 
 
 def box_mask(box: np.ndarray) -> np.ndarray:

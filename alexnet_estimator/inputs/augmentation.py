@@ -1,9 +1,9 @@
-"""Augmentation beyond the paper's: colours, erasing, mixup and cutmix.
+"""Augmentation beyond the paper's: turns, colours, erasing, mixup and cutmix.
 
 The host draws a few numbers for each image in the input pipeline, from (seed, rank,
-position of the image in the stream), so that a resumed run sees the same pictures.  The
-device changes the pixels of the whole batch in the model function: batches stay uint8
-until then, which takes a quarter of the transfer.
+position of the image in the stream), so that a resumed run sees the same pictures.  It
+also turns the images.  The device changes the pixels of the whole batch in the model
+function: batches stay uint8 until then, which takes a quarter of the transfer.
 
 A mixed image is combined with its partner, the image at the same position in the
 reversed batch.  The targets are combined in the same shares, see ``mix_targets``.
@@ -66,6 +66,25 @@ def draw(seed: list, data: Config) -> Features:
         is_cutmix = tf.logical_not(is_mixup) if has_both else is_mixup
         features["cutmix_box"] = _keep(is_cutmix, box)
     return features
+
+
+def turn(image: tf.Tensor, seed: list) -> tf.Tensor:
+    """Turn an image upside down and transpose it, each with a probability of 1/2.
+
+    Together with the random mirror image of the paper, all eight orientations (four
+    quarter turns and their mirror images) are equally likely.
+
+    Args:
+        image: uint8 [size, size, 3].
+        seed: Two integers that belong to this image.
+    """
+    random = tf.random.stateless_uniform([2], [seed[0] + (3 << 32), seed[1]])
+    # In the other order, a transposed image would have only two orientations, because
+    # turning it upside down would equal mirroring it before.
+    turned = tf.cond(random[0] < 0.5, lambda: tf.reverse(image, [0]), lambda: image)
+    return tf.cond(
+        random[1] < 0.5, lambda: tf.transpose(turned, [1, 0, 2]), lambda: turned
+    )
 
 
 def draw_aspect(aspects: Tuple[float, float], uniform: tf.Tensor) -> tf.Tensor:

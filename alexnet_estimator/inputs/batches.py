@@ -218,6 +218,8 @@ def _training_example(
         encoded, random[:2], data.image_size, fraction, dataset.short_side, aspect
     )
     image = tf.cond(random[2] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
+    if data.use_quarter_turns:
+        image = augmentation.turn(image, seed)
     features = {"image": image, **weights, **augmentation.draw(seed, data)}
     if data.colour_noise_std > 0:
         features["colour_offset"] = _colour_offset(seed, dataset, data)
