@@ -274,6 +274,9 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
             loss_scale(),
             "Loss scale; auto: dynamic in mixed precision, else none",
         ),
+        "gradient_compression": Field(
+            "none", one_of("none", "fp16"), "Compression of gradients between ranks"
+        ),
         "initial_loss_scale": Field(32768.0, at_least(1), "dynamic: initial scale"),
         "growth_steps": Field(2000, at_least(1), "dynamic: finite steps before growth"),
         "growth_factor": Field(2.0, above(1), "dynamic: growth factor"),

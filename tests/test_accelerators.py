@@ -11,7 +11,7 @@ import pytest
 import alexnet_estimator
 from alexnet_estimator import __main__ as cli
 from alexnet_estimator import runtime, schema
-from alexnet_estimator.errors import ConfigError
+from alexnet_estimator.errors import EXIT_DONE, EXIT_USAGE, ConfigError
 from tests import pictures
 from tests.toy_accelerator import ToyRuntime
 from tests.training import without_report
@@ -59,6 +59,21 @@ def test_a_mode_that_another_accelerator_has_is_refused(toy: str) -> None:
         ConfigError, match="toy.*--device=npu or gpu or cpu.*force_fp32"
     ):
         runtime.settle_precision("allow_mix_precision", "toy")
+
+
+def test_compression_of_gradients_is_refused_where_nothing_would_do_it(
+    toy: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
+) -> None:
+    words = ["train", "--config=configs/tiny.py", f"--model_dir={tmp_path}/run"]
+    words += ["--config.data.synthetic=True", "--dry_run"]
+    words.append("--config.precision.gradient_compression=fp16")
+    assert cli.main([*words, "--device=cpu"]) == EXIT_DONE
+    capsys.readouterr()
+    assert cli.main([*words, "--device=toy"]) == EXIT_USAGE
+    message = "gradient_compression is 'fp16', which --device={} does not support"
+    assert message.format("toy") in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=message.format("npu")):
+        runtime.check_gradient_compression("fp16", "npu")
 
 
 def compared_names(tree: ast.AST) -> List[str]:

@@ -19,7 +19,11 @@ from alexnet_estimator.networks import find_network
 from alexnet_estimator.optim import schedules
 from alexnet_estimator.records.dataset import Dataset
 from alexnet_estimator.run_record import RunRecord
-from alexnet_estimator.runtime import make_runtime, settle_precision
+from alexnet_estimator.runtime import (
+    check_gradient_compression,
+    make_runtime,
+    settle_precision,
+)
 from alexnet_estimator.runtime.base import Runtime
 
 
@@ -121,6 +125,9 @@ def open_run(
     # Other subcommands use the data that the run has recorded.  A benchmark must not
     # need a complete run record, because it only measures a configuration.
     is_training = verb in ("train", "benchmark")
+    if is_training:
+        compression = config.precision.gradient_compression
+        check_gradient_compression(compression, runtime.device)
     dataset = dataset or open_data(config, model_dir, is_training)
     if dataset.splits["train"].num_images == 0:
         raise DataError("the split train has no images", dataset.directory)

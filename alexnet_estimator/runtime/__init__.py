@@ -2,6 +2,7 @@
 
 from alexnet_estimator.runtime.accelerator import (
     Accelerator,
+    check_gradient_compression,
     find_accelerator,
     make_runtime,
     settle_device,
@@ -10,6 +11,7 @@ from alexnet_estimator.runtime.accelerator import (
 
 __all__ = [
     "Accelerator",
+    "check_gradient_compression",
     "find_accelerator",
     "make_runtime",
     "settle_device",

@@ -25,6 +25,7 @@ class Accelerator(abc.ABC):
         can_loop: Whether one call can take several steps, see ``Runtime``.
         precision_modes: Supported values of ``precision.mode``; ``auto`` stands for the
             first one.
+        gradient_compressions: Supported values of ``precision.gradient_compression``.
     """
 
     can_loop = False
@@ -32,6 +33,7 @@ class Accelerator(abc.ABC):
         "must_keep_origin_dtype",
         "allow_mix_precision",
     )
+    gradient_compressions: Tuple[str, ...] = ("none",)
 
     @abc.abstractmethod
     def is_present(self) -> bool:
@@ -120,6 +122,25 @@ def settle_precision(mode: str, device: str) -> str:
             f"(--device={' or '.join(able)} does): use " + " or ".join(known)
         )
     return mode
+
+
+def check_gradient_compression(kind: str, device: str) -> None:
+    """Check that an accelerator supports ``precision.gradient_compression``.
+
+    Args:
+        kind: Value of the configuration.
+        device: Name of the accelerator; ``auto`` if it is on another machine.
+
+    Raises:
+        ConfigError: The accelerator does not support this compression.
+    """
+    if device != "auto":
+        known = find_accelerator(device).gradient_compressions
+        if kind not in known:
+            raise ConfigError(
+                f"precision.gradient_compression is {kind!r}, which --device={device} "
+                "does not support: use " + " or ".join(known)
+            )
 
 
 def make_runtime(

@@ -69,7 +69,9 @@ class HorovodRuntime(Runtime):
         self, optimizer: tf.train.Optimizer, precision: Config
     ) -> ScaledOptimizer:
         """Wrap an optimizer to average gradients, and then to scale the loss."""
-        return scale_loss(hvd.DistributedOptimizer(optimizer), precision)
+        compression = getattr(hvd.Compression, precision.gradient_compression)
+        averaging = hvd.DistributedOptimizer(optimizer, compression=compression)
+        return scale_loss(averaging, precision)
 
     def all_reduce_sum(self, tensor: tf.Tensor) -> tf.Tensor:
         """Return the sum of a float32 or int32 tensor over all ranks, in the graph."""

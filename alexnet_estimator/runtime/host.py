@@ -13,6 +13,8 @@ from alexnet_estimator.runtime.memory import keep_freed_memory
 class Cpu(Accelerator):
     """The CPU, which every machine has."""
 
+    gradient_compressions = ("none", "fp16")
+
     def is_present(self) -> bool:
         """Return True."""
         return True
@@ -27,6 +29,8 @@ class Cpu(Accelerator):
 
 class Gpu(Accelerator):
     """NVIDIA's GPUs."""
+
+    gradient_compressions = ("none", "fp16")
 
     def is_present(self) -> bool:
         """Return whether TensorFlow sees a GPU."""
