@@ -22,7 +22,6 @@ from alexnet_estimator.hooks.saving import SaveHook
 from alexnet_estimator.jobs import train as train_job
 from alexnet_estimator.launch import job
 from alexnet_estimator.rank_table import Device, Topology
-from tests.faults.fault import WITHOUT_MKL
 from tests.training import without_report
 
 SERVER = "127.0.0.1"
@@ -52,14 +51,11 @@ def run_ranks(
         Device(rank, rank, f"10.0.0.{rank}", SERVER) for rank in range(num_ranks)
     ]
     topology = Topology(tuple(devices), "1.0", "")
-    environ = WITHOUT_MKL if command else {}
     command = command or [sys.executable, "-m", "tests.ranks", str(weights_dir or "")]
     words = [*words, f"--model_dir={model_dir}"]
     limit = threading.Timer(LIMIT_SECS, _end_launcher)
     limit.start()
-    with mock.patch.object(job, "COMMAND", command), mock.patch.dict(
-        os.environ, environ
-    ):
+    with mock.patch.object(job, "COMMAND", command):
         code = launch.run(words, topology, SERVER, "horovod", str(model_dir))
     limit.cancel()
     return code

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Set up the environment, lint, check types, and run all tests on the default engine. If
-# there is a Python for the other engine, run the files of $subset on it first.
+# there is a Python for the other engine, run the files of $numbers on it first.
 #
 #   bash tests/run.sh [--all-engines] [pytest arguments]
 #
@@ -8,8 +8,10 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# The tests that use TensorFlow most; tests/test_engines.py needs both engines.
-subset=(tests/test_{checkpoints,inputs,networks_alexnet,model_fn,optimizers,train}.py)
+# The tests whose numbers depend on the engine most. The others run without MKL, which
+# the Intel build only needs for speed and which slows down tiny networks by a third.
+numbers=(tests/test_{checkpoints,inputs,networks_alexnet,model_fn,optimizers,train}.py)
+of_default=("${numbers[@]}" tests/test_{engines,ranks}.py)
 
 set_up_other() { # [PART...]: print the other engine's interpreter, or nothing
   local wish=2.15 other
@@ -20,10 +22,10 @@ set_up_other() { # [PART...]: print the other engine's interpreter, or nothing
 }
 
 python="$(bash launch/setup_env.sh --with-tests --with-horovod --with-onnx)"
-other=""
+other="" of_other=("${numbers[@]}")
 if [[ ${1:-} == --all-engines ]]; then
   shift
-  subset=()
+  of_other=()
   other="$(set_up_other --with-horovod)"
   if [[ -z $other ]]; then
     echo "run.sh: no environment for a second engine, see above" >&2
@@ -31,19 +33,21 @@ if [[ ${1:-} == --all-engines ]]; then
   fi
 elif (($# == 0)); then
   other="$(set_up_other)"
-else
-  subset=()
+fi
+if (($# > 0)); then
+  if [[ -n $other ]]; then "$other" -m pytest "$@"; fi
+  exec "$python" -m pytest "$@"
 fi
 
-if (($# == 0)); then
-  "$python" -m black --quiet --check --diff .
-  "$python" -m isort --quiet --check --diff .
-  "$python" -m flake8
-  "$python" -m mypy
-  PATH="${python%/*}:$PATH" shellcheck launch/*.sh examples/cluster/*.sh \
-    tests/programs/*.sh tests/run.sh .ci/run
-  # Processes get whole files, whose jobs are then run once. Skipped tests say why.
-  set -- --numprocesses=2 --dist=loadfile --durations=20 -r s
-fi
-if [[ -n $other ]]; then "$other" -m pytest "$@" "${subset[@]}"; fi
-exec "$python" -m pytest "$@"
+"$python" -m black --quiet --check --diff .
+"$python" -m isort --quiet --check --diff .
+"$python" -m flake8
+"$python" -m mypy
+PATH="${python%/*}:$PATH" shellcheck launch/*.sh examples/cluster/*.sh \
+  tests/programs/*.sh tests/run.sh .ci/run
+# Processes get whole files, whose jobs are then run once. Skipped tests say why.
+options=(--numprocesses=2 --dist=loadfile --durations=20 -r s)
+if [[ -n $other ]]; then "$other" -m pytest "${options[@]}" "${of_other[@]}"; fi
+"$python" -m pytest "${options[@]}" "${of_default[@]}"
+export TF_DISABLE_MKL=1
+exec "$python" -m pytest "${options[@]}" "${of_default[@]/#/--ignore=}"

@@ -9,10 +9,6 @@ import time
 from typing import Callable, Dict, List, Mapping, Sequence
 
 VARIABLE = "ALEXNET_FAULTS"
-# A quarter of the CPU time of a tiny job goes to rewriting its graphs for MKL and to
-# compiling MKL's kernels.  Jobs with faults do without them, because they are about
-# processes and files.  The other jobs compute as those of users do.
-WITHOUT_MKL = {"TF_DISABLE_MKL": "1"}
 
 
 @dataclasses.dataclass(frozen=True)

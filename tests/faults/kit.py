@@ -18,7 +18,7 @@ import pytest
 from alexnet_estimator import rank_table
 from tests import training
 from tests.faults import fault
-from tests.faults.fault import WITHOUT_MKL, Fault
+from tests.faults.fault import Fault
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 MARK = "ALEXNET_TEST_JOB"
@@ -80,7 +80,6 @@ class Job:
             cwd=str(REPOSITORY),
             env={
                 **os.environ,
-                **WITHOUT_MKL,
                 **environ,
                 **fault.write(faults, str(self._scratch)),
                 "TMPDIR": str(temporary),
