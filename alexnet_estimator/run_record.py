@@ -152,9 +152,12 @@ def find_changes(old: RunRecord, new: RunRecord) -> List[str]:
     """Return ``section.field: old -> new`` for changes that affect the training."""
     return [
         f"{section}.{name}: {old.config[section][name]} -> {value}"
-        for section in ("data", "model", "optim", "warm_start", "precision", "train")
+        for section in new.config
+        # Changed options of the conversion need another folder of data.
+        if section not in ("convert", "runtime")
         for name, value in new.config[section].items()
-        if old.config[section][name] != value
+        # The machine may choose the loop, which changes no result.
+        if old.config[section][name] != value and name != "iterations_per_loop"
     ]
 
 

@@ -15,7 +15,7 @@ from alexnet_estimator.run_record import RunRecord
 
 def a_record(**fields: Any) -> RunRecord:
     config = resolve(default_config(), "allow_mix_precision", (1.0, 2.0, 3.0))
-    return RunRecord(config, **{"class_names": ("cat", "dog"), **fields})
+    return RunRecord(**{"config": config, "class_names": ("cat", "dog"), **fields})
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,20 @@ def test_damage_is_named(content: str, message: str, tmp_path: pathlib.Path) -> 
     with pytest.raises(ConfigError, match=message) as error:
         run_record.read(str(path))
     assert str(path) in str(error.value)
+
+
+def test_changes_that_affect_the_training_are_found() -> None:
+    changed = default_config()
+    changed.npu.seed_dropout = True
+    changed.npu.iterations_per_loop = 7
+    changed.optim.momentum = 0.5
+    changed.runtime.num_threads = 3
+    changed.convert.short_side = 100
+    record = a_record(config=resolve(changed, "allow_mix_precision", (1.0, 2.0, 3.0)))
+    assert sorted(run_record.find_changes(a_record(), record)) == [
+        "npu.seed_dropout: False -> True",
+        "optim.momentum: 0.9 -> 0.5",
+    ]
 
 
 def test_a_resolved_configuration_does_not_change() -> None:
