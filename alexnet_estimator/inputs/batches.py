@@ -10,6 +10,9 @@ run therefore continues with the same images as a run without interruption.
 | evaluation | ``({"image", "weight"}, labels)`` |
 | prediction | ``{"image"}`` |
 
+All batches are full: NPUs need static shapes, and the batch size would be unknown if a
+smaller last batch were possible (``drop_remainder``).
+
 * ``image``: uint8 [batch, size, size, 3], RGB.  With ``data.use_ten_crop``, evaluation
   and prediction have the views of each picture: uint8 [batch, 10, size, size, 3].
 * ``labels``: int32 [batch].
@@ -95,7 +98,17 @@ def train_batches(
         .apply(tf.data.experimental.enumerate_dataset(first_image))
         .map(decode, num_parallel_calls=_decode_threads(data))
     )
-    return _batch_ahead(images, reader.batch_size, data)
+    batches = images.batch(reader.batch_size, drop_remainder=True)
+    if data.use_augmentation and augmentation.is_drawn(data):
+
+        def draw(step: tf.Tensor, batch: tuple) -> Tuple[Features, tf.Tensor]:
+            features, labels = batch
+            drawn = augmentation.draw([seed, step], data, reader.batch_size)
+            return {**features, **drawn}, labels
+
+        numbering = tf.data.experimental.enumerate_dataset(start_step)
+        batches = batches.apply(numbering).map(draw)
+    return _prefetch(batches, data)
 
 
 @_without_autograph
@@ -136,7 +149,7 @@ def eval_batches(
     if num_padding:
         filler = tf.data.Dataset.from_tensors((padding, np.int32(0)))
         images = images.concatenate(filler.repeat(num_padding))
-    return _batch_ahead(images, reader.batch_size, data)
+    return _prefetch(images.batch(reader.batch_size, drop_remainder=True), data)
 
 
 @_without_autograph
@@ -164,7 +177,7 @@ def picture_batches(
         .map(decode, num_parallel_calls=_decode_threads(data))
         .concatenate(filler)
     )
-    return _batch_ahead(images, batch_size, data)
+    return _prefetch(images.batch(batch_size, drop_remainder=True), data)
 
 
 def normalise(features: Features, mean_rgb: Sequence[float], data: Config) -> tf.Tensor:
@@ -220,7 +233,7 @@ def _training_example(
     image = tf.cond(random[2] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
     if data.use_quarter_turns:
         image = augmentation.turn(image, seed)
-    features = {"image": image, **weights, **augmentation.draw(seed, data)}
+    features = {"image": image, **weights}
     if data.colour_noise_std > 0:
         features["colour_offset"] = _colour_offset(seed, dataset, data)
     return features, label
@@ -247,18 +260,13 @@ def _colour_offset(seed: list, dataset: Dataset, data: Config) -> tf.Tensor:
     return tf.linalg.matvec(tf.constant(components, tf.float32), weighted)
 
 
-def _batch_ahead(
-    images: tf.data.Dataset, batch_size: int, data: Config
-) -> tf.data.Dataset:
-    """Return full batches that are prefetched: [...] becomes [batch_size, ...]."""
+def _prefetch(batches: tf.data.Dataset, data: Config) -> tf.data.Dataset:
+    """Return the batches, which are computed in the background."""
     options = tf.data.Options()
     threads = options.experimental_threading if engine.is_1_15() else options.threading
     # The pool of the session may have a single thread, on which decoding and the
     # training step would wait for each other.
     threads.private_threadpool_size = data.decode_threads or machine.num_cores()
-    # Shapes must be static, which NPUs need: the batch size would be unknown if a
-    # smaller last batch were possible.
-    batches = images.batch(batch_size, drop_remainder=True)
     return batches.prefetch(data.prefetch_batches).with_options(options)
 
 

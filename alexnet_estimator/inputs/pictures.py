@@ -199,4 +199,6 @@ def _resize(image: tf.Tensor, size: int) -> tf.Tensor:
     """Resize a crop to uint8 [size, size, 3]."""
     # Averaging areas avoids aliasing.  It needs a batch: [1, side, side, 3].
     resized = tf.image.resize_area(image[tf.newaxis], [size, size])[0]
-    return tf.cast(tf.round(resized), tf.uint8)
+    # tf.math.rint gives the same numbers as tf.round, which takes six times as long on
+    # TensorFlow 1.15: 1.2 ms for 227 x 227 pixels, more than the rest of the crop.
+    return tf.cast(tf.math.rint(resized), tf.uint8)
