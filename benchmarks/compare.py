@@ -49,6 +49,7 @@ PROMISES = (
     Promise("real_input", "real 2.15", "synthetic 2.15", 0.97),
     Promise("input_wall", "ours 1.15-intel", "naive 1.15", 3.0),
     Promise("input_per_core", "ours 1.15-intel", "libjpeg-turbo", 0.5),
+    Promise("input_augmented", "everything 1.15-intel", "paper 1.15-intel", 0.7),
     Promise("conversion", "ours 2 processes", "loop", 1.9),
     Promise("ranks", "2x1 1.15-intel", "1x2 1.15-intel", 0.95),
     Promise("start", "train 1.15-intel", 8.0, 1.0),

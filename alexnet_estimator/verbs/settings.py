@@ -1,6 +1,7 @@
 """The configuration of a subcommand: a file or a stored run, changed by flags."""
 
 import os
+import sys
 from typing import Optional
 
 from alexnet_estimator import config as config_lib
@@ -36,6 +37,9 @@ def configure(command: Command, file: Optional[str]) -> Config:
     if config.warm_start.path:
         config.warm_start.path = os.path.abspath(config.warm_start.path)
     config_lib.validate(config, command.words[0])
+    if config.runtime.num_threads and "tensorflow" not in sys.modules:
+        # MKL has its own threads, whose number it reads when TensorFlow is imported.
+        os.environ["OMP_NUM_THREADS"] = str(config.runtime.num_threads)
     return config
 
 
