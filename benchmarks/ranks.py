@@ -5,7 +5,8 @@
 The network has two towers, the images are synthetic, and the batch size per rank is the
 same, so that a step of two ranks takes twice as many images.  Each rank sends all
 gradients and updates all weights.  With smaller images and batches (``--image_size``,
-``--batch_size``), this part of a step is larger.  Horovod is required.
+``--batch_size``), this part of a step is larger.  The two ranks are measured twice, the
+second time with gradients that are sent as float16.  Horovod is required.
 """
 
 import functools
@@ -36,17 +37,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for engine in harness.engines_of(options):
             table = make_table(engine, folder, 2)
-            one, two = f"1x2 {engine.name}", f"2x1 {engine.name}"
+            step = functools.partial(harness.measure_step, engine, *flags)
+            ranks = functools.partial(step, f"--rank_table={table}")
+            half = "--config.precision.gradient_compression=fp16"
             cases = {
-                one: functools.partial(
-                    harness.measure_step,
-                    engine,
-                    *flags,
-                    "--config.runtime.num_threads=2",
+                f"1x2 {engine.name}": functools.partial(
+                    step, "--config.runtime.num_threads=2"
                 ),
-                two: functools.partial(
-                    harness.measure_step, engine, *flags, f"--rank_table={table}"
-                ),
+                f"2x1 {engine.name}": ranks,
+                f"2x1 fp16 {engine.name}": functools.partial(ranks, half),
             }
             versions = dict.fromkeys(cases, harness.versions_of(engine))
             harness.run_and_append(options, KIND, cases, versions)
