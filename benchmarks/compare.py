@@ -53,6 +53,7 @@ PROMISES = (
     Promise("conversion", "ours 2 processes", "loop", 1.9),
     Promise("ranks", "2x1 1.15-intel", "1x2 1.15-intel", 0.95),
     Promise("start", "train 1.15-intel", 8.0, 1.0),
+    Promise("start", "end 1.15-intel", 3.0, 1.0),
     Promise("start", "--help 1.15-intel", 0.5, 1.0),
     Promise("start", "rank_table check 1.15-intel", 0.5, 1.0),
     Promise("memory", "peak 1.15-intel", "computed", 1.3),

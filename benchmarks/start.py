@@ -1,10 +1,13 @@
-"""Seconds from the start of a process to its first training step or to its end.
+"""Seconds from the start of a process to its first step, and from its last evaluation.
 
     python -m benchmarks.start --output=F
 
 ``train`` is measured with configs/tiny.py on converted synthetic pictures, until the
 second step is in ``metrics.jsonl``.  This is some milliseconds after the first step,
 which is not logged.  ``--help`` and ``rank_table check`` are measured to their end.
+``end`` is the time that a run of configs/quickstart.py with 320 pictures for validation
+takes from the end of its last evaluation to its exit: it draws kernels, searches the most
+confident mistakes and writes the report.
 """
 
 import functools
@@ -12,6 +15,7 @@ import json
 import os
 import tempfile
 import time
+from typing import Dict
 
 from benchmarks import harness, synthetic
 from benchmarks.harness import Engine
@@ -19,14 +23,13 @@ from benchmarks.harness import Engine
 KIND = harness.Kind("start", "s", higher_is_better=False)
 
 
-def measure_first_step(engine: Engine, data_path: str) -> float:
-    """Return the seconds from the start of a new run to its first logged step."""
+def train(engine: Engine, config: str, data_path: str) -> Dict[str, float]:
+    """Train two steps, and return the time of the first event of each kind."""
     with tempfile.TemporaryDirectory() as model_dir:
-        start = time.time()
         harness.run_job(
             engine,
             "train",
-            "--config=configs/tiny.py",
+            f"--config=configs/{config}.py",
             f"--data_path={data_path}",
             f"--model_dir={model_dir}",
             "--train_steps=2",
@@ -34,7 +37,19 @@ def measure_first_step(engine: Engine, data_path: str) -> float:
         )
         with open(os.path.join(model_dir, "metrics.jsonl"), encoding="utf-8") as file:
             events = [json.loads(line) for line in file]
-    return next(e["time_secs"] for e in events if e["event"] == "train") - start
+    return {event["event"]: event["time_secs"] for event in reversed(events)}
+
+
+def measure_first_step(engine: Engine, data_path: str) -> float:
+    """Return the seconds from the start of a new run to its first logged step."""
+    start = time.time()
+    return train(engine, "tiny", data_path)["train"] - start
+
+
+def measure_end(engine: Engine, data_path: str) -> float:
+    """Return the seconds from the only evaluation of a run to its exit."""
+    events = train(engine, "quickstart", data_path)
+    return time.time() - events["evaluation"]
 
 
 def measure_command(engine: Engine, *words: str) -> float:
@@ -51,11 +66,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for engine in harness.engines_of(options):
             data = synthetic.convert(engine, os.path.join(folder, engine.name), 64)
+            more = synthetic.convert(engine, os.path.join(folder, "more"), 1600)
             check = ("rank_table", "check", "rank_tables/8p.json")
             cases = {
                 f"train {engine.name}": functools.partial(
                     measure_first_step, engine, data
                 ),
+                f"end {engine.name}": functools.partial(measure_end, engine, more),
                 f"--help {engine.name}": functools.partial(
                     measure_command, engine, "--help"
                 ),
