@@ -28,27 +28,31 @@ _ERASED_ASPECTS = (0.3, 1 / 0.3)
 
 
 def is_drawn(data: Config) -> bool:
-    """Return whether ``draw`` has anything to draw for this configuration."""
+    """Return whether ``add_draws`` has anything to draw for this configuration."""
     amplitudes = (data.brightness, data.contrast, data.saturation)
     mixing = (data.mixup_alpha, data.cutmix_alpha)
     return any([*amplitudes, data.erasing_probability, *mixing])
 
 
-def draw(seed: list, data: Config, batch_size: int) -> Features:
-    """Draw the random numbers of a training batch.
+def add_draws(
+    batch: Tuple[Features, tf.Tensor], seed: list, data: Config
+) -> Tuple[Features, tf.Tensor]:
+    """Return a training batch with the random numbers of its augmentation.
 
     Args:
+        batch: Features and labels, int32 [batch].
         seed: Two integers that belong to this batch.
         data: Section ``data`` of the configuration.
-        batch_size: Number of images in the batch.
 
     Returns:
-        The features that are switched on: ``colour_factors``, float32 [batch, 3]
-        (brightness, contrast, saturation); ``erased_box`` and ``cutmix_box``, float32
-        [batch, 4] (top, left, bottom, right in pixels; all 0 for no box);
-        ``mixup_share``, float32 [batch], the share of the image itself in the mixed
-        image.
+        The batch with the features that are switched on: ``colour_factors``, float32
+        [batch, 3] (brightness, contrast, saturation); ``erased_box`` and
+        ``cutmix_box``, float32 [batch, 4] (top, left, bottom, right in pixels; all 0
+        for no box); ``mixup_share``, float32 [batch], the share of the image itself in
+        the mixed image.
     """
+    given, labels = batch
+    batch_size = labels.shape[0].value
     amplitudes = [data.brightness, data.contrast, data.saturation]
     # Crop, flip and colour noise have other seeds: equal seeds give related numbers.
     random = tf.random.stateless_uniform(
@@ -76,7 +80,7 @@ def draw(seed: list, data: Config, batch_size: int) -> Features:
         box = _boxes(size, area, tf.ones_like(area), random[10:12], is_whole=False)
         is_cutmix = tf.logical_not(is_mixup) if has_both else is_mixup
         features["cutmix_box"] = _keep(is_cutmix, box)
-    return features
+    return {**given, **features}, labels
 
 
 def turn(image: tf.Tensor, seed: list) -> tf.Tensor:

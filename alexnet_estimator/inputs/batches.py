@@ -17,7 +17,7 @@ smaller last batch were possible (``drop_remainder``).
   and prediction have the views of each picture: uint8 [batch, 10, size, size, 3].
 * ``labels``: int32 [batch].
 * ``colour_offset``: float32 [batch, 3], RGB, which is added to the pixels.  This is the
-  paper's colour noise; ``augmentation.draw`` describes the features of the others.
+  paper's colour noise; ``augmentation.add_draws`` describes the features of the others.
 * ``weight``: float32 [batch].  In evaluation, it is 1 for an image and 0 for padding.
   In training, it is the factor of the loss, and only data with weights have it.
 """
@@ -100,14 +100,10 @@ def train_batches(
     )
     batches = images.batch(reader.batch_size, drop_remainder=True)
     if data.use_augmentation and augmentation.is_drawn(data):
-
-        def draw(step: tf.Tensor, batch: tuple) -> Tuple[Features, tf.Tensor]:
-            features, labels = batch
-            drawn = augmentation.draw([seed, step], data, reader.batch_size)
-            return {**features, **drawn}, labels
-
         numbering = tf.data.experimental.enumerate_dataset(start_step)
-        batches = batches.apply(numbering).map(draw)
+        batches = batches.apply(numbering).map(
+            lambda step, batch: augmentation.add_draws(batch, [seed, step], data)
+        )
     return _prefetch(batches, data)
 
 
