@@ -1,5 +1,6 @@
 """The command line: every mistake gets one message and its exit code."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -19,9 +20,11 @@ from alexnet_estimator import launch, rank_table, records
 from alexnet_estimator.command_line import FLAG_TABLE, parse
 from alexnet_estimator.config import Config
 from alexnet_estimator.jobs import dry_run as dry_run_job
+from alexnet_estimator.jobs import session
 from alexnet_estimator.jobs.benchmark import job as benchmark_job
 from alexnet_estimator.runtime import settle_device
 from alexnet_estimator.schema import SCHEMA
+from alexnet_estimator.verbs import ranks, settings
 from tests import pictures
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
@@ -31,6 +34,11 @@ BAD_CONFIGS = {
     "syntax.py": "def get_config(:\n",
     "nothing.py": "",
     "dict.py": "def get_config():\n    return {'train': {'epochs': 3.0}}\n",
+    "sections.py": (
+        "from ml_collections import ConfigDict\n"
+        "def get_config():\n"
+        "    return ConfigDict({'train': {'epochs': 3.0}})\n"
+    ),
     "unknown.py": (
         "from alexnet_estimator import config\n"
         "def get_config():\n"
@@ -128,11 +136,22 @@ MISTAKES: List[Tuple[str, int, List[str]]] = [
         ["2 problems", "num_folds is 1: must be 0", "eval_images is 3: choose one"],
     ),
     ("train --config.convert.fold=1", 2, ["convert.num_folds is 0"]),
+    (
+        "train --config.optim.decay_epochs=(30,30)",
+        2,
+        ["optim.decay_epochs is (30, 30)", "increasing"],
+    ),
+    (
+        "train --config.train.patience_epochs=2 --config.train.eval_every_epochs=0",
+        2,
+        ["patience_epochs is 2.0", "eval_every_epochs is 0", "only evaluations show"],
+    ),
     ("train --config={missing}", 2, ["{missing}", "configs/"]),
     ("train --config={raises_py}", 2, ["{raises_py}", "ZeroDivisionError"]),
     ("train --config={syntax_py}", 2, ["{syntax_py}", "SyntaxError"]),
     ("train --config={nothing_py}", 2, ["{nothing_py}", "get_config"]),
     ("train --config={dict_py}", 2, ["{dict_py}", "default_config()"]),
+    ("train --config={sections_py}", 2, ["{sections_py}", "default_config()"]),
     ("train --config={unknown_py}", 2, ["optim.learning_rat", "optim.learning_rate?"]),
     ("train --config={broken_json}", 2, ["{broken_json}", "JSON"]),
     ("train --config={text_txt}", 2, ["{text_txt}", ".py"]),
@@ -423,6 +442,22 @@ def test_a_dry_run_says_what_is_missing(
     assert output.code == 0 and output.err == "loading TensorFlow ...\n"
 
 
+@pytest.mark.parametrize(
+    "verb, is_training", [("train", True), ("benchmark", True), ("evaluate", False)]
+)
+def test_the_launcher_opens_the_data_that_its_ranks_open(
+    verb: str, is_training: bool, places: Dict[str, str]
+) -> None:
+    """An evaluation uses the recorded data, even if the pictures have changed."""
+    command = parse([verb, "--device=cpu"], cli.VERBS[verb])
+    config = settings.configure(command, None)
+    topology = rank_table.read(places["good_table_json"])
+    with mock.patch.object(session, "open_data") as open_data:
+        with mock.patch.object(launch, "run", return_value=0):
+            assert ranks.launch_ranks(command, config, "run", topology) == 0
+    open_data.assert_called_once_with(config, "run", is_training)
+
+
 def test_aliases_are_the_flags_of_the_original(planned: Any, data_dir: str) -> None:
     config, _ = planned(f"--data_dir={data_dir}", "--epochs=3")
     assert (config.data.path, config.train.epochs) == (data_dir, 3.0)
@@ -492,6 +527,35 @@ def test_steps_win_over_epochs_aloud(planned: Any, run: Any) -> None:
         output = run("train", "--dry_run", "--train_steps=7", "--epoch=3")
     assert "--train_steps=7 decides" in output.err
     assert "--epoch=3 is not used" in output.err
+
+
+def test_a_relative_source_of_the_weights_is_found_from_any_folder(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ranks, and the command that resumes the run, may start in another folder."""
+    monkeypatch.chdir(tmp_path)
+    command = parse(["train", "--warm_start_from=runs/a"], cli.VERBS["train"])
+    config = settings.configure(command, None)
+    assert config.warm_start.path == str(tmp_path / "runs" / "a")
+
+
+def test_predict_takes_pictures_of_any_name() -> None:
+    names = ["line\nbreak.jpg", os.fsdecode(b"\xff.jpg")]
+    command = parse(["predict", "--model_dir=run", *names], cli.VERBS["predict"])
+    assert command.arguments == names
+
+
+def test_an_interrupted_command_can_be_told_from_a_finished_one(run: Any) -> None:
+    """A scheduler starts a job again that has ended with this exit code."""
+
+    def interrupt(command: Any) -> int:
+        raise KeyboardInterrupt
+
+    verb = dataclasses.replace(cli.VERBS["verify"], run=interrupt)
+    with mock.patch.dict(cli.VERBS, verify=verb):
+        output = run("verify")
+    assert output.code == 75
+    assert "run the same command again to continue" in output.err
 
 
 def test_one_command_line_leaves_nothing_for_the_next(planned: Any) -> None:

@@ -67,7 +67,8 @@ def launch_ranks(
 
     server_id = tables.local_server(topology, command.flags.server_id)
     backend = ACCELERATORS[settle_device(config.runtime.device)].launch_backend
-    open_data(config, model_dir, is_training=command.words[0] == "train")
+    # The ranks open the same data, see open_run.
+    open_data(config, model_dir, command.words[0] in ("train", "benchmark"))
     logs_dir = logs_dir or model_dir
     options = _options(command)
     return launch.run(command.words, topology, server_id, backend, logs_dir, options)
