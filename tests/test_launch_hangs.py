@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -149,8 +150,12 @@ def test_a_hanging_group_is_ended_with_its_stacks(
         "stand_still() if rank else time.sleep(60)\n"
     )
     outcome = supervise(tmp_path, code, hang_timeout_secs=2)
-    text = "rank 1 hangs: no progress for 2 s in phase train, where 2 s are allowed"
-    assert outcome == launch.Outcome(5, text)
+    text = outcome.crash
+    # On a busy machine, the launcher may look a second later.
+    pattern = (
+        r"rank 1 hangs: no progress for \d s in phase train, where 2 s are allowed"
+    )
+    assert outcome.exit_code == 5 and re.fullmatch(pattern, text)
     errors = capfd.readouterr().err
     assert f"{text}; its log is {tmp_path / 'rank_1.log'}\n  rank 1 | " in errors
     assert "  rank 1 |   File" in errors and "in stand_still" in errors
@@ -191,7 +196,7 @@ def test_a_paused_rank_is_to_blame(
         "beat(1)\n" "if rank: os.kill(os.getpid(), signal.SIGSTOP)\n" "time.sleep(60)"
     )
     outcome = supervise(tmp_path, code, hang_timeout_secs=2)
-    assert outcome.crash.startswith("rank 1 hangs: no progress for 2 s in phase train")
+    assert re.match(r"rank 1 hangs: no progress for \d s in phase tr", outcome.crash)
     errors = capfd.readouterr().err
     assert "rank 1 could not write stacks: paused by SIGSTOP or a debug" in errors
     assert "\nthe logs of rank 0 contain their Python stacks" in errors
@@ -201,8 +206,9 @@ def test_ranks_that_never_start(tmp_path: pathlib.Path) -> None:
     """SIGUSR1 ends these ranks, which must not be reported as the cause."""
     outcome = supervise(tmp_path, "time.sleep(60)", start_timeout_secs=2)
     assert outcome.exit_code == 5
-    assert outcome.crash.startswith("ranks 0-1 hang: no progress for 2 s in phase st")
-    assert outcome.crash.endswith("; rank 0 stopped first")
+    # On a busy machine, the launcher may look a second later.
+    pattern = r"ranks 0-1 hang: no progress for \d s in phase start, .*; rank 0 stopped"
+    assert re.match(pattern, outcome.crash)
 
 
 def test_ranks_that_advance_are_left_alone(tmp_path: pathlib.Path) -> None:
@@ -245,7 +251,8 @@ def test_a_rank_alone_ends_itself_with_its_stacks(
     )
     assert done.returncode == 5
     errors = done.stderr.decode()
-    assert "this process hangs: no progress for 3 s in phase train, where 3 s" in errors
+    pattern = r"this process hangs: no progress for \d s in phase train, where 3 s"
+    assert re.search(pattern, errors)
     assert "in stand_still" in errors
 
 
