@@ -1,6 +1,7 @@
 """Augmentation beyond the paper's: the random numbers, and the changed pixels."""
 
 import collections
+import dataclasses
 import pathlib
 from typing import Any, Dict, List
 
@@ -68,6 +69,14 @@ def test_draws_have_the_distributions_of_the_papers(noisy: Dataset) -> None:
     assert (areas > 0).mean() == pytest.approx(0.25, abs=0.06)
     assert 0.015 < areas[areas > 0].min() and areas.max() < 0.42
     assert erased.min() >= 0 and erased.max() <= SIZE
+    # The place of a box depends neither on its shape nor on whether it is drawn.
+    smaller = erased[(areas > 0) & ((erased[:, 2:] - erased[:, :2]) < SIZE).all(axis=1)]
+    sides = smaller[:, 2:] - smaller[:, :2]
+    places = smaller[:, :2] / (SIZE - sides)
+    np.testing.assert_allclose(places.mean(axis=0), [0.5, 0.5], atol=0.12)
+    aspects, sizes = np.log(sides[:, 1] / sides[:, 0]), sides.prod(axis=1)
+    related = np.corrcoef([*places.T, aspects, sizes]) - np.eye(4)
+    assert np.abs(related[:2]).max() < 0.35
     # Each image is mixed in one of the two ways.
     is_mixup, is_cutmix = drawn["mixup_share"] < 1, drawn["cutmix_box"].any(axis=1)
     assert is_mixup.mean() == pytest.approx(0.5, abs=0.08)
@@ -163,6 +172,10 @@ def test_without_it_nothing_is_added(noisy: Dataset) -> None:
     for data in (none, off):
         ((features, _),) = read(noisy, 1, **data)
         assert set(features) == {"image"}
+    # The weights of the pictures are no augmentation.
+    weighted = dataclasses.replace(noisy, conversion={"mean_weight": 2.0})
+    ((features, _),) = read(weighted, 1, use_augmentation=False)
+    np.testing.assert_array_equal(features["weight"], [0.5] * 6)
     targets = object()
     assert augmentation.mix_targets(targets, {}) is targets
 

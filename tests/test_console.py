@@ -112,6 +112,12 @@ def test_nouns_are_counted() -> None:
     assert found == ["0 pictures", "1 picture", "2 pictures"]
 
 
+def test_a_list_is_shortened_only_if_it_is_too_long() -> None:
+    assert console.list_some(["a", "b"], 2) == "a, b"
+    assert console.list_some(["a", "b", "c"], 2) == "a, b, ... (3)"
+    assert console.list_some(["a", "b", "c"], 2, is_counted=False) == "a, b, ..."
+
+
 def run(capfd: pytest.CaptureFixture, *words: str) -> Tuple[str, str]:
     """Run a command line that must succeed, and return its output."""
     capfd.readouterr()

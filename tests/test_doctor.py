@@ -14,6 +14,7 @@ from alexnet_estimator import __main__ as cli
 from alexnet_estimator.finding import Finding, require
 from alexnet_estimator.jobs.doctor import job, machine, self_test
 from alexnet_estimator.jobs.doctor.self_test import run_self_test
+from alexnet_estimator.rank_table import Device, Topology
 from alexnet_estimator.runtime import npu_checks
 from tests import npu_double
 
@@ -89,6 +90,22 @@ def test_an_npus_surroundings(tmp_path: pathlib.Path, monkeypatch: Any) -> None:
     findings = npu_checks.examine_npu(environ, None, fail)
     bad = {f.name: f.seen for f in findings if f.state == "failure"}
     assert bad == {"npu_bridge": "libge.so: no such file"}
+
+
+def test_only_addresses_that_a_table_has_are_compared(monkeypatch: Any) -> None:
+    addresses = {"own": "10.0.0.1", "unknown": "", "another": "10.0.0.9"}
+    monkeypatch.setattr(npu_checks, "local_device_ips", lambda count: ["10.0.0.1"])
+    found = {}
+    for name, address in addresses.items():
+        device = Device(0, 0, address, "127.0.0.1")
+        topology = Topology((device,), "1.0", "")
+        found[name] = npu_checks._examine_network(topology, [device])
+    assert {name: finding.state for name, finding in found.items()} == {
+        "own": "ok",
+        "unknown": "ok",
+        "another": "failure",
+    }
+    assert "device 0 has 10.0.0.1, the rank table has 10.0.0.9" in found["another"].seen
 
 
 class Fault:

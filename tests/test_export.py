@@ -189,14 +189,16 @@ def test_the_request_of_the_card_is_answered(
 
 
 def test_the_card_says_how_good_the_model_is(
-    exported: str, model_dir: str, tmp_path: Any
+    exported: str, model_dir: str, data_dir: str
 ) -> None:
     card = pathlib.Path(exported, "README.md").read_text()
     result = evaluation(model_dir, 10)
     low, high = wilson_interval(result["top_1_accuracy"], 11)
     assert f"{result['top_1_accuracy']:.4f} on 11 pictures" in card
     assert f"interval {low:.4f} to {high:.4f}" in card
-    assert '- "ocean": ' in card and "63 x 63 pixels" in card
+    assert "Trained on 49 pictures" in card and "63 x 63 pixels" in card
+    num_trained = manifest.load(data_dir).splits["train"].class_counts[1]
+    assert f'- "ocean": {num_trained} for training' in card
     assert model_dir not in card and "does not know the licence" in card
     record = run_record.read(run_record.path_of(model_dir))
     config = Config(record.config.to_dict())

@@ -1,6 +1,8 @@
 """Files and folders appear whole or not at all."""
 
 import contextlib
+import csv
+import io
 import json
 import os
 import pathlib
@@ -107,3 +109,10 @@ def test_names_that_are_not_unicode_survive_json() -> None:
     encoded = files.encode_json({name: [name]})
     assert json.loads(encoded.decode("utf-8")) == {name: [name]}
     assert "é".encode() in encoded
+
+
+def test_every_cell_of_a_csv_file_stays_a_cell() -> None:
+    row = ["a\rb", "a\nb", 'a "b"', "a,b", "=a", "a b", 0.5]
+    line = files.encode_csv(row).decode()
+    assert line == '"a\rb","a\nb","a ""b""","a,b","=a",a b,0.5\n'
+    assert next(csv.reader(io.StringIO(line, newline=""))) == [*row[:-1], "0.5"]

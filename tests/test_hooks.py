@@ -1,11 +1,14 @@
 """The hooks of a training step: guard, saving, progress and records."""
 
 import json
+import os
 import pathlib
 import re
 import sys
+import tempfile
 import types
 from typing import Any, Dict, List, Optional
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from alexnet_estimator.checkpoints import restore, store
 from alexnet_estimator.errors import DivergedError
 from alexnet_estimator.hooks import progress, saving
 from alexnet_estimator.hooks.guard import FiniteGuard
+from alexnet_estimator.hooks.heartbeat import Heartbeat
 from alexnet_estimator.hooks.metrics_log import MetricsLog
 from alexnet_estimator.hooks.progress import (
     ProgressHook,
@@ -25,6 +29,7 @@ from alexnet_estimator.hooks.progress import (
 )
 from alexnet_estimator.hooks.saving import SaveHook
 from alexnet_estimator.hooks.step_tensors import StepTensors
+from alexnet_estimator.hooks.stopping import AgreedStop, StopRequest
 from tests import tiny
 
 SEEN = StepTensors(
@@ -154,6 +159,12 @@ def test_saves_by_steps_and_at_the_end(tmp_path: Any) -> None:
     assert saved_steps(tmp_path) == [11, 12]
     reader = tf.train.load_checkpoint(checkpoints.latest(str(tmp_path)))
     assert reader.get_tensor("weight") == 3
+
+
+def test_a_run_that_ends_before_its_first_step_is_saved(tmp_path: Any) -> None:
+    """Its steps may all have been skipped, which has lowered the loss scale."""
+    count_steps(tmp_path, 0, {"save_every_steps": 3})
+    assert saved_steps(tmp_path) == [0]
 
 
 def test_saves_by_the_clock(tmp_path: Any, clock_face: FakeTime) -> None:
@@ -365,3 +376,30 @@ def test_metrics_go_to_json_and_tensorboard(tmp_path: Any) -> None:
     ]
     assert values[1][1].simple_value == 2.5
     assert values[2][1].image.encoded_image_string.startswith(b"\x89PNG")
+
+
+# Stopping.
+
+
+def test_ranks_ask_each_other_only_after_every_few_calls() -> None:
+    """A short loop of a device must not wait for the other ranks after each call."""
+    request, context = StopRequest(), mock.Mock()
+    gather = mock.Mock(side_effect=lambda values: np.array([values]))
+    hook = AgreedStop(request, gather, every_calls=3)
+    request.is_received = True
+    for num_gathered in (0, 0, 1, 1, 1, 2):
+        hook.after_run(context, None)
+        assert gather.call_count == context.request_stop.call_count == num_gathered
+        assert request.is_agreed == (num_gathered > 0)
+
+
+# Heartbeats.
+
+
+def test_a_short_heartbeat_leaves_nothing_of_a_longer_one() -> None:
+    with tempfile.TemporaryFile() as file:
+        heartbeat = Heartbeat(file.fileno())
+        for phase in ("a_phase_with_a_long_name", "train"):
+            heartbeat.beat(phase)
+        record = json.loads(os.pread(file.fileno(), 1000, 0).decode())
+    assert (record["phase"], record["count"]) == ("train", 3)

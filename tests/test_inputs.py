@@ -117,6 +117,13 @@ def test_order_differs_between_epochs_seeds_and_ranks(dataset: Dataset) -> None:
     assert orders(seed=0) == found[:3]
 
 
+def test_the_order_of_the_files_differs_between_epochs(dataset: Dataset) -> None:
+    """The images are not shuffled in addition, so that only the files can differ."""
+    plain: Dict[str, Any] = {"shuffle_images": 1, "interleave_files": 1}
+    batches = read_train(dataset, Reader(0, 1, NUM_IMAGES), 6, **plain)
+    assert len({tuple(labels_of([batch])) for batch in batches}) > 1
+
+
 def test_augmentation_differs_between_epochs_and_ranks(dataset: Dataset) -> None:
     """The same picture, alone in its file, for two ranks in two epochs."""
     same = tiny.noise(0)

@@ -1,5 +1,6 @@
 """Locks, and files that several processes append to."""
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -68,6 +69,19 @@ def test_a_folder_that_is_none_cannot_be_locked(tmp_path: pathlib.Path) -> None:
     with pytest.raises(ConfigError, match="file/.lock: cannot be written: Not a dir"):
         with locks.use_run(str(tmp_path / "file")):
             pass
+
+
+def test_every_reader_protects_its_files(tmp_path: pathlib.Path) -> None:
+    path = str(tmp_path / "data")
+    pathlib.Path(path).touch()
+    first, second = contextlib.ExitStack(), contextlib.ExitStack()
+    for reader in (first, second):
+        reader.enter_context(locks.keep_unchanged([path, str(tmp_path / "missing")]))
+    for reader in (first, second):
+        with pytest.raises(ConfigError, match="a job reads these data"):
+            locks.refuse_if_read(path)
+        reader.close()
+    locks.refuse_if_read(path)
 
 
 @pytest.mark.parametrize("reason", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])

@@ -41,6 +41,10 @@ def test_a_loop_of_the_user_has_to_fit() -> None:
     npu = {"iterations_per_loop": 100}
     config = tiny.config(npu=npu, train={"steps": 200, "log_every_steps": 10})
     assert choose_loop(config, 50).num_steps == 100
+    # A loop that is longer than a second is followed by an agreement each time.
+    train = {"steps": 200, "log_every_steps": 10, "batch_size_per_rank": 100}
+    loop = choose_loop(tiny.config(npu=npu, train=train), 50)
+    assert (loop.num_steps, loop.calls_between_agreements) == (100, 1)
     settings = {"steps": 250, "save_every_steps": 30, "log_every_steps": 7}
     config = tiny.config(npu=npu, train=settings)
     with pytest.raises(ConfigError) as caught:

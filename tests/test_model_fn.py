@@ -190,6 +190,7 @@ def test_masked_evaluation_equals_image_by_image(dataset: Dataset) -> None:
     }
     nothing = evaluator.evaluate([(padding, np.arange(NUM_CLASSES))])
     assert not any(value.any() for value in nothing.values())
+    assert evaluator.mistakes == []
     parts = [
         evaluator.evaluate(read_eval(dataset, Reader(rank, 3, 5))) for rank in range(3)
     ]

@@ -151,6 +151,7 @@ def test_help_shows_the_settings(capsys: pytest.CaptureFixture) -> None:
         ("make(layer_names=('a/b',))", "'a/b' cannot be a scope"),
         ("make(name='le/net')", "'le/net' cannot be a scope"),
         ("make(drawn_kernels='b')", "drawn_kernels is 'b': must be one of ('a',)"),
+        ("make(pixel_layer='b')", "pixel_layer is 'b': must be one of ('a',)"),
         ("make(settings={'n': 3})", "the setting n is 3: must be a schema.Field"),
         (
             "make(settings={'n': Field(0, at_least(1), '')})",

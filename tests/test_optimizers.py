@@ -206,6 +206,27 @@ def test_warm_variables_have_a_rate_of_their_own(name: str) -> None:
             np.testing.assert_array_equal(values, expected)
 
 
+def test_warm_variables_decay_like_the_others() -> None:
+    """The optimizer itself applies the decay, whose step has the warm rate, too."""
+    fields = {"optimizer": "momentum", "momentum": 0.5, "weight_decay": 0.4}
+    optim = tiny.config(optim=fields).optim
+    with tf.Graph().as_default(), tiny.session() as session:
+        step = tf.train.get_or_create_global_step()
+        names = ("cold", "warm")
+        kernels = [tf.get_variable(n, initializer=[[1.0], [2.0]]) for n in names]
+        optimizer = make_optimizer(
+            optim, tf.constant(0.5), True, lambda v: v.op.name == "warm", 0.5
+        )
+        pairs = [(tf.zeros([2, 1]), kernel) for kernel in kernels]
+        update = optimizer.apply_gradients(pairs, step)
+        session.run(tf.global_variables_initializer())
+        session.run(update)
+        found = session.run(kernels)
+    for values, rate in zip(found, (0.5, 0.25)):
+        left = 1 - rate * 0.4
+        np.testing.assert_allclose(values, [[left], [2 * left]], rtol=1e-6)
+
+
 def test_first_steps_of_momentum_nesterov_and_adam() -> None:
     """The expected values of two steps from weight 0 were computed by hand."""
     expected = {

@@ -325,6 +325,13 @@ def test_notebooks_have_a_stdout_for_text_only(
     assert shown.getvalue().startswith(f"path,class,probability\n{tmp_path}/a.jpg,")
 
 
+def test_equally_probable_classes_keep_their_order() -> None:
+    file = io.BytesIO()
+    write = rows.write_csv(file, ["a", "b", "c"], 3)
+    write(Prediction("x.jpg", np.array([0.25, 0.5, 0.25])))
+    assert file.getvalue().splitlines()[1] == b"x.jpg,b,0.5,a,0.25,c,0.25"
+
+
 def test_a_spreadsheet_gets_no_formula_for_a_path() -> None:
     file = io.BytesIO()
     write = rows.write_csv(file, ["@SUM(1)", "-1"], 2)

@@ -154,6 +154,10 @@ def test_every_process_reads_what_the_launcher_said(
 
     with pytest.raises(ConfigError, match="ALEXNET_NUM_THREADS is 'abc'"):
         session_config(0)
+    # The configuration has the last word on the share of the launcher.
+    monkeypatch.setattr(os, "environ", {"ALEXNET_NUM_THREADS": "3"})
+    chosen = [session_config(n).intra_op_parallelism_threads for n in (0, 2)]
+    assert chosen == [3, 2]
 
 
 def test_no_other_module_spells_the_names() -> None:

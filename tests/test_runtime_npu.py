@@ -264,6 +264,8 @@ def test_environment_of_each_rank_is_read(tmp_path: pathlib.Path) -> None:
     for rank in range(4):
         assert read_rank(rank_environment(table, rank, 4)) == (rank, 4)
     assert read_rank({}) == (0, 1)
+    for secs in ("120", "7200"):  # The limits of HCCL are allowed themselves.
+        assert read_rank({"HCCL_CONNECT_TIMEOUT": secs}) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +285,8 @@ def test_environment_of_each_rank_is_read(tmp_path: pathlib.Path) -> None:
         ({"POD_NAME": "npu8p"}, "POD_NAME is npu8p"),
         ({"RESTORE_FROM": "/old"}, "RESTORE_FROM is /old"),
         ({"LOCAL_CHECKPOINT_DIR": "/old"}, "LOCAL_CHECKPOINT_DIR is /old"),
-        ({"HCCL_CONNECT_TIMEOUT": "60"}, "HCCL_CONNECT_TIMEOUT is 60"),
+        ({"HCCL_CONNECT_TIMEOUT": "119"}, "HCCL_CONNECT_TIMEOUT is 119"),
+        ({"HCCL_CONNECT_TIMEOUT": "7201"}, "HCCL_CONNECT_TIMEOUT is 7201"),
     ],
 )
 def test_wrong_environment_gives_its_message(
@@ -454,6 +457,11 @@ def test_overflow_dump_is_a_mode_of_its_own(
     options = npu_options._debugging_options(make_config(npu=settings).npu)
     arguments = options["dump_config"].arguments
     assert arguments["enable_dump"] and arguments["dump_mode"] == "all"
+    # Only None, and not an empty text, stands for all steps.
+    assert arguments["dump_step"] is None
+    settings["dump_steps"] = "0|5"
+    options = npu_options._debugging_options(make_config(npu=settings).npu)
+    assert options["dump_config"].arguments["dump_step"] == "0|5"
 
 
 @pytest.mark.parametrize("clip_norm", [0.0, 1.0])

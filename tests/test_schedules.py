@@ -144,6 +144,8 @@ def test_plateau_divides_when_accuracy_stalls() -> None:
     # Small gains that add up in time count as progress; a fall does not.
     assert factor(each_epoch(0.5, 0.51, 0.53, 0.54, 0.56)) == 1
     assert factor(each_epoch(0.5, 0.3, 0.4, 0.45)) == pytest.approx(0.1)
+    # A gain of exactly plateau_min_gain is enough.
+    assert factor(each_epoch(0.5, 0.5, 0.5, 0.75), plateau_min_gain=0.25) == 1
     # Epochs count, whatever the number of evaluations is.
     assert factor([(1.0, 0.5), (2.5, 0.5), (4.0, 0.5)]) == pytest.approx(0.1)
     assert factor(each_epoch(*[0.5] * 9), schedule="cosine") == 1

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from typing import Any, Callable, Dict, Iterator, List
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -287,6 +288,13 @@ def test_a_lack_of_inodes_is_named(tmp_path: pathlib.Path) -> None:
         with pytest.raises(DataError, match="free, but no inodes for new files"):
             with disk_errors.explaining_errors(str(folder)):
                 files.write_bytes(str(folder / "another"), b"")
+
+
+def test_a_disk_that_does_not_count_inodes_lacks_none(tmp_path: pathlib.Path) -> None:
+    fields = {"f_bavail": 3 << 8, "f_frsize": 1 << 12, "f_files": 0, "f_favail": 0}
+    with mock.patch.object(os, "statvfs", return_value=mock.Mock(**fields)):
+        text = disk_errors.describe_space(str(tmp_path))
+    assert text.startswith("3 MiB free") and "inodes" not in text
 
 
 def test_an_error_that_is_not_about_room_is_not_explained_as_one() -> None:
