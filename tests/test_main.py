@@ -137,12 +137,13 @@ MISTAKES: List[Tuple[str, int, List[str]]] = [
     ),
     ("train --config.convert.fold=1", 2, ["convert.num_folds is 0"]),
     (
-        "train --config.optim.decay_epochs=(30,30)",
+        "train --config.optim.decay_epochs=(30,30) --dry_run",
         2,
         ["optim.decay_epochs is (30, 30)", "increasing"],
     ),
     (
-        "train --config.train.patience_epochs=2 --config.train.eval_every_epochs=0",
+        "train --config.train.patience_epochs=2 --config.train.eval_every_epochs=0 "
+        "--dry_run",
         2,
         ["patience_epochs is 2.0", "eval_every_epochs is 0", "only evaluations show"],
     ),
