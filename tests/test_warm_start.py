@@ -410,6 +410,9 @@ def test_only_a_new_run_takes_weights_over(story: Story, source_run: str) -> Non
         train(warm_job(data, story.model_dir, "/another", 8))
     with pytest.raises(ConfigError, match="warm_start.path is .*, but '' in the"):
         train(open_job(data, source_run, warm_start={"path": story.model_dir}))
+    other = {**WARM_JOB, "warm_start": {"path": story.source, "frozen_until": "conv1"}}
+    with pytest.raises(ConfigError, match="frozen_until is 'conv1', but 'conv2' in"):
+        train(open_job(data, story.model_dir, train={"steps": 8}, **other))
 
 
 def test_training_from_python_needs_a_source(
@@ -602,6 +605,8 @@ def test_dry_run_shows_what_would_be_taken_over(
     assert f"starts from    {wrong['good.npy']}\n" in card
     assert "restored       conv1 conv2 conv3 conv4 conv5 fc6 fc7 fc8\n" in card
     assert "note           model.lrn_bias is 2, 1 in the source" in card
+    # Caffe divides alpha by the five channels of the sum.
+    assert "model.lrn_alpha is 0.0001, 2e-05 in the source" in card
     assert cli.main([*words, "--config.warm_start.frozen_until=fc8"]) == 2
     words = [word for word in words if "warm_start" not in word]
     assert cli.main([*words, "--config.warm_start.frozen_until=conv1"]) == 2
