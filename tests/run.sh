@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # The tests whose numbers depend on the engine most. The others run without MKL, which
-# the Intel build only needs for speed and which slows down tiny networks by a third.
+# large networks need for speed, and with which tiny ones take half as long again.
 numbers=(tests/test_{checkpoints,inputs,networks_alexnet,model_fn,optimizers,train}.py)
 of_default=("${numbers[@]}" tests/test_{engines,ranks}.py)
 
