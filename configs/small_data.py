@@ -1,11 +1,12 @@
 """A folder of a few thousand pictures of any classes.
 
-    bash launch/run_1p.sh --config=configs/small_data.py --data_path=FOLDER --model_dir=RUN
+    bash launch/run_1p.sh --config=configs/small_data.py --data_path=FOLDER \\
+        --model_dir=RUN
 
 The augmentation is that of cats_vs_dogs_small.py, whose accuracy docs/results.md has.
-The classes need not be of equal size: each has the same share of the loss.  The run ends
-when the held-out accuracy has not improved for 20 epochs; `evaluate`, `predict` and
-`export` then use the best weights.
+The classes need not be of equal size: each has the same share of the loss.  The run
+ends when the held-out accuracy has not improved for 20 epochs; `evaluate`, `predict`
+and `export` then use the best weights.
 """
 
 from alexnet_estimator import config as config_lib
