@@ -29,6 +29,8 @@ from alexnet_estimator.networks import DEFAULT, Network, find_network
 from alexnet_estimator.rules import MAX_NUMBER, PATH, Rule, one_of
 from alexnet_estimator.schema import ACCELERATORS, PRECISION_ALIASES, SCHEMA, Field
 
+# The subcommands that take training steps.
+TRAINING_VERBS = ("train", "benchmark")
 _SCALARS = (str, int, float)  # A bool is an int.
 
 
@@ -152,7 +154,7 @@ def validate(config: Config, verb: str = "") -> None:
             for name, value in config.warm_start.items()
             if value != SCHEMA["warm_start"][name].default
         ]
-    if verb in ("train", "benchmark"):
+    if verb in TRAINING_VERBS:
         device = config.runtime.device
         adapter = ACCELERATORS[device].adapter if device in ACCELERATORS else ""
         problems.extend(engine.lacking(device, adapter, config.optim.optimizer))

@@ -12,6 +12,7 @@ from typing import Dict
 
 from benchmarks import harness
 from benchmarks.harness import Engine, Measure
+from benchmarks.input_pipeline import measure_ours
 
 KIND = harness.Kind("input_augmented", "images/CPU s")
 EVERYTHING = (
@@ -28,11 +29,9 @@ EVERYTHING = (
 )
 
 
-def measure(engine: Engine, *flags: str) -> float:
+def measure(engine: Engine, data_path: str, num_batches: int, *flags: str) -> float:
     """Return the images of the pipeline per CPU second."""
-    records = harness.measure_job(engine, "input", "--warmup_steps=10", *flags)
-    (real,) = [record for record in records if record["input"] == "real"]
-    return float(real["images_per_cpu_sec"])
+    return measure_ours(engine, data_path, num_batches, *flags)[1]
 
 
 def main() -> None:
@@ -42,17 +41,14 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=40, help="batches of 100 images")
     parser.add_argument("--image_size", type=int, default=127, help="pixels")
     options = parser.parse_args()
-    flags = [
-        f"--data_path={options.data_path}",
-        f"--train_steps={options.batches}",
-        f"--config.data.image_size={options.image_size}",
-    ]
+    size = f"--config.data.image_size={options.image_size}"
     for engine in harness.engines_of(options):
+        paper = functools.partial(
+            measure, engine, options.data_path, options.batches, size
+        )
         cases: Dict[str, Measure] = {
-            f"paper {engine.name}": functools.partial(measure, engine, *flags),
-            f"everything {engine.name}": functools.partial(
-                measure, engine, *flags, *EVERYTHING
-            ),
+            f"paper {engine.name}": paper,
+            f"everything {engine.name}": functools.partial(paper, *EVERYTHING),
         }
         versions = dict.fromkeys(cases, harness.versions_of(engine))
         harness.run_and_append(options, KIND, cases, versions)

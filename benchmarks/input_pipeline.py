@@ -19,7 +19,9 @@ WALL = harness.Kind("input_wall")
 Speed = Tuple[float, float]
 
 
-def measure_ours(engine: Engine, data_path: str, num_batches: int) -> Speed:
+def measure_ours(
+    engine: Engine, data_path: str, num_batches: int, *flags: str
+) -> Speed:
     """Return our images per second of wall time, and per CPU second."""
     records = harness.measure_job(
         engine,
@@ -28,6 +30,7 @@ def measure_ours(engine: Engine, data_path: str, num_batches: int) -> Speed:
         f"--train_steps={num_batches}",
         "--warmup_steps=10",
         "--batch_size=100",
+        *flags,
     )
     (real,) = [record for record in records if record["input"] == "real"]
     return real["images_per_sec"], real["images_per_cpu_sec"]

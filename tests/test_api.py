@@ -76,14 +76,15 @@ def test_only_amd_processors_are_told_to_use_avx2(
     assert not is_amd_with_avx2(str(tmp_path / "none"))
 
 
-def test_mkl_uses_as_many_threads_as_are_configured() -> None:
+def test_mkl_uses_as_many_threads_as_are_configured(tmp_path: pathlib.Path) -> None:
     program = """
 import os, sys
 from alexnet_estimator.__main__ import main
 code = main(["train", "--config.data.synthetic=True", "--dry_run", *sys.argv[1:]])
 sys.exit(code or os.environ["OMP_NUM_THREADS"])
 """
-    words = ["--config.runtime.num_threads=3", "--model_dir=/tmp/none", "--device=cpu"]
+    words = ["--config.runtime.num_threads=3", f"--model_dir={tmp_path}/run"]
+    words.append("--device=cpu")
     done = subprocess.run(
         [sys.executable, "-c", program, *words],
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)},

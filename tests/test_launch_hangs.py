@@ -153,7 +153,7 @@ def test_a_hanging_group_is_ended_with_its_stacks(
     text = outcome.crash
     # On a busy machine, the launcher may look a second later.
     pattern = (
-        r"rank 1 hangs: no progress for \d s in phase train, where 2 s are allowed"
+        r"rank 1 hangs: no progress for [2-9] s in phase train, where 2 s are allowed"
     )
     assert outcome.exit_code == 5 and re.fullmatch(pattern, text)
     errors = capfd.readouterr().err
@@ -196,7 +196,7 @@ def test_a_paused_rank_is_to_blame(
         "beat(1)\n" "if rank: os.kill(os.getpid(), signal.SIGSTOP)\n" "time.sleep(60)"
     )
     outcome = supervise(tmp_path, code, hang_timeout_secs=2)
-    assert re.match(r"rank 1 hangs: no progress for \d s in phase tr", outcome.crash)
+    assert re.match(r"rank 1 hangs: no progress for [2-9] s in phase tr", outcome.crash)
     errors = capfd.readouterr().err
     assert "rank 1 could not write stacks: paused by SIGSTOP or a debug" in errors
     assert "\nthe logs of rank 0 contain their Python stacks" in errors
@@ -207,7 +207,9 @@ def test_ranks_that_never_start(tmp_path: pathlib.Path) -> None:
     outcome = supervise(tmp_path, "time.sleep(60)", start_timeout_secs=2)
     assert outcome.exit_code == 5
     # On a busy machine, the launcher may look a second later.
-    pattern = r"ranks 0-1 hang: no progress for \d s in phase start, .*; rank 0 stopped"
+    pattern = (
+        r"ranks 0-1 hang: no progress for [2-9] s in phase start, .*; rank 0 stopped"
+    )
     assert re.match(pattern, outcome.crash)
 
 
@@ -251,7 +253,7 @@ def test_a_rank_alone_ends_itself_with_its_stacks(
     )
     assert done.returncode == 5
     errors = done.stderr.decode()
-    pattern = r"this process hangs: no progress for \d s in phase train, where 3 s"
+    pattern = r"this process hangs: no progress for [3-9] s in phase train, where 3 s"
     assert re.search(pattern, errors)
     assert "in stand_still" in errors
 

@@ -1,10 +1,10 @@
 """Augmentation beyond the paper's: turns, colours, erasing, mixup and cutmix.
 
-The host turns each image, from (seed, rank, position of the image in the stream), and
-draws the other random numbers for a whole batch, from (seed, rank, step), which takes a
-tenth of the time of drawing them image by image.  A resumed run therefore sees the same
-images.  The device changes the pixels in the model function: batches stay uint8 until
-then, which takes a quarter of the transfer.
+The host turns each image, from (seed, rank, position of the image in the stream).  It
+draws the other random numbers for a whole batch, from (seed, rank, step), because
+drawing them image by image takes a fifth of the input's time.  A resumed run therefore
+sees the same images.  The device changes the pixels in the model function: batches stay
+uint8 until then, which takes a quarter of the transfer.
 
 A mixed image is combined with its partner, the image at the same position in the
 reversed batch.  The targets are combined in the same shares, see ``mix_targets``.

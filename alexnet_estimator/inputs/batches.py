@@ -10,9 +10,6 @@ run therefore continues with the same images as a run without interruption.
 | evaluation | ``({"image", "weight"}, labels)`` |
 | prediction | ``{"image"}`` |
 
-All batches are full: NPUs need static shapes, and the batch size would be unknown if a
-smaller last batch were possible (``drop_remainder``).
-
 * ``image``: uint8 [batch, size, size, 3], RGB.  With ``data.use_ten_crop``, evaluation
   and prediction have the views of each picture: uint8 [batch, 10, size, size, 3].
 * ``labels``: int32 [batch].
@@ -20,6 +17,9 @@ smaller last batch were possible (``drop_remainder``).
   paper's colour noise; ``augmentation.add_draws`` describes the features of the others.
 * ``weight``: float32 [batch].  In evaluation, it is 1 for an image and 0 for padding.
   In training, it is the factor of the loss, and only data with weights have it.
+
+All batches are full: NPUs need static shapes, and the batch size would be unknown if a
+smaller last batch were possible (``drop_remainder``).
 """
 
 from typing import Callable, Iterator, Sequence, Tuple, Union

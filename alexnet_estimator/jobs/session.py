@@ -11,7 +11,7 @@ import numpy as np
 
 import alexnet_estimator
 from alexnet_estimator import inputs, records, run_record
-from alexnet_estimator.config import Config, resolve, validate
+from alexnet_estimator.config import TRAINING_VERBS, Config, resolve, validate
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.jobs.loops import Loop, choose_loop
@@ -124,7 +124,7 @@ def open_run(
     model_dir = os.path.abspath(model_dir)
     # Other subcommands use the data that the run has recorded.  A benchmark must not
     # need a complete run record, because it only measures a configuration.
-    is_training = verb in ("train", "benchmark")
+    is_training = verb in TRAINING_VERBS
     if is_training:
         compression = config.precision.gradient_compression
         check_gradient_compression(compression, runtime.device)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Iterator, Optional
 from alexnet_estimator import launch
 from alexnet_estimator import rank_table as tables
 from alexnet_estimator.command_line import Command
-from alexnet_estimator.config import Config
+from alexnet_estimator.config import TRAINING_VERBS, Config
 from alexnet_estimator.rank_environment import is_rank
 from alexnet_estimator.rank_table import Topology
 from alexnet_estimator.schema import ACCELERATORS
@@ -67,8 +67,7 @@ def launch_ranks(
 
     server_id = tables.local_server(topology, command.flags.server_id)
     backend = ACCELERATORS[settle_device(config.runtime.device)].launch_backend
-    # The ranks open the same data, see open_run.
-    open_data(config, model_dir, command.words[0] in ("train", "benchmark"))
+    open_data(config, model_dir, command.words[0] in TRAINING_VERBS)
     logs_dir = logs_dir or model_dir
     options = _options(command)
     return launch.run(command.words, topology, server_id, backend, logs_dir, options)

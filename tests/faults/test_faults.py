@@ -92,7 +92,7 @@ def test_f2_a_rank_that_hangs_is_named_with_its_stack(flags: Dict[str, Any]) -> 
     flags["hang_timeout_secs"] = 4
     result = run_ranks(2, flags, [Fault("sleep", 1, "train", 3)])
     assert result.exit_code == 5
-    pattern = r"rank 1 hangs: no progress for \d s in phase train"
+    pattern = r"rank 1 hangs: no progress for [4-9] s in phase train"
     assert re.search(pattern, result.output)
     # The logs show the stacks: rank 1 sleeps in the fault, and rank 0 waits for it.
     assert "in strike" in result.logs[1] and "in strike" not in result.logs[0]
@@ -109,7 +109,7 @@ def test_f2_a_paused_rank_is_named_and_restarted(
     assert "rank 1 hangs" in result.output
     assert "rank 1 could not write stacks: paused by SIGSTOP" in result.output
     (restart,) = result.events("restart")
-    assert re.match(r"rank 1 hangs: no progress for \d s", restart["reason"])
+    assert re.match(r"rank 1 hangs: no progress for [4-9] s", restart["reason"])
     assert_same_weights(flags["model_dir"], uninterrupted)
 
 
