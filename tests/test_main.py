@@ -520,7 +520,8 @@ def test_home_is_found_after_the_equals_sign(
     assert (model_dir, config.data.path) == ("/home/me/run", "/home/me/photos")
     config, _ = planned("--data_path=~/x")
     assert config.data.path == "/home/me/x"
-    assert "/home/me/y: is not there" in run("train", "--warm_start_from=~/y").err
+    words = ["--warm_start_from=~/y", "--model_dir=~/run"]
+    assert "/home/me/y: is not there" in run("train", *words).err
 
 
 def test_steps_win_over_epochs_aloud(planned: Any, run: Any) -> None:
