@@ -9,7 +9,7 @@ from alexnet_estimator.checkpoints import restore
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError
-from alexnet_estimator.hooks.answers import ANSWERS, MISTAKES, NUM_MISTAKES
+from alexnet_estimator.hooks.answers import ANSWERS, NUM_ANSWERS
 from alexnet_estimator.hooks.step_tensors import StepTensors
 from alexnet_estimator.networks import find_network
 from alexnet_estimator.networks.graphs import Dropout, build_logits, layer_of
@@ -172,9 +172,8 @@ def _evaluation_spec(
 ) -> tf.estimator.EstimatorSpec:
     """Return the specification of an evaluation, whose metrics are sums over all ranks.
 
-    Images of weight 0, which pad the last batches, do not count.  Collections of the
-    graph hold labels, answers and weights, int32 [3, batch], and the most confident
-    mistakes of the batch, for ``AnswersHook``.
+    Images of weight 0, which pad the last batches, do not count.  A collection of the
+    graph holds the answers for ``AnswersHook``.
     """
     weight = features["weight"]
     with runtime.float32_scope(), tf.name_scope("metrics"):
@@ -186,12 +185,8 @@ def _evaluation_spec(
         # Estimator only logs this mean over batches.  The result uses loss_sum, which
         # is exact although the last batch is padded.
         loss = sums["loss_sum"] / tf.cast(tf.size(labels), tf.float32)
-        # [batch, num_classes] -> [batch]
-        answers = tf.argmax(logits, axis=1, output_type=tf.int32)
-        rows = tf.stack([labels, answers, tf.cast(weight, tf.int32)])
-        tf.add_to_collection(ANSWERS, rows)
-        for tensor in _worst_mistakes(logits, rows, features["image"]):
-            tf.add_to_collection(MISTAKES, tensor)
+        for tensor in _likeliest_classes(logits, labels, weight):
+            tf.add_to_collection(ANSWERS, tensor)
     return tf.estimator.EstimatorSpec(
         tf.estimator.ModeKeys.EVAL,
         loss=loss,
@@ -201,26 +196,22 @@ def _evaluation_spec(
     )
 
 
-def _worst_mistakes(
-    logits: tf.Tensor, rows: tf.Tensor, images: tf.Tensor
-) -> Tuple[tf.Tensor, ...]:
-    """Return probability, index and image of the most confident wrong answers.
-
-    If the batch has fewer mistakes, the probability of the others is 0.
+def _likeliest_classes(
+    logits: tf.Tensor, labels: tf.Tensor, weight: tf.Tensor
+) -> Tuple[tf.Tensor, tf.Tensor]:
+    """Return the answers of a batch as ``hooks.answers.ANSWERS`` describes them.
 
     Args:
         logits: float32 [batch, num_classes].
-        rows: int32 [3, batch]: labels, answers and weights.
-        images: uint8 [batch, size, size, 3], or with views before the size.
+        labels: int32 [batch].
+        weight: float32 [batch], 1 for an image and 0 for padding.
     """
-    is_wrong = tf.cast(tf.not_equal(rows[0], rows[1]), tf.float32)
-    confidence = tf.reduce_max(tf.nn.softmax(logits), axis=1)
-    confidence *= is_wrong * tf.cast(rows[2], tf.float32)
-    # The batches of a job have a static size, which NPUs need.
-    num_shown = min(NUM_MISTAKES, logits.shape[0].value or 1)
-    confidence, indices = tf.nn.top_k(confidence, num_shown)
-    first_view = images if images.shape.ndims == 4 else images[:, 0]
-    return confidence, indices, tf.gather(first_view, indices)
+    num_answers = min(NUM_ANSWERS, logits.shape[1].value)
+    # Both are [batch, n].  Probabilities may be equal where logits are not.
+    best, classes = tf.nn.top_k(logits, num_answers)
+    total = tf.reduce_logsumexp(logits, axis=1, keepdims=True)
+    given = tf.stack([labels, tf.cast(weight, tf.int32)], axis=1)
+    return tf.concat([given, classes], axis=1), tf.exp(best - total)
 
 
 def batch_sums(

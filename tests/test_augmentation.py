@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import pathlib
 from typing import Any, Dict, List
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from alexnet_estimator import inputs
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.inputs import augmentation
 from alexnet_estimator.inputs.shards import Reader
-from alexnet_estimator.jobs import evaluate
+from alexnet_estimator.jobs import evaluate, train
 from alexnet_estimator.model_fn import build_model_fn
 from alexnet_estimator.records.dataset import Dataset
 from alexnet_estimator.runtime.local import LocalRuntime
@@ -224,7 +225,10 @@ def test_patience_ends_a_run_whose_best_weights_count(
     run = training.open_job(
         data_dir, tmp_path, train=settings, optim={"learning_rate": 1e-12}
     )
-    result = training.train(run)
+    with mock.patch.object(train, "evaluate_sums", wraps=train.evaluate_sums) as seen:
+        result = training.train(run)
+    # The report needs the answers of the best weights, not those of the last ones.
+    assert seen.call_args[0][1] == f"{tmp_path}/model.ckpt-{run.steps_per_epoch}"
     steps = [record["step"] for record in training.metrics(tmp_path, "evaluation")]
     first = run.steps_per_epoch
     assert steps == [first, 2 * first, 3 * first]

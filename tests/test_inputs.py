@@ -124,6 +124,20 @@ def test_the_order_of_the_files_differs_between_epochs(dataset: Dataset) -> None
     assert len({tuple(labels_of([batch])) for batch in batches}) > 1
 
 
+@pytest.mark.parametrize("num_open", [1, 2, 3, 8])
+def test_the_order_of_an_evaluation_is_known(dataset: Dataset, num_open: int) -> None:
+    """The files have 11, 5 and 7 pictures, so that some end before the others."""
+    data = tiny.config(data={"interleave_files": num_open}).data
+    paths = dataset.shard_paths("validation")
+    firsts = dict(zip(paths, (0, 11, 16)))
+    for reader in (Reader(0, 1, 5), Reader(1, 2, 5)):
+        read = read_eval(dataset, reader, interleave_files=num_open)
+        slices = inputs.slices_of(dataset, "validation", reader)
+        order = [firsts[f] + i for f, i in inputs.reading_order(slices, data)]
+        weights = np.concatenate([features["weight"] for features, _ in read])
+        assert labels_of(read)[: int(weights.sum())] == order
+
+
 def test_augmentation_differs_between_epochs_and_ranks(dataset: Dataset) -> None:
     """The same picture, alone in its file, for two ranks in two epochs."""
     same = tiny.noise(0)

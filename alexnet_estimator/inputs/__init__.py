@@ -14,6 +14,8 @@ from alexnet_estimator.inputs.shards import (
     Slice,
     num_eval_steps,
     part_edges,
+    reading_order,
+    slices_of,
     slices_of_rank,
 )
 from alexnet_estimator.inputs.synthetic import synthetic_dataset
@@ -31,6 +33,8 @@ __all__ = [
     "num_eval_steps",
     "part_edges",
     "picture_batches",
+    "reading_order",
+    "slices_of",
     "slices_of_rank",
     "synthetic_dataset",
     "train_batches",

@@ -101,8 +101,8 @@ def evaluate_sums(
 
     Returns:
         The sums of ``model_fn.batch_sums``, ``global_step``, ``answers``, int64 [n, 3]:
-        true class, predicted class and number of images, and the ``mistakes`` that
-        ``AnswersHook`` has kept on this rank.
+        true class, predicted class and number of images, and ``of_rank``, the
+        ``AnswersHook`` with some answers of this rank.
 
     Raises:
         DataError: There is no image to evaluate.
@@ -132,7 +132,7 @@ def evaluate_sums(
             hooks=[*hooks, counting],
         )
     answers = _gather_rows(counting.rows, run.runtime)
-    return {**sums, "answers": answers, "mistakes": counting.mistakes}
+    return {**sums, "answers": answers, "of_rank": counting}
 
 
 def _gather_rows(rows: np.ndarray, runtime: Runtime) -> np.ndarray:

@@ -5,17 +5,20 @@ import math
 from typing import Dict, Optional, Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from alexnet_estimator import inputs, report
 from alexnet_estimator.checkpoints import restore
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
-from alexnet_estimator.hooks.answers import Mistake
+from alexnet_estimator.hooks.answers import AnswersHook
 from alexnet_estimator.jobs.evaluate import Evaluation
+from alexnet_estimator.jobs.samples import Sample, read_samples
 from alexnet_estimator.jobs.session import Run, explaining_data_errors
 from alexnet_estimator.networks import Network, find_network
 from alexnet_estimator.runtime.base import session_config
+
+_MISTAKE_PIXELS = 160
 
 
 def draw_kernels(network: Network, checkpoint: str, zoom: int = 4) -> Dict[str, bytes]:
@@ -58,7 +61,7 @@ def draw_evaluation(
     run: Run,
     checkpoint: Optional[str],
     result: Evaluation,
-    mistakes: Sequence[Mistake],
+    answers: AnswersHook,
 ) -> Dict[str, bytes]:
     """Draw the pictures that TensorBoard shows for an evaluation.
 
@@ -67,7 +70,7 @@ def draw_evaluation(
         checkpoint: Path prefix of the checkpoint that was evaluated; None if there is
             none.
         result: Evaluation of the checkpoint.
-        mistakes: Some images whose predictions are wrong.
+        answers: Answers of the evaluation.
 
     Returns:
         A mapping from ``input_samples`` (the next training images), ``mistakes``,
@@ -78,6 +81,7 @@ def draw_evaluation(
     with explaining_data_errors(run):
         samples = draw_input_samples(run, result["global_step"])
     confusion = draw_confusion(result)
+    mistakes = read_samples(run, answers.mistakes)
     return {
         "input_samples": samples,
         **({"mistakes": draw_mistakes(mistakes, run)} if mistakes else {}),
@@ -86,20 +90,22 @@ def draw_evaluation(
     }
 
 
-def draw_mistakes(mistakes: Sequence[Mistake], run: Run) -> bytes:
-    """Draw images in a grid, with the true and the predicted class below each.
+def draw_mistakes(mistakes: Sequence[Sample], run: Run) -> bytes:
+    """Draw pictures in a grid, with the true and the predicted class below each.
 
     Args:
-        mistakes: Images whose predictions are wrong, at least one.
+        mistakes: Pictures whose predictions are wrong, at least one.
         run: Run with the names of the classes.
     """
-    names = run.dataset.class_names
-    size = mistakes[0].image.shape[0]
+    names, size = run.dataset.class_names, _MISTAKE_PIXELS
     tiles = []
-    for confidence, label, answer, image in mistakes:
-        tile = Image.new("RGB", (max(size, 120), size + 30), "white")
-        tile.paste(Image.fromarray(image), (0, 0))
-        texts = (f"is {names[label]}", f"{confidence:.0%} {names[answer]}")
+    for answer, image, _ in mistakes:
+        tile = Image.new("RGB", (size, size + 30), "white")
+        tile.paste(ImageOps.fit(image, (size, size)), (0, 0))
+        texts = (
+            f"is {names[answer.label]}",
+            f"{answer.probabilities[0]:.0%} {names[answer.classes[0]]}",
+        )
         for line, text in enumerate(texts):
             # The default font of Pillow has Latin letters only and raises an error for
             # others.

@@ -6,23 +6,22 @@ import hashlib
 import os
 import pathlib
 import time
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import alexnet_estimator
-from alexnet_estimator import checkpoints, disk, inputs, locks, run_record, warm_start
+from alexnet_estimator import checkpoints, disk, locks, run_record, warm_start
 from alexnet_estimator.checkpoints import best, restore
-from alexnet_estimator.checkpoints.names import for_tensorflow
 from alexnet_estimator.config import Config, to_json
 from alexnet_estimator.console import count, say
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import DataError, StopRequested
-from alexnet_estimator.hooks.guard import FiniteGuard
-from alexnet_estimator.hooks.heartbeat import Heartbeat, HeartbeatHook
+from alexnet_estimator.hooks.answers import AnswersHook
+from alexnet_estimator.hooks.heartbeat import Heartbeat
 from alexnet_estimator.hooks.metrics_log import MetricsLog
-from alexnet_estimator.hooks.progress import ProgressHook, StepClock, TrainingAmounts
+from alexnet_estimator.hooks.progress import StepClock
 from alexnet_estimator.hooks.saving import SaveHook
 from alexnet_estimator.hooks.step_tensors import StepTensors
-from alexnet_estimator.hooks.stopping import AgreedStop, StopRequest
+from alexnet_estimator.hooks.stopping import StopRequest
 from alexnet_estimator.jobs import cards
 from alexnet_estimator.jobs import evaluate as evaluation_job
 from alexnet_estimator.jobs import pictures
@@ -32,16 +31,11 @@ from alexnet_estimator.jobs.first_weights import (
     read_first_weights,
 )
 from alexnet_estimator.jobs.outcome import write_outcome
-from alexnet_estimator.jobs.session import (
-    Run,
-    check_fit,
-    explaining_data_errors,
-    make_record,
-)
-from alexnet_estimator.model_fn import Training, build_model_fn
+from alexnet_estimator.jobs.session import Run, check_fit, make_record
+from alexnet_estimator.jobs.steps import group_hooks, run_steps, watching_hooks
+from alexnet_estimator.model_fn import Training
 from alexnet_estimator.networks import find_network
 from alexnet_estimator.optim import schedules
-from alexnet_estimator.optim.loss_scale import resolve_loss_scale
 from alexnet_estimator.records import manifest
 from alexnet_estimator.warm_start import WarmStart
 
@@ -178,8 +172,14 @@ class _Trainer:
         report = None
         if run.runtime.is_chief:
             result = evaluation_job.choose_result(run, result)
+        counting_step = int(run.runtime.of_chief(result["global_step"]))
+        if counting_step != step:
+            # The answers of an earlier evaluation are not kept.
+            self._evaluate_sums(counting_step)
+            self._stop_if_agreed(step)
+        if run.runtime.is_chief:
             self._say("writing the report ...")
-            report = write_outcome(run, result["global_step"], self._heartbeat)
+            report = write_outcome(run, counting_step, self._answers, self._heartbeat)
         self._say(cards.end_card(run, result, secs, report), is_result=True)
         return result
 
@@ -293,10 +293,7 @@ class _Trainer:
     def _evaluate(self, step: int) -> Evaluation:
         """Evaluate the checkpoint of ``step``; log, show and store the result."""
         run, start_secs = self._run, time.monotonic()
-        checkpoint = checkpoints.path_of(run.model_dir, step)
-        num_images = run.dataset.splits["validation"].num_images
-        self._say(f"evaluating {count(num_images, 'image')} ...")
-        sums = evaluate_sums(run, checkpoint, self._group_hooks("evaluate"))
+        sums = self._evaluate_sums(step)
         self._stop_if_agreed(step)
         result = evaluation_job.summarise(sums, run)
         accuracy = result["top_1_accuracy"]
@@ -307,7 +304,8 @@ class _Trainer:
         if run.runtime.is_chief:
             best.note_best(run.model_dir, step, accuracy)
             evaluation_job.write_evaluation(run.model_dir, result)
-            shown = pictures.draw_evaluation(run, checkpoint, result, sums["mistakes"])
+            checkpoint = checkpoints.path_of(run.model_dir, step)
+            shown = pictures.draw_evaluation(run, checkpoint, result, self._answers)
             for name, drawing in shown.items():
                 self._log.write_image(name, step, drawing)
         self._say(
@@ -317,71 +315,19 @@ class _Trainer:
         )
         return result
 
+    def _evaluate_sums(self, step: int) -> Dict[str, Any]:
+        """Evaluate the checkpoint of ``step``, and keep some answers for the report."""
+        run = self._run
+        num_images = run.dataset.splits["validation"].num_images
+        self._say(f"evaluating {count(num_images, 'image')} ...")
+        checkpoint = checkpoints.path_of(run.model_dir, step)
+        sums = evaluate_sums(run, checkpoint, self._group_hooks("evaluate"))
+        self._answers: AnswersHook = sums["of_rank"]
+        return sums
+
     def _say(self, text: str, is_result: bool = False) -> None:
         if self._run.runtime.is_chief:
             say(text, is_result)
-
-
-def run_steps(
-    run: Run, training: Training, first_batch: int, last_step: Optional[int]
-) -> None:
-    """Take training steps in one session.
-
-    Args:
-        run: Opened run.
-        training: Arguments of mode TRAIN, see ``build_model_fn``.
-        first_batch: Number of batches that this rank has read before.
-        last_step: Last global step; None to train until a hook ends the session.
-    """
-    model_fn = build_model_fn(
-        run.config, run.dataset.num_classes, run.runtime, training
-    )
-    estimator = run.runtime.make_estimator(
-        model_fn, for_tensorflow(run.model_dir), run.config
-    )
-    data, reader = run.config.data, run.reader
-    with explaining_data_errors(run):
-        estimator.train(
-            lambda: inputs.train_batches(run.dataset, data, reader, first_batch),
-            max_steps=last_step,
-        )
-
-
-def watching_hooks(
-    run: Run, tensors: StepTensors, log: MetricsLog, clock: StepClock, is_shown: bool
-) -> List[tf.train.SessionRunHook]:
-    """Return the hooks that check and show the scalars of every training step.
-
-    Args:
-        run: Opened run.
-        tensors: Scalars of the training step.
-        log: Log of the run.
-        clock: Clock that is shared with the hooks that pause training.
-        is_shown: Whether the progress is shown.
-    """
-    precision = run.config.precision
-    amounts = TrainingAmounts(
-        run.total_steps,
-        run.steps_per_epoch,
-        run.global_batch_size,
-        run.config.train.log_every_steps,
-    )
-    skips_overflow = resolve_loss_scale(precision) != "none"
-    max_skipped = max(1, precision.max_skipped_steps // run.loop.num_steps)
-    return [
-        FiniteGuard(tensors, skips_overflow, max_skipped, run.model_dir),
-        ProgressHook(tensors, log, clock, amounts, is_shown),
-    ]
-
-
-def group_hooks(
-    run: Run, heartbeat: Heartbeat, request: StopRequest, phase: str
-) -> List[tf.train.SessionRunHook]:
-    """Return the hooks of training and evaluation for heartbeats and for stopping."""
-    return [
-        HeartbeatHook(heartbeat, phase),
-        AgreedStop(request, run.runtime.gather, run.loop.calls_between_agreements),
-    ]
 
 
 def _next_evaluation(run: Run, step: int) -> int:

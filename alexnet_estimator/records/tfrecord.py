@@ -12,7 +12,16 @@ import functools
 import itertools
 import os
 import struct
-from typing import BinaryIO, Callable, Iterator, List, NamedTuple, Tuple
+from typing import (
+    BinaryIO,
+    Callable,
+    Container,
+    Dict,
+    Iterator,
+    List,
+    NamedTuple,
+    Tuple,
+)
 
 import numpy as np
 
@@ -174,3 +183,22 @@ def walk(file: BinaryIO) -> Iterator[int]:
             raise ValueError(f"record {index}: {problem}")
         yield end
         at = end + _CHECKSUM.size
+
+
+def read_at(path: str, indices: Container[int]) -> Dict[int, bytes]:
+    """Read some records of a file without reading the others or the checksums.
+
+    Args:
+        path: Path of the file.
+        indices: Numbers of the records, from 0.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: A record ends beyond the end of the file.
+    """
+    with open(path, "rb") as file:
+        return {
+            index: file.read(end - file.tell())
+            for index, end in enumerate(walk(file))
+            if index in indices
+        }

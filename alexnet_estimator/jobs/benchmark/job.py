@@ -36,7 +36,7 @@ from alexnet_estimator.jobs.benchmark.request import (
 from alexnet_estimator.jobs.benchmark.timeline import to_chrome_trace
 from alexnet_estimator.jobs.evaluate import evaluate_sums, evaluation_reader
 from alexnet_estimator.jobs.session import Run, explaining_data_errors, open_run
-from alexnet_estimator.jobs.train import group_hooks, run_steps, watching_hooks
+from alexnet_estimator.jobs.steps import group_hooks, run_steps, watching_hooks
 from alexnet_estimator.model_fn import Training
 from alexnet_estimator.records import manifest
 from alexnet_estimator.runtime import find_accelerator, make_runtime, settle_device
