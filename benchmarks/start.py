@@ -6,8 +6,8 @@
 second step is in ``metrics.jsonl``.  This is some milliseconds after the first step,
 which is not logged.  ``--help`` and ``rank_table check`` are measured to their end.
 ``end`` is the time that a run of configs/quickstart.py with 320 pictures for validation
-takes from the end of its last evaluation to its exit: it draws kernels, searches the
-most confident mistakes and writes the report.
+takes from the end of its last evaluation to its exit: it draws samples, mistakes and
+kernels for TensorBoard, and writes the report.
 """
 
 import functools

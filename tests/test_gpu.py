@@ -1,5 +1,7 @@
 """NVIDIA's GPUs, as far as they can be tested without one: each rank has one GPU."""
 
+import importlib.util
+import sys
 import types
 from typing import Any, Dict, List
 
@@ -50,10 +52,15 @@ def test_without_our_launcher_the_local_rank_counts(
 
 def make_session_options(monkeypatch: pytest.MonkeyPatch, gpu: str) -> Any:
     """Return the GPU options of the Estimator of a rank that runs on a GPU."""
-    horovod = pytest.importorskip(
-        "alexnet_estimator.runtime.horovod", reason="Horovod is not installed"
-    )
-    monkeypatch.setattr(horovod.hvd, "local_rank", lambda: 0)
+    # A process that has loaded ONNX for another test crashes when it loads Horovod.
+    package, hvd = types.ModuleType("horovod"), types.ModuleType("horovod.tensorflow")
+    setattr(package, "tensorflow", hvd)
+    setattr(hvd, "local_rank", lambda: 0)
+    for module in (package, hvd):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    spec: Any = importlib.util.find_spec("alexnet_estimator.runtime.horovod")
+    horovod: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(horovod)
     monkeypatch.setenv(GPU, gpu)
     runtime = horovod.HorovodRuntime.__new__(horovod.HorovodRuntime)
     runtime.device, runtime.rank = "gpu", 0
