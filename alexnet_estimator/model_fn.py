@@ -9,7 +9,7 @@ from alexnet_estimator.checkpoints import restore
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError
-from alexnet_estimator.hooks.answers import ANSWERS, NUM_ANSWERS
+from alexnet_estimator.hooks.answers import ANSWERS, NUM_CLASSES_SHOWN
 from alexnet_estimator.hooks.step_tensors import StepTensors
 from alexnet_estimator.networks import find_network
 from alexnet_estimator.networks.graphs import Dropout, build_logits, layer_of
@@ -185,7 +185,7 @@ def _evaluation_spec(
         # Estimator only logs this mean over batches.  The result uses loss_sum, which
         # is exact although the last batch is padded.
         loss = sums["loss_sum"] / tf.cast(tf.size(labels), tf.float32)
-        for tensor in _likeliest_classes(logits, labels, weight):
+        for tensor in _answers(logits, labels, weight):
             tf.add_to_collection(ANSWERS, tensor)
     return tf.estimator.EstimatorSpec(
         tf.estimator.ModeKeys.EVAL,
@@ -196,7 +196,7 @@ def _evaluation_spec(
     )
 
 
-def _likeliest_classes(
+def _answers(
     logits: tf.Tensor, labels: tf.Tensor, weight: tf.Tensor
 ) -> Tuple[tf.Tensor, tf.Tensor]:
     """Return the answers of a batch as ``hooks.answers.ANSWERS`` describes them.
@@ -206,12 +206,13 @@ def _likeliest_classes(
         labels: int32 [batch].
         weight: float32 [batch], 1 for an image and 0 for padding.
     """
-    num_answers = min(NUM_ANSWERS, logits.shape[1].value)
-    # Both are [batch, n].  Probabilities may be equal where logits are not.
-    best, classes = tf.nn.top_k(logits, num_answers)
-    total = tf.reduce_logsumexp(logits, axis=1, keepdims=True)
-    given = tf.stack([labels, tf.cast(weight, tf.int32)], axis=1)
-    return tf.concat([given, classes], axis=1), tf.exp(best - total)
+    # [batch, num_classes] -> [batch]
+    answers = tf.argmax(logits, axis=1, output_type=tf.int32)
+    given = tf.stack([labels, tf.cast(weight, tf.int32), answers], axis=1)
+    # [batch, num_classes] -> [batch, n]
+    num_shown = min(NUM_CLASSES_SHOWN, logits.shape[1].value)
+    probabilities, classes = tf.nn.top_k(tf.nn.softmax(logits), num_shown)
+    return tf.concat([given, classes], axis=1), probabilities
 
 
 def batch_sums(

@@ -1,6 +1,5 @@
 """Fixtures and settings that tests share, such as pictures that are drawn once."""
 
-import os
 import signal
 from typing import List
 
@@ -8,11 +7,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import pictures
-
-# Two processes run the tests on two cores.  A command would set this for a job with one
-# thread; jobs inside of a test's process would use two, which wait for each other.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 CLASS_NAMES = ("apple", "ocean", "tree")
 

@@ -45,6 +45,9 @@ fi
 "$python" -m mypy
 PATH="${python%/*}:$PATH" shellcheck launch/*.sh examples/cluster/*.sh \
   tests/programs/*.sh tests/run.sh .ci/run
+# A command sets this for a job with one thread.  Jobs inside of the processes of pytest
+# would have two threads each, which wait for each other.
+export OMP_NUM_THREADS=1 KMP_BLOCKTIME=0
 # Processes get whole files, whose jobs are then run once. Skipped tests say why.
 options=(--numprocesses=2 --dist=loadfile --durations=20 -r s)
 if [[ -n $other ]]; then "$other" -m pytest "${options[@]}" "${of_other[@]}"; fi

@@ -225,10 +225,11 @@ def test_patience_ends_a_run_whose_best_weights_count(
     run = training.open_job(
         data_dir, tmp_path, train=settings, optim={"learning_rate": 1e-12}
     )
-    with mock.patch.object(train, "evaluate_sums", wraps=train.evaluate_sums) as seen:
-        result = training.train(run)
-    # The report needs the answers of the best weights, not those of the last ones.
-    assert seen.call_args[0][1] == f"{tmp_path}/model.ckpt-{run.steps_per_epoch}"
+    with mock.patch.object(train, "write_outcome", return_value=None) as written:
+        result = train.train(run)
+    # The report shows answers of the best weights, not of the last ones.
+    _, best_step, shown, _, _ = written.call_args[0]
+    assert best_step == shown["global_step"] == run.steps_per_epoch
     steps = [record["step"] for record in training.metrics(tmp_path, "evaluation")]
     first = run.steps_per_epoch
     assert steps == [first, 2 * first, 3 * first]
@@ -238,6 +239,11 @@ def test_patience_ends_a_run_whose_best_weights_count(
     )
     assert evaluate.evaluate(run)["global_step"] == first
     assert f"model.ckpt-{first}, the most accurate" in capsys.readouterr().err
-    assert training.train(run)["global_step"] == first
+    with mock.patch.object(train, "write_outcome", return_value=None) as written:
+        assert train.train(run)["global_step"] == first
+    # This process has only the answers of the last step.
+    _, best_step, shown, answers, _ = written.call_args[0]
+    assert (best_step, shown["global_step"]) == (first, 3 * first)
+    assert len(answers) == 11
     # The run was only evaluated again.
     assert len(training.metrics(tmp_path, "evaluation")) == 4

@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 from alexnet_estimator import checkpoints, inputs
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import ConfigError
-from alexnet_estimator.hooks.answers import NUM_SHOWN, AnswersHook
+from alexnet_estimator.hooks.answers import NUM_SHOWN, AnswersHook, decode
 from alexnet_estimator.hooks.step_tensors import StepTensors
 from alexnet_estimator.inputs import Reader
 from alexnet_estimator.model_fn import build_model_fn, cross_entropy
@@ -127,7 +127,7 @@ class Evaluator:
 
     def evaluate(self, batches: List[Any]) -> Arrays:
         self.session.run(self.start)
-        counting = AnswersHook()
+        counting = AnswersHook(rank=0)
         with self.session.graph.as_default():
             counting.begin()
         fetches = counting.before_run(None).fetches
@@ -137,7 +137,7 @@ class Evaluator:
                 [self.updates, fetches], {**feeds, self.labels: labels}
             )
             counting.after_run(None, mock.Mock(results=answers))
-        self.answers = counting
+        self.shown = counting.shown
         confusion = np.zeros([NUM_CLASSES, NUM_CLASSES])
         confusion[tuple(counting.rows[:, :2].T)] = counting.rows[:, 2]
         return {**self.session.run(self.values), "confusion_matrix": confusion}
@@ -175,28 +175,27 @@ def test_masked_evaluation_equals_image_by_image(dataset: Dataset) -> None:
         assert found.keys() == expected.keys()
         for name, value in expected.items():
             np.testing.assert_allclose(found[name], value, rtol=1e-4, err_msg=name)
-    answers, is_wrong = evaluator.answers, logits.argmax(1) != labels
-    assert (answers.num_images, answers.num_mistakes) == (22, is_wrong.sum())
+    is_wrong = logits.argmax(1) != labels
     worst = np.argsort(np.where(is_wrong, -shares.max(1), 0))[:NUM_SHOWN]
-    assert [answer.position for answer in answers.mistakes] == worst.tolist()
     assert len(worst) == NUM_SHOWN and is_wrong[worst].all()
     right = np.flatnonzero(~is_wrong)[:NUM_SHOWN]
-    assert [answer.position for answer in answers.right] == right.tolist()
-    for answer in answers.mistakes + answers.right:
+    positions = [answer.position for answer in evaluator.shown]
+    assert positions == [*worst, *right]
+    for answer in evaluator.shown:
         likeliest = np.argsort(-logits[answer.position])[:3]
         assert answer.classes == tuple(likeliest)
         assert answer.label == labels[answer.position]
         np.testing.assert_allclose(
             answer.probabilities, shares[answer.position, likeliest], rtol=1e-4
         )
+        assert decode(np.array(answer.encode())) == answer
     padding = {
         "image": np.zeros([NUM_CLASSES, 63, 63, 3]),
         "weight": np.zeros([NUM_CLASSES]),
     }
     nothing = evaluator.evaluate([(padding, np.arange(NUM_CLASSES))])
     assert not any(value.any() for value in nothing.values())
-    assert evaluator.answers.mistakes == evaluator.answers.right == []
-    assert evaluator.answers.num_images == 0
+    assert evaluator.shown == []
     parts = [
         evaluator.evaluate(read_eval(dataset, Reader(rank, 3, 5))) for rank in range(3)
     ]

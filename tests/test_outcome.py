@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from alexnet_estimator import inputs
-from alexnet_estimator.hooks.answers import AnswersHook
+from alexnet_estimator.hooks.answers import Answer
 from alexnet_estimator.hooks.heartbeat import Heartbeat
 from alexnet_estimator.jobs import evaluate, outcome, pictures
 from alexnet_estimator.jobs import samples as samples_job
@@ -35,18 +35,19 @@ def job(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> Run:
 
 
 @pytest.fixture(scope="module")
-def answers(job: Run) -> AnswersHook:
-    """Return some answers of an evaluation."""
-    return evaluate.evaluate_sums(job, f"{job.model_dir}/model.ckpt-{STEP}")["of_rank"]
+def answers(job: Run) -> List[Answer]:
+    """Return some answers of the evaluation."""
+    return evaluate.evaluate_sums(job, f"{job.model_dir}/model.ckpt-{STEP}")["shown"]
 
 
 @pytest.fixture(scope="module")
-def phases(job: Run, answers: AnswersHook) -> List[str]:
+def phases(job: Run, answers: List[Answer]) -> List[str]:
     """Write the outcome; return the phases of the heartbeats."""
     with tempfile.TemporaryFile() as file:
         heartbeat = Heartbeat(file.fileno())
         with mock.patch.object(heartbeat, "beat", wraps=heartbeat.beat) as beat:
-            path = outcome.write_outcome(job, STEP, answers, heartbeat)
+            result = evaluation(job.model_dir, STEP)
+            path = outcome.write_outcome(job, STEP, result, answers, heartbeat)
     assert path == f"{job.model_dir}/report.html"
     return [call[0][0] for call in beat.call_args_list]
 
@@ -95,17 +96,16 @@ def test_a_sample_is_the_picture_of_its_file(samples: Dict[str, Any]) -> None:
 
 
 def test_pictures_that_cannot_be_read_are_left_out(
-    job: Run, answers: AnswersHook, capsys: pytest.CaptureFixture
+    job: Run, answers: List[Answer], capsys: pytest.CaptureFixture
 ) -> None:
     (path,) = job.dataset.shard_paths("validation")
     content = pathlib.Path(path).read_bytes()
     with mock.patch.object(samples_job.pictures, "decode", side_effect=OSError("odd")):
-        found = samples_job.describe(job, answers)
-    assert (found["num_images"], found["pictures"]) == (11, [])
+        assert samples_job.describe(job, answers, Heartbeat(None)) == []
     assert f"{path}: the picture of record 0 is not shown: " in capsys.readouterr().err
     pathlib.Path(path).write_bytes(content[:100])
     try:
-        assert samples_job.read_samples(job, answers.right) == []
+        assert samples_job.read_samples(job, answers, Heartbeat(None)) == []
     finally:
         pathlib.Path(path).write_bytes(content)
     seen = capsys.readouterr().err
@@ -120,27 +120,29 @@ def test_the_report_shows_it(job: Run, samples: Dict[str, Any]) -> None:
 
 
 def test_a_long_report_does_not_look_like_a_hang(phases: List[str]) -> None:
-    # Before the drawings and before the page.
-    assert phases == ["report", "report"]
+    # The kernels, the only file, and the page.
+    assert phases == ["report", "report", "report"]
 
 
 def test_what_goes_wrong_is_a_warning(
-    job: Run, answers: AnswersHook, capsys: pytest.CaptureFixture
+    job: Run, answers: List[Answer], capsys: pytest.CaptureFixture
 ) -> None:
-    assert outcome.write_outcome(job, 999, answers, Heartbeat(None)) is None
+    result = evaluation(job.model_dir, STEP)
+    assert outcome.write_outcome(job, 999, result, answers, Heartbeat(None)) is None
     seen = capsys.readouterr().err
     assert seen.startswith(f"warning: {job.model_dir}: no report: DataError")
 
 
 def test_made_up_data_has_no_samples(
-    job: Run, answers: AnswersHook, data_dir: str
+    job: Run, answers: List[Answer], data_dir: str
 ) -> None:
     made_up = {"synthetic": True, "synthetic_classes": 3, "path": ""}
     synthetic = open_job(data_dir, job.model_dir, data=made_up)
     file = pathlib.Path(job.model_dir, "samples.json")
     content = file.read_bytes()
     file.unlink()
-    assert outcome.write_outcome(synthetic, STEP, answers, Heartbeat(None)) is not None
+    result = evaluation(job.model_dir, STEP)
+    assert outcome.write_outcome(synthetic, STEP, result, answers, Heartbeat(None))
     assert not file.exists()
     file.write_bytes(content)
 

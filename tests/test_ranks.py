@@ -95,6 +95,19 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory, picture_folder: str) -> 
     return Job(folder / "run", words, environment, output, errors)
 
 
+def test_the_report_shows_pictures_of_all_ranks(two_ranks: Job) -> None:
+    """Each rank has evaluated six of the twelve pictures."""
+    text = (two_ranks.model_dir / "samples.json").read_text(encoding="utf-8")
+    samples = json.loads(text)
+    shown = samples["pictures"]
+    wrong = [p for p in shown if p["answers"][0][0] != p["label"]]
+    assert (samples["num_images"], len(shown)) == (12, 12)
+    assert samples["num_mistakes"] == len(wrong)
+    assert len({p["file"] for p in shown}) == 12
+    for picture in shown:
+        assert picture["file"].split("/")[0] == CLASS_NAMES[picture["label"]]
+
+
 def test_a_job_leaves_logs_and_no_other_traces_of_its_ranks(two_ranks: Job) -> None:
     names = os.listdir(str(two_ranks.model_dir))
     assert [n for n in names if n.startswith(".")] == [".lock"]

@@ -1,4 +1,4 @@
-"""The hook that counts the predicted classes of an evaluation."""
+"""The hook that counts the answers of an evaluation, and keeps some of them."""
 
 from typing import Any, List, NamedTuple, Tuple
 
@@ -6,11 +6,11 @@ import numpy as np
 
 from alexnet_estimator.engine.graph_mode import tf
 
-# Graph collection in which ``model_fn`` puts two tensors: int32 [batch, 2 + n], which
-# are the label, 1 or 0 for padding, and the n most probable classes of each image; and
-# the probabilities of these classes, float32 [batch, n].
+# Graph collection in which ``model_fn`` puts two tensors: int32 [batch, 3 + n], which
+# are the label, 1 for an image and 0 for padding, the predicted class, and the n most
+# probable classes; and the probabilities of these n classes, float32 [batch, n].
 ANSWERS = "answers"
-NUM_ANSWERS = 3  # Largest n.
+NUM_CLASSES_SHOWN = 3  # Largest n.
 NUM_SHOWN = 12  # Number of mistakes, and of right answers, that are kept.
 
 
@@ -18,16 +18,49 @@ class Answer(NamedTuple):
     """The prediction for an image.
 
     Attributes:
-        position: Number of the image in the order in which this rank reads its shard.
+        rank: Rank that has evaluated the image.
+        position: Number of the image in the order in which the rank reads its shard.
         label: True class.
         classes: Most probable classes, in descending order of probability.
         probabilities: Probabilities of these classes.
     """
 
+    rank: int
     position: int
     label: int
     classes: Tuple[int, ...]
     probabilities: Tuple[float, ...]
+
+    @property
+    def is_right(self) -> bool:
+        """Return whether the most probable class is the true one."""
+        return self.classes[0] == self.label
+
+    def encode(self) -> List[float]:
+        """Return all numbers of the answer in one list."""
+        given = [self.rank, self.position, self.label]
+        return [*given, *self.classes, *self.probabilities]
+
+
+def decode(numbers: np.ndarray) -> Answer:
+    """Return the answer of the numbers that ``Answer.encode`` returns."""
+    rank, position, label = map(int, numbers[:3])
+    classes, probabilities = np.split(numbers[3:], 2)
+    return Answer(
+        rank,
+        position,
+        label,
+        tuple(map(int, classes)),
+        tuple(map(float, probabilities)),
+    )
+
+
+def choose_shown(answers: List[Answer]) -> List[Answer]:
+    """Choose the most confident mistakes, the first ahead, and then some right ones."""
+    mistakes = [answer for answer in answers if not answer.is_right]
+    mistakes.sort(key=lambda mistake: -mistake.probabilities[0])
+    right = [answer for answer in answers if answer.is_right]
+    return mistakes[:NUM_SHOWN] + right[:NUM_SHOWN]
 
 
 class AnswersHook(tf.train.SessionRunHook):
@@ -37,47 +70,48 @@ class AnswersHook(tf.train.SessionRunHook):
     [num_classes, num_classes] elements, and Estimator would write it to its events.
 
     Attributes:
-        num_images: Number of images of this rank.
-        num_mistakes: Number of wrong answers among them.
-        mistakes: Most confident mistakes, in descending order of confidence.
-        right: First right answers.
+        shown: Most confident mistakes and some right answers, see ``choose_shown``.
     """
+
+    def __init__(self, rank: int):
+        """Create the hook of a rank."""
+        self._rank = rank
 
     def begin(self) -> None:
         """Find the tensors in the graph."""
         self._fetches = tf.get_collection(ANSWERS)
         self._codes: List[np.ndarray] = []
-        self.num_images = self.num_mistakes = 0
-        self.mistakes: List[Answer] = []
-        self.right: List[Answer] = []
+        self._num_images = 0
+        self.shown: List[Answer] = []
 
     def before_run(self, run_context: Any) -> tf.train.SessionRunArgs:
         """Request the answers of a batch."""
         return tf.train.SessionRunArgs(self._fetches)
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
-        """Store the answers of a batch, 8 bytes for each image."""
+        """Store the counts of a batch, 8 bytes for each image."""
         rows, probabilities = run_values.results
         is_image = rows[:, 1] > 0
         rows, probabilities = rows[is_image].astype(np.int64), probabilities[is_image]
-        labels, answers = rows[:, 0], rows[:, 2]
         # Both classes are packed into one number, which NumPy sorts faster than pairs.
-        self._codes.append(labels << 32 | answers)
-
-        def answer(index: int) -> Answer:
-            classes, shares = rows[index, 2:].tolist(), probabilities[index].tolist()
-            position = self.num_images + int(index)
-            return Answer(position, int(labels[index]), tuple(classes), tuple(shares))
-
-        wrong = np.flatnonzero(labels != answers)
-        worst = np.argsort(-probabilities[wrong, 0], kind="stable")[:NUM_SHOWN]
-        self.mistakes += map(answer, wrong[worst])
-        self.mistakes.sort(key=lambda mistake: -mistake.probabilities[0])
-        del self.mistakes[NUM_SHOWN:]
-        num_lacking = NUM_SHOWN - len(self.right)
-        self.right += map(answer, np.flatnonzero(labels == answers)[:num_lacking])
-        self.num_images += len(rows)
-        self.num_mistakes += len(wrong)
+        self._codes.append(rows[:, 0] << 32 | rows[:, 2])
+        # Only the candidates become Python objects: there may be millions of images.
+        is_right = rows[:, 3] == rows[:, 0]
+        wrong = np.flatnonzero(~is_right)
+        worst = wrong[np.argsort(-probabilities[wrong, 0], kind="stable")[:NUM_SHOWN]]
+        candidates = [*worst.tolist(), *np.flatnonzero(is_right)[:NUM_SHOWN].tolist()]
+        answers = [
+            Answer(
+                self._rank,
+                self._num_images + index,
+                int(rows[index, 0]),
+                tuple(rows[index, 3:].tolist()),
+                tuple(probabilities[index].tolist()),
+            )
+            for index in candidates
+        ]
+        self.shown = choose_shown(self.shown + answers)
+        self._num_images += len(rows)
 
     @property
     def rows(self) -> np.ndarray:

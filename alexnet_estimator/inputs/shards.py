@@ -129,7 +129,7 @@ def reading_order(slices: Sequence[Slice], data: Config) -> Iterator[Tuple[str, 
         for part in slices
     )
     places: List[Optional[Iterator[Tuple[str, int, int]]]]
-    places = [None] * data.interleave_files
+    places = [None] * min(data.interleave_files, len(slices))
     num_left = sum(part.take for part in slices)
     while num_left:
         for place, opened in enumerate(places):

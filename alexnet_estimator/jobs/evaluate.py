@@ -17,7 +17,13 @@ from alexnet_estimator.console import note, warn
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.files import encode_json, read_json, write_bytes
-from alexnet_estimator.hooks.answers import AnswersHook
+from alexnet_estimator.hooks.answers import (
+    NUM_CLASSES_SHOWN,
+    Answer,
+    AnswersHook,
+    choose_shown,
+    decode,
+)
 from alexnet_estimator.hooks.heartbeat import Heartbeat, HeartbeatHook
 from alexnet_estimator.jobs.session import Run, check_fit, explaining_data_errors
 from alexnet_estimator.model_fn import build_model_fn
@@ -101,8 +107,8 @@ def evaluate_sums(
 
     Returns:
         The sums of ``model_fn.batch_sums``, ``global_step``, ``answers``, int64 [n, 3]:
-        true class, predicted class and number of images, and ``of_rank``, the
-        ``AnswersHook`` with some answers of this rank.
+        true class, predicted class and number of images, and ``shown``, a list of
+        answers of all ranks, see ``hooks.answers.choose_shown``.
 
     Raises:
         DataError: There is no image to evaluate.
@@ -119,7 +125,7 @@ def evaluate_sums(
         batches = inputs.eval_batches(run.dataset, data, reader)
         return batches.repeat() if num_steps else batches
 
-    counting = AnswersHook()
+    counting = AnswersHook(run.runtime.rank)
     with contextlib.ExitStack() as stack:
         stack.enter_context(restore.noticing_deletion(checkpoint))
         stack.enter_context(explaining_data_errors(run))
@@ -131,19 +137,31 @@ def evaluate_sums(
             checkpoint_path=checkpoint and prefix_for_tensorflow(checkpoint),
             hooks=[*hooks, counting],
         )
-    answers = _gather_rows(counting.rows, run.runtime)
-    return {**sums, "answers": answers, "of_rank": counting}
+    answers = _gather_rows(counting.rows, 3, run.runtime).astype(np.int64)
+    return {**sums, "answers": answers, "shown": _gather_shown(counting.shown, run)}
 
 
-def _gather_rows(rows: np.ndarray, runtime: Runtime) -> np.ndarray:
-    """Gather the rows of all ranks: [rows of this rank, 3] to int64 [rows, 3]."""
-    # Gathering requires equal sizes, so that shorter arrays are padded with rows of 0
-    # images.
-    longest = int(runtime.gather([len(rows)]).max())
-    padded = np.zeros([longest, 3])
-    padded[: len(rows)] = rows
-    # [longest, 3] -> [longest * 3]; [ranks, longest * 3] -> [ranks * longest, 3]
-    return runtime.gather(padded.ravel()).reshape(-1, 3).astype(np.int64)
+def _gather_shown(shown: List[Answer], run: Run) -> List[Answer]:
+    """Choose from the answers of all ranks."""
+    own = np.array([answer.encode() for answer in shown])
+    num_columns = 3 + 2 * min(NUM_CLASSES_SHOWN, run.dataset.num_classes)
+    rows = _gather_rows(own, num_columns, run.runtime)
+    return choose_shown([decode(row) for row in rows])
+
+
+def _gather_rows(rows: np.ndarray, num_columns: int, runtime: Runtime) -> np.ndarray:
+    """Gather the rows of all ranks: [rows of this rank, columns] to [rows, columns].
+
+    The result is float64, which is exact for counts and for float32 probabilities.
+    """
+    counts = runtime.gather([len(rows)]).ravel().astype(int)
+    # Gathering requires equal sizes, so that shorter arrays are padded.
+    padded = np.zeros([counts.max(), num_columns])
+    padded[: len(rows)] = rows.reshape([-1, num_columns])
+    # [longest, columns] -> [longest * columns]; [ranks, longest * columns] -> 3 axes
+    shape = [len(counts), -1, num_columns]
+    gathered = runtime.gather(padded.ravel()).reshape(shape)
+    return np.concatenate([part[:count] for part, count in zip(gathered, counts)])
 
 
 @contextlib.contextmanager

@@ -2,23 +2,26 @@
 
 import json
 import os
-from typing import Optional
+from typing import Optional, Sequence
 
 from alexnet_estimator import checkpoints, files, report
 from alexnet_estimator.console import warn
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.hooks.answers import AnswersHook
+from alexnet_estimator.hooks.answers import Answer
 from alexnet_estimator.hooks.heartbeat import Heartbeat
+from alexnet_estimator.jobs.evaluate import Evaluation
 from alexnet_estimator.jobs.pictures import draw_kernels
-from alexnet_estimator.jobs.samples import describe
+from alexnet_estimator.jobs.samples import PHASE, describe
 from alexnet_estimator.jobs.session import Run
 from alexnet_estimator.networks import find_network
 
-PHASE = "report"  # Phase of the heartbeats.
-
 
 def write_outcome(
-    run: Run, step: int, answers: AnswersHook, heartbeat: Heartbeat
+    run: Run,
+    step: int,
+    evaluation: Evaluation,
+    answers: Sequence[Answer],
+    heartbeat: Heartbeat,
 ) -> Optional[str]:
     """Write drawings of kernels, ``samples.json`` and ``report.html`` to the run.
 
@@ -27,7 +30,9 @@ def write_outcome(
     Args:
         run: Trained run.
         step: Global step of the checkpoint.
-        answers: Answers of its evaluation.
+        evaluation: Evaluation with the answers.  It is that of the last step if that
+            of ``step`` was made before this process started.
+        answers: Answers that are shown.
         heartbeat: Heartbeat of this process.  Without heartbeats, the launcher would
             take a long report for a hang and stop the job.
 
@@ -43,7 +48,14 @@ def write_outcome(
         for name, drawing in draw_kernels(network, checkpoint).items():
             files.write_bytes(os.path.join(run.model_dir, f"{name}.png"), drawing)
         if not run.config.data.synthetic:
-            samples = {"global_step": step, **describe(run, answers)}
+            num_images = evaluation["num_images"]
+            num_right = round(evaluation["top_1_accuracy"] * num_images)
+            samples = {
+                "global_step": evaluation["global_step"],
+                "num_images": num_images,
+                "num_mistakes": num_images - num_right,
+                "pictures": describe(run, answers, heartbeat),
+            }
             text = json.dumps(samples, ensure_ascii=False)
             path = os.path.join(run.model_dir, "samples.json")
             files.write_bytes(path, text.encode("utf-8", "replace"))

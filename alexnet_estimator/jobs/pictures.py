@@ -11,7 +11,8 @@ from alexnet_estimator import inputs, report
 from alexnet_estimator.checkpoints import restore
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
-from alexnet_estimator.hooks.answers import AnswersHook
+from alexnet_estimator.hooks.answers import Answer
+from alexnet_estimator.hooks.heartbeat import Heartbeat
 from alexnet_estimator.jobs.evaluate import Evaluation
 from alexnet_estimator.jobs.samples import Sample, read_samples
 from alexnet_estimator.jobs.session import Run, explaining_data_errors
@@ -61,7 +62,8 @@ def draw_evaluation(
     run: Run,
     checkpoint: Optional[str],
     result: Evaluation,
-    answers: AnswersHook,
+    answers: Sequence[Answer],
+    heartbeat: Heartbeat,
 ) -> Dict[str, bytes]:
     """Draw the pictures that TensorBoard shows for an evaluation.
 
@@ -70,18 +72,20 @@ def draw_evaluation(
         checkpoint: Path prefix of the checkpoint that was evaluated; None if there is
             none.
         result: Evaluation of the checkpoint.
-        answers: Answers of the evaluation.
+        answers: Answers of the evaluation that are shown.
+        heartbeat: Heartbeat of this process.
 
     Returns:
         A mapping from ``input_samples`` (the next training images), ``mistakes``,
         ``LAYER_kernels`` and ``confusion_matrix`` to the bytes of a PNG.  Pictures that
-        cannot be drawn are left out.
+        cannot be drawn are left out, such as the mistakes in synthetic data.
     """
     network = find_network(run.config.model.network)
     with explaining_data_errors(run):
         samples = draw_input_samples(run, result["global_step"])
     confusion = draw_confusion(result)
-    mistakes = read_samples(run, answers.mistakes)
+    wrong = [answer for answer in answers if not answer.is_right]
+    mistakes = read_samples(run, wrong, heartbeat)
     return {
         "input_samples": samples,
         **({"mistakes": draw_mistakes(mistakes, run)} if mistakes else {}),

@@ -2,18 +2,23 @@
 
 import base64
 import io
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+import itertools
+from typing import Any, Dict, List, NamedTuple, Sequence, Set, Tuple
 
 from PIL import Image
 
 from alexnet_estimator import inputs
 from alexnet_estimator.console import warn
-from alexnet_estimator.hooks.answers import Answer, AnswersHook
+from alexnet_estimator.hooks.answers import Answer
+from alexnet_estimator.hooks.heartbeat import Heartbeat
 from alexnet_estimator.jobs.evaluate import evaluation_reader
 from alexnet_estimator.jobs.session import Run
 from alexnet_estimator.records import examples, pictures, tfrecord
 
+PHASE = "report"  # Phase of the heartbeats.
 THUMBNAIL_PIXELS = 160
+
+_Place = Tuple[str, int]  # A file, and the number of a record in it.
 
 
 class Sample(NamedTuple):
@@ -30,34 +35,41 @@ class Sample(NamedTuple):
     file: str
 
 
-def read_samples(run: Run, answers: Sequence[Answer]) -> List[Sample]:
-    """Read the pictures of some answers of this rank.
+def read_samples(
+    run: Run, answers: Sequence[Answer], heartbeat: Heartbeat
+) -> List[Sample]:
+    """Read the pictures of some answers of any rank.
 
-    Synthetic data has no pictures.  A picture that cannot be read is left out, with a
-    warning: the evaluation has counted it, and a drawing must not end a training.
+    Synthetic data has no pictures.  A picture that cannot be read is left out with a
+    warning, because a drawing must not end a training.
+
+    Args:
+        run: Opened run.
+        answers: Answers of an evaluation of the run.
+        heartbeat: Heartbeat of this process, which beats for each file.
     """
-    if run.config.data.synthetic or not answers:
+    if run.config.data.synthetic:
         return []
-    slices = inputs.slices_of(run.dataset, "validation", evaluation_reader(run))
-    positions = {answer.position for answer in answers}
-    places = {
-        position: place
-        for position, place in enumerate(inputs.reading_order(slices, run.config.data))
-        if position in positions
-    }
-    records: Dict[Tuple[str, int], bytes] = {}
-    for path in sorted({path for path, _ in places.values()}):
-        wanted = {index for other, index in places.values() if other == path}
+    places = _find(run, answers)
+    by_file: Dict[str, Set[int]] = {}
+    for path, index in places:
+        by_file.setdefault(path, set()).add(index)
+    records: Dict[_Place, bytes] = {}
+    unreadable: Set[str] = set()
+    for path, indices in by_file.items():
+        heartbeat.beat(PHASE)
         try:
-            found = tfrecord.read_at(path, wanted)
+            found = tfrecord.read_at(path, indices)
         except (OSError, ValueError) as error:
-            warn(f"{path}: its pictures are not shown: {error}")
+            problem = getattr(error, "strerror", None) or error
+            warn(f"{path}: its pictures are not shown: {problem}")
+            unreadable.add(path)
             continue
         records.update({(path, index): data for index, data in found.items()})
     samples = []
-    for answer in answers:
-        path, index = place = places[answer.position]
-        if place not in records:
+    for answer, place in zip(answers, places):
+        path, index = place
+        if path in unreadable:
             continue
         try:
             encoded, _ = examples.parse(records[place])
@@ -70,22 +82,28 @@ def read_samples(run: Run, answers: Sequence[Answer]) -> List[Sample]:
     return samples
 
 
-def describe(run: Run, answers: AnswersHook) -> Dict[str, Any]:
-    """Return the content of ``samples.json``, except for the global step.
+def _find(run: Run, answers: Sequence[Answer]) -> List[_Place]:
+    """Return the places of the records that the answers are about."""
+    orders = {}
+    for rank in {answer.rank for answer in answers}:
+        reader = evaluation_reader(run)._replace(rank=rank)
+        slices = inputs.slices_of(run.dataset, "validation", reader)
+        last = max(answer.position for answer in answers if answer.rank == rank)
+        order = inputs.reading_order(slices, run.config.data)
+        orders[rank] = list(itertools.islice(order, last + 1))
+    return [orders[answer.rank][answer.position] for answer in answers]
+
+
+def describe(
+    run: Run, answers: Sequence[Answer], heartbeat: Heartbeat
+) -> List[Dict[str, Any]]:
+    """Return the ``pictures`` of ``samples.json``.
 
     Returns:
-        A mapping with ``num_images``, the number of images of this rank,
-        ``num_mistakes``, the number of mistakes among them, and ``pictures``: the most
-        confident mistakes and some right answers.  Each picture has ``label``,
-        ``answers`` (pairs of class and probability, the most probable first), ``file``
-        and ``jpeg`` (a thumbnail in base64).
+        For each picture ``label``, ``answers`` (pairs of class and probability, the
+        most probable first), ``file`` and ``jpeg`` (a thumbnail in base64).
     """
-    shown = read_samples(run, [*answers.mistakes, *answers.right])
-    return {
-        "num_images": answers.num_images,
-        "num_mistakes": answers.num_mistakes,
-        "pictures": [_describe(sample) for sample in shown],
-    }
+    return [_describe(sample) for sample in read_samples(run, answers, heartbeat)]
 
 
 def _describe(sample: Sample) -> Dict[str, Any]:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import pathlib
 import time
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import alexnet_estimator
 from alexnet_estimator import checkpoints, disk, locks, run_record, warm_start
@@ -15,7 +15,7 @@ from alexnet_estimator.config import Config, to_json
 from alexnet_estimator.console import count, say
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import DataError, StopRequested
-from alexnet_estimator.hooks.answers import AnswersHook
+from alexnet_estimator.hooks.answers import Answer
 from alexnet_estimator.hooks.heartbeat import Heartbeat
 from alexnet_estimator.hooks.metrics_log import MetricsLog
 from alexnet_estimator.hooks.progress import StepClock
@@ -140,6 +140,7 @@ class _Trainer:
         self._heartbeat = Heartbeat(run.runtime.heartbeat)
         self._history: List[Tuple[float, float]] = []
         self._damages: Dict[str, str] = {}
+        self._evaluated: Dict[int, Tuple[Evaluation, List[Answer]]] = {}
 
     def train(self, changes: Sequence[str]) -> Evaluation:
         """Train from the agreed step to the end, and return what ``train`` returns.
@@ -172,14 +173,10 @@ class _Trainer:
         report = None
         if run.runtime.is_chief:
             result = evaluation_job.choose_result(run, result)
-        counting_step = int(run.runtime.of_chief(result["global_step"]))
-        if counting_step != step:
-            # The answers of an earlier evaluation are not kept.
-            self._evaluate_sums(counting_step)
-            self._stop_if_agreed(step)
-        if run.runtime.is_chief:
             self._say("writing the report ...")
-            report = write_outcome(run, counting_step, self._answers, self._heartbeat)
+            best_step = result["global_step"]
+            shown = self._evaluated.get(best_step, self._evaluated[step])
+            report = write_outcome(run, best_step, *shown, self._heartbeat)
         self._say(cards.end_card(run, result, secs, report), is_result=True)
         return result
 
@@ -293,9 +290,13 @@ class _Trainer:
     def _evaluate(self, step: int) -> Evaluation:
         """Evaluate the checkpoint of ``step``; log, show and store the result."""
         run, start_secs = self._run, time.monotonic()
-        sums = self._evaluate_sums(step)
+        checkpoint = checkpoints.path_of(run.model_dir, step)
+        num_images = run.dataset.splits["validation"].num_images
+        self._say(f"evaluating {count(num_images, 'image')} ...")
+        sums = evaluate_sums(run, checkpoint, self._group_hooks("evaluate"))
         self._stop_if_agreed(step)
         result = evaluation_job.summarise(sums, run)
+        self._evaluated[step] = result, sums["shown"]
         accuracy = result["top_1_accuracy"]
         self._history.append((step / run.steps_per_epoch, accuracy))
         secs = round(time.monotonic() - start_secs, 2)
@@ -304,8 +305,9 @@ class _Trainer:
         if run.runtime.is_chief:
             best.note_best(run.model_dir, step, accuracy)
             evaluation_job.write_evaluation(run.model_dir, result)
-            checkpoint = checkpoints.path_of(run.model_dir, step)
-            shown = pictures.draw_evaluation(run, checkpoint, result, self._answers)
+            shown = pictures.draw_evaluation(
+                run, checkpoint, result, sums["shown"], self._heartbeat
+            )
             for name, drawing in shown.items():
                 self._log.write_image(name, step, drawing)
         self._say(
@@ -314,16 +316,6 @@ class _Trainer:
             f"accuracy {accuracy:.4f}  loss {result['loss']:.4f}"
         )
         return result
-
-    def _evaluate_sums(self, step: int) -> Dict[str, Any]:
-        """Evaluate the checkpoint of ``step``, and keep some answers for the report."""
-        run = self._run
-        num_images = run.dataset.splits["validation"].num_images
-        self._say(f"evaluating {count(num_images, 'image')} ...")
-        checkpoint = checkpoints.path_of(run.model_dir, step)
-        sums = evaluate_sums(run, checkpoint, self._group_hooks("evaluate"))
-        self._answers: AnswersHook = sums["of_rank"]
-        return sums
 
     def _say(self, text: str, is_result: bool = False) -> None:
         if self._run.runtime.is_chief:

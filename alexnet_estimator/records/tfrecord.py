@@ -15,7 +15,7 @@ import struct
 from typing import (
     BinaryIO,
     Callable,
-    Container,
+    Collection,
     Dict,
     Iterator,
     List,
@@ -185,20 +185,27 @@ def walk(file: BinaryIO) -> Iterator[int]:
         at = end + _CHECKSUM.size
 
 
-def read_at(path: str, indices: Container[int]) -> Dict[int, bytes]:
-    """Read some records of a file without reading the others or the checksums.
+def read_at(path: str, indices: Collection[int]) -> Dict[int, bytes]:
+    """Read some records of a file without the data of the others or any checksum.
 
     Args:
         path: Path of the file.
         indices: Numbers of the records, from 0.
 
+    Returns:
+        The content of each record, by its number.  Records behind the end of the file
+        are missing.
+
     Raises:
         OSError: The file cannot be read.
         ValueError: A record ends beyond the end of the file.
     """
-    with open(path, "rb") as file:
-        return {
-            index: file.read(end - file.tell())
-            for index, end in enumerate(walk(file))
-            if index in indices
-        }
+    found: Dict[int, bytes] = {}
+    # A larger buffer would read more of the records between the wanted ones.
+    with open(path, "rb", buffering=_HEADER.size) as file:
+        for index, end in enumerate(walk(file)):
+            if index in indices:
+                found[index] = file.read(end - file.tell())
+            if len(found) == len(indices):
+                break
+    return found

@@ -254,7 +254,7 @@ def _evaluate(runtime: Runtime, config: Config, folder: str) -> List[Finding]:
 
     model_fn = build_model_fn(config, NUM_CLASSES, runtime)
     estimator = runtime.make_estimator(model_fn, folder, config)
-    answers = AnswersHook()
+    answers = AnswersHook(runtime.rank)
     sums = estimator.evaluate(input_fn, steps=NUM_EVAL_BATCHES, hooks=[answers])
     num_images = NUM_EVAL_BATCHES * BATCH_SIZE * runtime.num_ranks
     # There are only four classes, so the right one is always among the first five.
