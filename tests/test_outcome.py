@@ -134,7 +134,7 @@ def test_what_goes_wrong_is_a_warning(
 
 
 def test_made_up_data_has_no_samples(
-    job: Run, answers: List[Answer], data_dir: str
+    job: Run, answers: List[Answer], samples: Dict[str, Any], data_dir: str
 ) -> None:
     made_up = {"synthetic": True, "synthetic_classes": 3, "path": ""}
     synthetic = open_job(data_dir, job.model_dir, data=made_up)
