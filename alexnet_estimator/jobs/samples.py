@@ -97,11 +97,12 @@ def _find(run: Run, answers: Sequence[Answer]) -> List[_Place]:
 def describe(
     run: Run, answers: Sequence[Answer], heartbeat: Heartbeat
 ) -> List[Dict[str, Any]]:
-    """Return the ``pictures`` of ``samples.json``.
+    """Return the ``pictures`` of ``samples.json``; see ``read_samples``.
 
     Returns:
-        For each picture ``label``, ``answers`` (pairs of class and probability, the
-        most probable first), ``file`` and ``jpeg`` (a thumbnail in base64).
+        A mapping for each picture, with ``label``, ``answers`` (pairs of class and
+        probability, the most probable first), ``file`` and ``jpeg`` (a thumbnail in
+        base64).
     """
     return [_describe(sample) for sample in read_samples(run, answers, heartbeat)]
 

@@ -184,8 +184,9 @@ class ForkedRank:
     ):
         launcher_pid = os.getpid()
         self.pid = os.fork()
+        # Both processes do this, so that the launcher can end the group at once.
+        os.setpgid(self.pid, self.pid)
         if self.pid == 0:
-            os.setsid()
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             if os.getppid() != launcher_pid:  # It was killed before the call of prctl.
                 os._exit(1)
