@@ -14,12 +14,10 @@ from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.hooks.answers import Answer
 from alexnet_estimator.hooks.heartbeat import Heartbeat
 from alexnet_estimator.jobs.evaluate import Evaluation
-from alexnet_estimator.jobs.samples import Sample, read_samples
+from alexnet_estimator.jobs.samples import THUMBNAIL_PIXELS, Sample, read_samples
 from alexnet_estimator.jobs.session import Run, explaining_data_errors
 from alexnet_estimator.networks import Network, find_network
 from alexnet_estimator.runtime.base import session_config
-
-_MISTAKE_PIXELS = 160
 
 
 def draw_kernels(network: Network, checkpoint: str, zoom: int = 4) -> Dict[str, bytes]:
@@ -101,7 +99,7 @@ def draw_mistakes(mistakes: Sequence[Sample], run: Run) -> bytes:
         mistakes: Pictures whose predictions are wrong, at least one.
         run: Run with the names of the classes.
     """
-    names, size = run.dataset.class_names, _MISTAKE_PIXELS
+    names, size = run.dataset.class_names, THUMBNAIL_PIXELS
     tiles = []
     for answer, image, _ in mistakes:
         tile = Image.new("RGB", (size, size + 30), "white")
