@@ -6,7 +6,7 @@ from typing import Iterator, List
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.inputs.batches import Reader
-from alexnet_estimator.inputs.shards import slices_of_rank
+from alexnet_estimator.inputs.shards import slices_of
 from alexnet_estimator.records.dataset import Dataset, Shard
 from alexnet_estimator.records.verify import check_shards
 
@@ -49,9 +49,8 @@ def naming_damage(dataset: Dataset, reader: Reader) -> Iterator[None]:
 def _shards_of_rank(dataset: Dataset, reader: Reader) -> List[Shard]:
     """Return the shards of all splits that this rank reads."""
     shards: List[Shard] = []
-    for split in dataset.splits.values():
-        sizes = [(shard.file, shard.num_images) for shard in split.shards]
-        parts = slices_of_rank(sizes, reader.rank, reader.num_ranks)
-        read = {part.path for part in parts}
-        shards += [shard for shard in split.shards if shard.file in read]
+    for name, split in dataset.splits.items():
+        read = {part.path for part in slices_of(dataset, name, reader)}
+        paths = dataset.shard_paths(name)
+        shards += [s for s, path in zip(split.shards, paths) if path in read]
     return shards
