@@ -211,7 +211,9 @@ def _answers(
     given = tf.stack([labels, tf.cast(weight, tf.int32), answers], axis=1)
     # [batch, num_classes] -> [batch, n]
     num_shown = min(NUM_CLASSES_SHOWN, logits.shape[1].value)
-    probabilities, classes = tf.nn.top_k(tf.nn.softmax(logits), num_shown)
+    _, classes = tf.nn.top_k(logits, num_shown)
+    # The softmax of different logits may be equal, so its order could be another one.
+    probabilities, _ = tf.nn.top_k(tf.nn.softmax(logits), num_shown)
     return tf.concat([given, classes], axis=1), probabilities
 
 

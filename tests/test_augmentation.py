@@ -239,11 +239,15 @@ def test_patience_ends_a_run_whose_best_weights_count(
     )
     assert evaluate.evaluate(run)["global_step"] == first
     assert f"model.ckpt-{first}, the most accurate" in capsys.readouterr().err
+    evaluating = mock.patch.object(train, "evaluate_sums", wraps=train.evaluate_sums)
     with mock.patch.object(train, "write_outcome", return_value=None) as written:
-        assert train.train(run)["global_step"] == first
-    # This process has only the answers of the last step.
+        with evaluating as evaluated:
+            assert train.train(run)["global_step"] == first
+    # A repeated command has no answers of the best weights, and counts them again.
     _, best_step, shown, answers, _ = written.call_args[0]
-    assert (best_step, shown["global_step"]) == (first, 3 * first)
+    assert best_step == shown["global_step"] == first
+    checkpoints = [call[0][1] for call in evaluated.call_args_list]
+    assert checkpoints == [f"{tmp_path}/model.ckpt-{n}" for n in (3 * first, first)]
     assert len(answers) == 11
     # The run was only evaluated again.
     assert len(training.metrics(tmp_path, "evaluation")) == 4

@@ -14,7 +14,7 @@ from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.hooks.answers import NUM_SHOWN, AnswersHook, decode
 from alexnet_estimator.hooks.step_tensors import StepTensors
 from alexnet_estimator.inputs import Reader
-from alexnet_estimator.model_fn import build_model_fn, cross_entropy
+from alexnet_estimator.model_fn import _answers, build_model_fn, cross_entropy
 from alexnet_estimator.optim.schedules import learning_rate
 from alexnet_estimator.records.dataset import Dataset
 from alexnet_estimator.runtime.base import Runtime
@@ -146,6 +146,16 @@ class Evaluator:
 def read_eval(dataset: Dataset, reader: Reader) -> List[Any]:
     data = tiny.config().data
     return tiny.read(lambda: inputs.eval_batches(dataset, data, reader))
+
+
+def test_shown_classes_are_those_that_are_counted(graph: tf.Graph) -> None:
+    # In float32, the softmax of these logits has three equal values.
+    logits = tf.constant([[0.0, 1e-9, 0.0]])
+    rows, probabilities = _answers(logits, tf.constant([1]), tf.constant([1.0]))
+    with tf.Session() as session:
+        answers, shares = session.run([rows, probabilities])
+    assert answers.tolist() == [[1, 1, 1, 1, 0, 2]]
+    np.testing.assert_allclose(shares, [[1 / 3] * 3], rtol=1e-6)
 
 
 def test_masked_evaluation_equals_image_by_image(dataset: Dataset) -> None:

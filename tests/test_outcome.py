@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from alexnet_estimator import inputs
-from alexnet_estimator.hooks.answers import Answer
+from alexnet_estimator.hooks.answers import Answer, choose_shown
 from alexnet_estimator.hooks.heartbeat import Heartbeat
 from alexnet_estimator.jobs import evaluate, outcome, pictures
 from alexnet_estimator.jobs import samples as samples_job
@@ -101,15 +101,16 @@ def test_pictures_that_cannot_be_read_are_left_out(
     (path,) = job.dataset.shard_paths("validation")
     content = pathlib.Path(path).read_bytes()
     with mock.patch.object(samples_job.pictures, "decode", side_effect=OSError("odd")):
-        assert samples_job.describe(job, answers, Heartbeat(None)) == []
+        assert samples_job.describe(job, answers) == []
     assert f"{path}: the picture of record 0 is not shown: " in capsys.readouterr().err
     pathlib.Path(path).write_bytes(content[:100])
     try:
-        assert samples_job.read_samples(job, answers, Heartbeat(None)) == []
+        assert samples_job.read_samples(job, answers) == []
     finally:
         pathlib.Path(path).write_bytes(content)
     seen = capsys.readouterr().err
     assert seen.startswith(f"warning: {path}: its pictures are not shown: record 0")
+    assert seen.count("warning") == 1
 
 
 def test_the_report_shows_it(job: Run, samples: Dict[str, Any]) -> None:
@@ -120,8 +121,8 @@ def test_the_report_shows_it(job: Run, samples: Dict[str, Any]) -> None:
 
 
 def test_a_long_report_does_not_look_like_a_hang(phases: List[str]) -> None:
-    # The kernels, the only file, and the page.
-    assert phases == ["report", "report", "report"]
+    # Before the kernels and before the page.
+    assert phases == ["report", "report"]
 
 
 def test_what_goes_wrong_is_a_warning(
@@ -145,6 +146,34 @@ def test_made_up_data_has_no_samples(
     assert outcome.write_outcome(synthetic, STEP, result, answers, Heartbeat(None))
     assert not file.exists()
     file.write_bytes(content)
+
+
+def test_twelve_of_each_kind_are_shown() -> None:
+    mistakes = [Answer(0, n, 0, (1, 0), (0.5 + n / 100, 0.1)) for n in range(14)]
+    right = [Answer(0, n, 0, (0, 1), (0.9, 0.1)) for n in range(14, 28)]
+    mixed = [each for pair in zip(right, mistakes) for each in pair]
+    assert choose_shown(mixed) == [*mistakes[:1:-1], *right[:12]]
+
+
+def test_mistakes_are_drawn_with_both_classes(job: Run) -> None:
+    answer = Answer(0, 0, 2, (1, 0, 2), (0.75, 0.2, 0.05))
+    sample = samples_job.Sample(answer, Image.new("RGB", (400, 100), "red"), "x.jpg")
+    with mock.patch.object(pictures.ImageDraw, "Draw") as drawing:
+        png = pictures.draw_mistakes([sample], job)
+    texts = [call[0][1] for call in drawing.return_value.text.call_args_list]
+    assert texts == ["is tree", "75% ocean"]
+    size = samples_job.THUMBNAIL_PIXELS
+    tile = np.asarray(Image.open(io.BytesIO(png)))[4:-4, 4 : 4 + size]
+    assert (tile[:size] == (255, 0, 0)).all() and (tile[size:] == 255).all()
+
+
+def test_pictures_take_the_memory_of_thumbnails(
+    job: Run, answers: List[Answer]
+) -> None:
+    photo = Image.new("RGB", (3000, 2000))
+    with mock.patch.object(samples_job.pictures, "decode", return_value=photo):
+        sample, *_ = samples_job.read_samples(job, answers[:1])
+    assert sample.image.size == (320, 213)
 
 
 def test_input_samples_are_the_batch_of_the_step(job: Run) -> None:

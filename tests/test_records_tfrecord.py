@@ -52,6 +52,8 @@ def test_files_equal_tensorflows_byte_for_byte(tmp_path: pathlib.Path) -> None:
         walked = [file.read(end - file.tell()) for end in tfrecord.walk(file)]
     assert walked == RECORDS
     assert tfrecord.read_at(theirs, {0, 3}) == {0: RECORDS[0], 3: RECORDS[3]}
+    with pytest.raises(ValueError, match="there is no record 5"):
+        tfrecord.read_at(theirs, {0, 5, 7})
 
 
 def test_flipped_data_is_named_and_the_rest_still_read(tmp_path: pathlib.Path) -> None:

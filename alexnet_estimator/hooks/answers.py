@@ -56,7 +56,7 @@ def decode(numbers: np.ndarray) -> Answer:
 
 
 def choose_shown(answers: List[Answer]) -> List[Answer]:
-    """Choose the most confident mistakes, the first ahead, and then some right ones."""
+    """Return mistakes, the most confident first, followed by some right answers."""
     mistakes = [answer for answer in answers if not answer.is_right]
     mistakes.sort(key=lambda mistake: -mistake.probabilities[0])
     right = [answer for answer in answers if answer.is_right]
@@ -89,13 +89,14 @@ class AnswersHook(tf.train.SessionRunHook):
         return tf.train.SessionRunArgs(self._fetches)
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
-        """Store the counts of a batch, 8 bytes for each image."""
+        """Store both classes of each image in 8 bytes, and keep the answers to show."""
         rows, probabilities = run_values.results
         is_image = rows[:, 1] > 0
         rows, probabilities = rows[is_image].astype(np.int64), probabilities[is_image]
         # Both classes are packed into one number, which NumPy sorts faster than pairs.
         self._codes.append(rows[:, 0] << 32 | rows[:, 2])
-        # Only the candidates become Python objects: there may be millions of images.
+        # Only the candidates of ``choose_shown`` become Python objects: there may be
+        # millions of images.
         is_right = rows[:, 3] == rows[:, 0]
         wrong = np.flatnonzero(~is_right)
         worst = wrong[np.argsort(-probabilities[wrong, 0], kind="stable")[:NUM_SHOWN]]

@@ -1,6 +1,5 @@
 """Writing of the sample predictions and of the report after a training."""
 
-import json
 import os
 from typing import Optional, Sequence
 
@@ -11,9 +10,11 @@ from alexnet_estimator.hooks.answers import Answer
 from alexnet_estimator.hooks.heartbeat import Heartbeat
 from alexnet_estimator.jobs.evaluate import Evaluation
 from alexnet_estimator.jobs.pictures import draw_kernels
-from alexnet_estimator.jobs.samples import PHASE, describe
+from alexnet_estimator.jobs.samples import describe
 from alexnet_estimator.jobs.session import Run
 from alexnet_estimator.networks import find_network
+
+_PHASE = "report"  # Phase of the heartbeats.
 
 
 def write_outcome(
@@ -30,9 +31,8 @@ def write_outcome(
     Args:
         run: Trained run.
         step: Global step of the checkpoint.
-        evaluation: Evaluation with the answers.  It is that of the last step if that
-            of ``step`` was made before this process started.
-        answers: Answers that are shown.
+        evaluation: Evaluation of the checkpoint.
+        answers: Answers of the evaluation that are shown.
         heartbeat: Heartbeat of this process.  Without heartbeats, the launcher would
             take a long report for a hang and stop the job.
 
@@ -40,7 +40,7 @@ def write_outcome(
         The path of the report, or None after a failure, which is printed as a warning.
     """
     try:
-        heartbeat.beat(PHASE)
+        heartbeat.beat(_PHASE)
         checkpoint = checkpoints.path_of(run.model_dir, step)
         if checkpoint is None:
             raise DataError(f"no checkpoint of step {step}")
@@ -51,15 +51,14 @@ def write_outcome(
             num_images = evaluation["num_images"]
             num_right = round(evaluation["top_1_accuracy"] * num_images)
             samples = {
-                "global_step": evaluation["global_step"],
+                "global_step": step,
                 "num_images": num_images,
                 "num_mistakes": num_images - num_right,
-                "pictures": describe(run, answers, heartbeat),
+                "pictures": describe(run, answers),
             }
-            text = json.dumps(samples, ensure_ascii=False)
             path = os.path.join(run.model_dir, "samples.json")
-            files.write_bytes(path, text.encode("utf-8", "replace"))
-        heartbeat.beat(PHASE)
+            files.write_bytes(path, files.encode_json(samples))
+        heartbeat.beat(_PHASE)
         return report.write_report([run.model_dir])
     except Exception as error:  # The training itself is complete and saved.
         warn(f"{run.model_dir}: no report: {error!r}")

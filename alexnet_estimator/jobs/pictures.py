@@ -12,7 +12,6 @@ from alexnet_estimator.checkpoints import restore
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.hooks.answers import Answer
-from alexnet_estimator.hooks.heartbeat import Heartbeat
 from alexnet_estimator.jobs.evaluate import Evaluation
 from alexnet_estimator.jobs.samples import THUMBNAIL_PIXELS, Sample, read_samples
 from alexnet_estimator.jobs.session import Run, explaining_data_errors
@@ -61,7 +60,6 @@ def draw_evaluation(
     checkpoint: Optional[str],
     result: Evaluation,
     answers: Sequence[Answer],
-    heartbeat: Heartbeat,
 ) -> Dict[str, bytes]:
     """Draw the pictures that TensorBoard shows for an evaluation.
 
@@ -71,7 +69,6 @@ def draw_evaluation(
             none.
         result: Evaluation of the checkpoint.
         answers: Answers of the evaluation that are shown.
-        heartbeat: Heartbeat of this process.
 
     Returns:
         A mapping from ``input_samples`` (the next training images), ``mistakes``,
@@ -83,7 +80,8 @@ def draw_evaluation(
         samples = draw_input_samples(run, result["global_step"])
     confusion = draw_confusion(result)
     wrong = [answer for answer in answers if not answer.is_right]
-    mistakes = read_samples(run, wrong, heartbeat)
+    # The report names unreadable pictures, once and not after each evaluation.
+    mistakes = read_samples(run, wrong, report=lambda problem: None)
     return {
         "input_samples": samples,
         **({"mistakes": draw_mistakes(mistakes, run)} if mistakes else {}),

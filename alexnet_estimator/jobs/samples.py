@@ -3,19 +3,17 @@
 import base64
 import io
 import itertools
-from typing import Any, Dict, List, NamedTuple, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Set, Tuple
 
 from PIL import Image
 
 from alexnet_estimator import inputs
 from alexnet_estimator.console import warn
 from alexnet_estimator.hooks.answers import Answer
-from alexnet_estimator.hooks.heartbeat import Heartbeat
 from alexnet_estimator.jobs.evaluate import evaluation_reader
 from alexnet_estimator.jobs.session import Run
 from alexnet_estimator.records import examples, pictures, tfrecord
 
-PHASE = "report"  # Phase of the heartbeats.
 THUMBNAIL_PIXELS = 160
 
 _Place = Tuple[str, int]  # A file, and the number of a record in it.
@@ -26,7 +24,7 @@ class Sample(NamedTuple):
 
     Attributes:
         answer: Answer of the network.
-        image: Picture of the record.
+        image: Picture of the record, of at most twice the size of a thumbnail.
         file: Path of the picture file before it was converted.
     """
 
@@ -36,17 +34,17 @@ class Sample(NamedTuple):
 
 
 def read_samples(
-    run: Run, answers: Sequence[Answer], heartbeat: Heartbeat
+    run: Run, answers: Sequence[Answer], report: Callable[[str], None] = warn
 ) -> List[Sample]:
     """Read the pictures of some answers of any rank.
 
-    Synthetic data has no pictures.  A picture that cannot be read is left out with a
-    warning, because a drawing must not end a training.
+    Synthetic data has no pictures.  A picture that cannot be read is reported and left
+    out, because a drawing must not end a training.
 
     Args:
         run: Opened run.
         answers: Answers of an evaluation of the run.
-        heartbeat: Heartbeat of this process, which beats for each file.
+        report: Function that is called with each problem.
     """
     if run.config.data.synthetic:
         return []
@@ -55,29 +53,28 @@ def read_samples(
     for path, index in places:
         by_file.setdefault(path, set()).add(index)
     records: Dict[_Place, bytes] = {}
-    unreadable: Set[str] = set()
     for path, indices in by_file.items():
-        heartbeat.beat(PHASE)
         try:
             found = tfrecord.read_at(path, indices)
         except (OSError, ValueError) as error:
             problem = getattr(error, "strerror", None) or error
-            warn(f"{path}: its pictures are not shown: {problem}")
-            unreadable.add(path)
+            report(f"{path}: its pictures are not shown: {problem}")
             continue
         records.update({(path, index): data for index, data in found.items()})
     samples = []
     for answer, place in zip(answers, places):
-        path, index = place
-        if path in unreadable:
+        if place not in records:
             continue
+        path, index = place
         try:
             encoded, _ = examples.parse(records[place])
             image = pictures.decode(encoded)
         except Exception as error:  # Pillow raises errors of many types.
             problem = pictures.describe_error(error)
-            warn(f"{path}: the picture of record {index} is not shown: {problem}")
+            report(f"{path}: the picture of record {index} is not shown: {problem}")
             continue
+        # Many photos of full size would take gigabytes.
+        image.thumbnail((2 * THUMBNAIL_PIXELS, 2 * THUMBNAIL_PIXELS))
         samples.append(Sample(answer, image, examples.parse_path(records[place])))
     return samples
 
@@ -94,9 +91,7 @@ def _find(run: Run, answers: Sequence[Answer]) -> List[_Place]:
     return [orders[answer.rank][answer.position] for answer in answers]
 
 
-def describe(
-    run: Run, answers: Sequence[Answer], heartbeat: Heartbeat
-) -> List[Dict[str, Any]]:
+def describe(run: Run, answers: Sequence[Answer]) -> List[Dict[str, Any]]:
     """Return the ``pictures`` of ``samples.json``; see ``read_samples``.
 
     Returns:
@@ -104,7 +99,7 @@ def describe(
         probability, the most probable first), ``file`` and ``jpeg`` (a thumbnail in
         base64).
     """
-    return [_describe(sample) for sample in read_samples(run, answers, heartbeat)]
+    return [_describe(sample) for sample in read_samples(run, answers)]
 
 
 def _describe(sample: Sample) -> Dict[str, Any]:

@@ -140,7 +140,7 @@ class _Trainer:
         self._heartbeat = Heartbeat(run.runtime.heartbeat)
         self._history: List[Tuple[float, float]] = []
         self._damages: Dict[str, str] = {}
-        self._evaluated: Dict[int, Tuple[Evaluation, List[Answer]]] = {}
+        self._shown: List[Answer] = []  # Of the last evaluation.
 
     def train(self, changes: Sequence[str]) -> Evaluation:
         """Train from the agreed step to the end, and return what ``train`` returns.
@@ -173,10 +173,13 @@ class _Trainer:
         report = None
         if run.runtime.is_chief:
             result = evaluation_job.choose_result(run, result)
+        best_step = int(run.runtime.of_chief(result["global_step"]))
+        if best_step != step:
+            self._count_answers(best_step)
+        if run.runtime.is_chief:
             self._say("writing the report ...")
-            best_step = result["global_step"]
-            shown = self._evaluated.get(best_step, self._evaluated[step])
-            report = write_outcome(run, best_step, *shown, self._heartbeat)
+            shown = self._shown
+            report = write_outcome(run, best_step, result, shown, self._heartbeat)
         self._say(cards.end_card(run, result, secs, report), is_result=True)
         return result
 
@@ -290,13 +293,7 @@ class _Trainer:
     def _evaluate(self, step: int) -> Evaluation:
         """Evaluate the checkpoint of ``step``; log, show and store the result."""
         run, start_secs = self._run, time.monotonic()
-        checkpoint = checkpoints.path_of(run.model_dir, step)
-        num_images = run.dataset.splits["validation"].num_images
-        self._say(f"evaluating {count(num_images, 'image')} ...")
-        sums = evaluate_sums(run, checkpoint, self._group_hooks("evaluate"))
-        self._stop_if_agreed(step)
-        result = evaluation_job.summarise(sums, run)
-        self._evaluated[step] = result, sums["shown"]
+        result = self._count_answers(step)
         accuracy = result["top_1_accuracy"]
         self._history.append((step / run.steps_per_epoch, accuracy))
         secs = round(time.monotonic() - start_secs, 2)
@@ -305,10 +302,9 @@ class _Trainer:
         if run.runtime.is_chief:
             best.note_best(run.model_dir, step, accuracy)
             evaluation_job.write_evaluation(run.model_dir, result)
-            shown = pictures.draw_evaluation(
-                run, checkpoint, result, sums["shown"], self._heartbeat
-            )
-            for name, drawing in shown.items():
+            checkpoint = checkpoints.path_of(run.model_dir, step)
+            drawn = pictures.draw_evaluation(run, checkpoint, result, self._shown)
+            for name, drawing in drawn.items():
                 self._log.write_image(name, step, drawing)
         self._say(
             f"step {step}/{run.total_steps}  "
@@ -316,6 +312,17 @@ class _Trainer:
             f"accuracy {accuracy:.4f}  loss {result['loss']:.4f}"
         )
         return result
+
+    def _count_answers(self, step: int) -> Evaluation:
+        """Evaluate the checkpoint of ``step``, and keep the answers that are shown."""
+        run = self._run
+        checkpoint = checkpoints.path_of(run.model_dir, step)
+        num_images = run.dataset.splits["validation"].num_images
+        self._say(f"evaluating {count(num_images, 'image')} ...")
+        sums = evaluate_sums(run, checkpoint, self._group_hooks("evaluate"))
+        self._stop_if_agreed(step)
+        self._shown = sums["shown"]
+        return evaluation_job.summarise(sums, run)
 
     def _say(self, text: str, is_result: bool = False) -> None:
         if self._run.runtime.is_chief:

@@ -193,12 +193,11 @@ def read_at(path: str, indices: Collection[int]) -> Dict[int, bytes]:
         indices: Numbers of the records, from 0.
 
     Returns:
-        The content of each record, by its number.  Records behind the end of the file
-        are missing.
+        The content of each record, by its number.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: A record ends beyond the end of the file.
+        ValueError: A record ends beyond the end of the file, or does not exist.
     """
     found: Dict[int, bytes] = {}
     # A larger buffer would read more of the records between the wanted ones.
@@ -207,5 +206,5 @@ def read_at(path: str, indices: Collection[int]) -> Dict[int, bytes]:
             if index in indices:
                 found[index] = file.read(end - file.tell())
             if len(found) == len(indices):
-                break
-    return found
+                return found
+    raise ValueError(f"there is no record {min(set(indices) - set(found))}")
