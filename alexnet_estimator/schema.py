@@ -343,7 +343,9 @@ SCHEMA: Dict[str, Dict[str, Field]] = {
         ),
         "modify_mixlist": Field("", PATH, "JSON file of operators for mixed precision"),
         "high_precision_ops": Field(
-            (), anything(), "Operator types that compute in float32, e.g. ('LRN',)"
+            (),
+            anything(),
+            "Operator types with a more precise implementation, e.g. ('LRN',)",
         ),
         "seed_dropout": Field(
             False, anything(), "Dropout masks that depend on train.seed"

@@ -3,7 +3,7 @@
     python -m benchmarks.scale --output=F
 
 There are 1.28 million JPEGs of 1,000 classes in 1,024 files for training, and 51,200
-in 128 files for validation, 5 GB in all.  The JPEGs of a class are equal.  The cases
+in 128 files for validation, 2.2 GB in all.  The JPEGs of a class are equal.  The cases
 are the seconds to the first step of ``train``, the peak memory of ``evaluate`` over all
 images and over a tenth of them, and the MB/s of ``verify`` and of a process that only
 reads the files and computes their SHA-256.
