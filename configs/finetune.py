@@ -6,8 +6,8 @@
 It trains ten epochs on one rank with a CPU, GPU or NPU.  The first two layers keep
 their weights, the other restored layers have a tenth of the learning rate, and fc8 is
 new for your classes.  The local response normalisation is that of Caffe, with which
-``bvlc_alexnet.npy`` was trained.  For weights of one of your own runs, the start card
-lists the settings to change.
+``bvlc_alexnet.npy`` was trained.  For weights of one of your own runs, the training
+prints the settings to change when it starts.
 
 Accuracy, time and memory were not measured, because the original ``bvlc_alexnet.npy``
 was not available.  The other subcommands can use this file, too; only ``train`` needs
