@@ -221,6 +221,8 @@ def test_npus_need_1_15(
     monkeypatch.setattr(npu, "has_devices", lambda: True)
     with pytest.raises(ConfigError, match="1.15.*--device=cpu"):
         runtime.settle_device(device)
+    with pytest.raises(ConfigError, match="1.15.*--device=cpu"):
+        runtime.find_launch_backend(device)
     assert runtime.settle_device("cpu") == "cpu"
 
 

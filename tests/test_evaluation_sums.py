@@ -7,7 +7,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from alexnet_estimator.model_fn import batch_sums, build_model_fn
-from alexnet_estimator.runtime.npu import NpuRuntime
+from alexnet_estimator.runtime.npu_runtime import NpuRuntime
 from tests import npu_double, tiny
 
 NUM_CLASSES = 10

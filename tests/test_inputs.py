@@ -16,7 +16,7 @@ from PIL import Image
 from alexnet_estimator import engine, inputs, machine
 from alexnet_estimator.errors import DataError
 from alexnet_estimator.inputs import Reader, batches, pictures
-from alexnet_estimator.records.dataset import Dataset
+from alexnet_estimator.records.dataset import Dataset, synthetic_dataset
 from tests import tiny
 
 NUM_IMAGES = 23
@@ -469,7 +469,7 @@ def test_a_rank_without_images_evaluates_padding(tmp_path: Any) -> None:
 
 def test_synthetic_data_has_the_signature_of_real_data(dataset: Dataset) -> None:
     settings = tiny.config(data={"synthetic": True, "synthetic_classes": 7}).data
-    made_up = inputs.synthetic_dataset(settings)
+    made_up = synthetic_dataset(settings)
     reader = Reader(0, 1, 8)
     real = tiny.config().data
     with tf.Graph().as_default():
@@ -498,7 +498,7 @@ def test_synthetic_data_has_the_signature_of_real_data(dataset: Dataset) -> None
 
 def test_synthetic_evaluation_counts_its_images() -> None:
     settings = tiny.config(data={"synthetic": True}).data
-    made_up = inputs.synthetic_dataset(settings)
+    made_up = synthetic_dataset(settings)
     num_images = made_up.splits["validation"].num_images
     reader = Reader(2, 3, 512)  # 512 does not divide the images of a rank.
     batches = tiny.read(lambda: inputs.eval_batches(made_up, settings, reader))

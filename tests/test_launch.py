@@ -15,10 +15,11 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 
 import pytest
 
-from alexnet_estimator import launch, rank_environment, rank_table
+from alexnet_estimator import launch, rank_environment, rank_table, runtime
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.launch import job
 from alexnet_estimator.rank_table import Topology
+from alexnet_estimator.runtime import npu
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 FAST = launch.Options(settle_secs=0.6, end_secs=0.6, stop_secs=20, tail_lines=3)
@@ -727,3 +728,36 @@ def test_says_that_horovod_is_missing(
     monkeypatch.setitem(sys.modules, "horovod", None)
     with pytest.raises(ConfigError, match="need Horovod with Gloo and TensorFlow"):
         launch.run([], topology_of(2), SERVERS[0], "horovod", str(tmp_path))
+
+
+def test_the_launcher_does_not_load_tensorflow(
+    tmp_path: pathlib.Path, data_dir: str
+) -> None:
+    """Its ranks start while TensorFlow would be loading."""
+    table = str(tmp_path / "table.json")
+    rank_table.make_file(["127.0.0.1"], 2, table)
+    program = (
+        "import sys\n"
+        "from alexnet_estimator import __main__ as cli\n"
+        "from alexnet_estimator.launch import job\n"
+        "job.COMMAND = ('echo',)\n"
+        "assert cli.main(sys.argv[1:]) == 0\n"
+        "assert not {'tensorflow', 'horovod'} & set(sys.modules)\n"
+    )
+    words = ["train", "--config=configs/tiny.py", f"--rank_table={table}"]
+    words += [f"--data_path={data_dir}", f"--model_dir={tmp_path}/run"]
+    subprocess.check_call([sys.executable, "-c", program, *words], cwd=str(REPOSITORY))
+    assert "train --config" in log_of(tmp_path / "run" / "logs", 1)
+
+
+def test_the_launch_backend_follows_from_the_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert runtime.find_launch_backend("cpu") == "horovod"
+    assert runtime.find_launch_backend("npu") == "npu"
+    monkeypatch.setattr(npu.Npu, "is_present", lambda self: False)
+    assert runtime.find_launch_backend("auto") == "horovod"
+    monkeypatch.setattr(npu.Npu, "is_present", lambda self: True)
+    assert runtime.find_launch_backend("auto") == "npu"
+    with pytest.raises(ConfigError, match="TensorFlow sees no GPU"):
+        runtime.find_launch_backend("gpu")

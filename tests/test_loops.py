@@ -8,9 +8,9 @@ import tensorflow.compat.v1 as tf
 from tensorflow.python.client.session import BaseSession
 
 from alexnet_estimator.errors import ConfigError
-from alexnet_estimator.inputs import synthetic
 from alexnet_estimator.jobs.loops import choose_loop
 from alexnet_estimator.jobs.session import open_run
+from alexnet_estimator.records import dataset
 from tests import npu_double, tiny, training
 
 
@@ -66,7 +66,7 @@ def count_calls(num_steps: int, model_dir: pathlib.Path, monkeypatch: Any) -> in
     from npu_bridge import device
 
     # With 10,000 images, an evaluation would take 2,500 calls.
-    monkeypatch.setattr(synthetic, "NUM_SYNTHETIC_IMAGES", 40)
+    monkeypatch.setattr(dataset, "NUM_SYNTHETIC_IMAGES", 40)
     calls = []
     run = BaseSession.run
 

@@ -19,8 +19,8 @@ from alexnet_estimator import config as config_lib
 from alexnet_estimator import launch, rank_table, records
 from alexnet_estimator.command_line import FLAG_TABLE, parse
 from alexnet_estimator.config import Config
+from alexnet_estimator.jobs import data
 from alexnet_estimator.jobs import dry_run as dry_run_job
-from alexnet_estimator.jobs import session
 from alexnet_estimator.jobs.benchmark import job as benchmark_job
 from alexnet_estimator.runtime import settle_device
 from alexnet_estimator.schema import SCHEMA
@@ -453,7 +453,7 @@ def test_the_launcher_opens_the_data_that_its_ranks_open(
     command = parse([verb, "--device=cpu"], cli.VERBS[verb])
     config = settings.configure(command, None)
     topology = rank_table.read(places["good_table_json"])
-    with mock.patch.object(session, "open_data") as open_data:
+    with mock.patch.object(data, "open_data") as open_data:
         with mock.patch.object(launch, "run", return_value=0):
             assert ranks.launch_ranks(command, config, "run", topology) == 0
     open_data.assert_called_once_with(config, "run", is_training)

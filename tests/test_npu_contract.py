@@ -48,7 +48,12 @@ def vendor_imports(tree: ast.AST) -> Dict[str, str]:
     return found
 
 
-USERS = ("runtime/npu.py", "runtime/npu_loss_scale.py", "runtime/npu_options.py")
+USERS = (
+    "runtime/npu.py",
+    "runtime/npu_loss_scale.py",
+    "runtime/npu_options.py",
+    "runtime/npu_runtime.py",
+)
 
 
 def runtime_tree() -> ast.Module:

@@ -9,7 +9,7 @@ import pytest
 
 from alexnet_estimator import records, run_record
 from alexnet_estimator.errors import DataError
-from alexnet_estimator.jobs import session
+from alexnet_estimator.jobs import data
 from alexnet_estimator.records import convert, manifest
 from tests import pictures, tiny
 
@@ -71,21 +71,21 @@ def test_who_reads_a_run_opens_what_it_recorded(tmp_path: pathlib.Path) -> None:
     source, model_dir = pictures.make_folder(tmp_path / "pets"), str(tmp_path / "run")
     convert_options = dict(pictures.settings())
     config = tiny.config(data={"path": source}, convert=convert_options)
-    first = session.open_data(config, model_dir)
+    first = data.open_data(config, model_dir)
     os.mkdir(model_dir)
     record = run_record.RunRecord(
         config, class_names=first.class_names, data_digest=first.digest
     )
     run_record.write(run_record.path_of(model_dir), record)
     os.remove(os.path.join(source, "cat", "0.jpg"))
-    assert session.open_data(config, model_dir, is_training=False) == first
+    assert data.open_data(config, model_dir, is_training=False) == first
     assert os.listdir(f"{model_dir}.data") == [os.path.basename(first.directory)]
-    assert session.open_data(config, model_dir).digest != first.digest
+    assert data.open_data(config, model_dir).digest != first.digest
     manifest.check_files(first)
     # If other pictures are named, these are converted.
     other = pictures.make_folder(tmp_path / "b" / "pets", num_per_class=3)
     config = tiny.config(data={"path": other}, convert=convert_options)
-    found = session.open_data(config, model_dir, is_training=False)
+    found = data.open_data(config, model_dir, is_training=False)
     assert sum(split.num_images for split in found.splits.values()) == 6
 
 

@@ -25,6 +25,7 @@ from alexnet_estimator.model_fn import build_model_fn
 from alexnet_estimator.runtime import make_runtime, npu, npu_options
 from alexnet_estimator.runtime.base import Runtime
 from alexnet_estimator.runtime.npu_environment import read_rank
+from alexnet_estimator.runtime.npu_runtime import NpuRuntime
 from tests import npu_double, tiny
 from tests.npu_double import NEW, OLD, clean_environment, rank_environment, write_table
 
@@ -253,7 +254,7 @@ def test_auto_needs_devices_and_npu_bridge(monkeypatch: Any) -> None:
 def test_missing_npu_bridge_says_what_to_install(monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, "npu_bridge", None)
     with pytest.raises(ConfigError) as caught:
-        npu.NpuRuntime(make_config(), {})
+        NpuRuntime(make_config(), {})
     message = str(caught.value)
     for word in ("npu_bridge", "Ascend Hub", "CANN", "set_env.sh", "--device=cpu"):
         assert word in message
@@ -326,15 +327,15 @@ def test_a_table_is_taken_in_place_of_the_operators_variables(
     cluster["CM_WORKER_SIZE"] = "4"
     table = write_table(tmp_path / "table.json", 4)
     environ = {**rank_environment(table, 1, 4), **cluster}
-    assert npu.NpuRuntime(make_config(), environ).num_ranks == 4
+    assert NpuRuntime(make_config(), environ).num_ranks == 4
     assert environ == rank_environment(table, 1, 4)
     with pytest.raises(ConfigError) as caught:
-        npu.NpuRuntime(make_config(), dict(cluster))
+        NpuRuntime(make_config(), dict(cluster))
     message = str(caught.value)
     for word in (*cluster, "rank table", "hccl.json", "--rank_table=FILE"):
         assert word in message
     cluster["CM_WORKER_SIZE"] = "1"  # A pod that trains alone.
-    assert npu.NpuRuntime(make_config(), cluster).num_ranks == 1
+    assert NpuRuntime(make_config(), cluster).num_ranks == 1
     assert not cluster
 
 
@@ -343,12 +344,12 @@ def test_a_working_folder_that_cannot_be_written_to_is_named(
 ) -> None:
     monkeypatch.chdir("/proc")
     with pytest.raises(ConfigError, match="working folder /proc .*kernel_meta"):
-        npu.NpuRuntime(make_config(), {})
+        NpuRuntime(make_config(), {})
 
 
 def parameter_map(config: Config) -> Dict[str, Any]:
     """Return the options that the Estimator passes to the device."""
-    estimator = npu.NpuRuntime(config, {}).make_estimator(_no_model, "/m", config)
+    estimator = NpuRuntime(config, {}).make_estimator(_no_model, "/m", config)
     rewrite = estimator.config.session_config.graph_options.rewrite_options
     [optimizer] = rewrite.custom_optimizers
     values = {}
@@ -402,7 +403,7 @@ def test_unknown_options_are_dropped_with_a_warning(
 
 def test_each_estimator_has_its_own_config_and_never_saves(release: str) -> None:
     config = make_config()
-    runtime = npu.NpuRuntime(config, {})
+    runtime = NpuRuntime(config, {})
     first = runtime.make_estimator(_no_model, "/m", config).config
     second = runtime.make_estimator(_no_model, "/m", config).config
     assert first.session_config is not second.session_config
@@ -417,7 +418,7 @@ def test_old_releases_refuse_new_precision_modes(release: str) -> None:
         assert parameter_map(config)["precision_mode"] == b"cube_fp16in_fp32out"
         return
     with pytest.raises(ConfigError, match="predates 2023"):
-        npu.NpuRuntime(config, {})
+        NpuRuntime(config, {})
 
 
 @pytest.mark.parametrize(
@@ -433,7 +434,7 @@ def test_useless_options_are_refused(
     release: str, settings: Dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ConfigError, match=words):
-        npu.NpuRuntime(make_config(npu=settings), {})
+        NpuRuntime(make_config(npu=settings), {})
 
 
 def test_mixlist_needs_mixed_precision(release: str, tmp_path: pathlib.Path) -> None:
@@ -443,7 +444,7 @@ def test_mixlist_needs_mixed_precision(release: str, tmp_path: pathlib.Path) -> 
         precision={"mode": "must_keep_origin_dtype"},
     )
     with pytest.raises(ConfigError, match="needs precision.mode allow_mix_precision"):
-        npu.NpuRuntime(config, {})
+        NpuRuntime(config, {})
 
 
 def test_overflow_dump_is_a_mode_of_its_own(
@@ -475,7 +476,7 @@ def test_a_training_graph_has_what_the_vendors_models_have(
         optim={"gradient_clip_norm": clip_norm},
     )
     config.train.batch_size_per_rank = 2
-    runtime = npu.NpuRuntime(config, {})
+    runtime = NpuRuntime(config, {})
     training = tiny.make_training(config)
     model_fn = build_model_fn(config, 3, runtime, training)
     estimator = runtime.make_estimator(model_fn, str(tmp_path), config)
@@ -505,7 +506,7 @@ def test_a_training_graph_has_what_the_vendors_models_have(
 def count_steps(num_steps: int, **precision: Any) -> List[Any]:
     """Take steps with a scaled optimizer; return (scale, num_skipped, step) of each."""
     config = make_config(precision=precision)
-    runtime = npu.NpuRuntime(config, {})
+    runtime = NpuRuntime(config, {})
     with tf.Graph().as_default(), tf.Session() as session:
         variable = tf.get_variable("v", [1])
         step = tf.train.get_or_create_global_step()
@@ -549,7 +550,7 @@ def test_no_scale_never_skips(release: str, monkeypatch: Any) -> None:
 def test_dropout_keeps_the_mean_and_tells_layers_apart(
     release: str, is_seeded: bool
 ) -> None:
-    runtime = npu.NpuRuntime(make_config(npu={"seed_dropout": is_seeded}), {})
+    runtime = NpuRuntime(make_config(npu={"seed_dropout": is_seeded}), {})
     with tf.Graph().as_default() as graph, tf.Session() as session:
         tf.set_random_seed(7)
         step = tf.train.get_or_create_global_step()

@@ -18,7 +18,6 @@ from alexnet_estimator.inputs.shards import (
     slices_of,
     slices_of_rank,
 )
-from alexnet_estimator.inputs.synthetic import synthetic_dataset
 
 __all__ = [
     "Features",
@@ -36,6 +35,5 @@ __all__ = [
     "reading_order",
     "slices_of",
     "slices_of_rank",
-    "synthetic_dataset",
     "train_batches",
 ]

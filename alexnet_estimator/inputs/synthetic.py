@@ -5,25 +5,7 @@ import numpy as np
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.inputs.shards import Reader, mix
-from alexnet_estimator.records.dataset import Dataset, Shard, Split
-
-NUM_SYNTHETIC_IMAGES = 10_000
-
-
-def synthetic_dataset(data: Config) -> Dataset:
-    """Return the description of a synthetic data set."""
-    least, num_larger = divmod(NUM_SYNTHETIC_IMAGES, data.synthetic_classes)
-    counts = [least + (i < num_larger) for i in range(data.synthetic_classes)]
-    shard = Shard(file="synthetic", num_images=sum(counts), num_bytes=0, sha256="")
-    split = Split(shards=(shard,), class_counts=tuple(counts))
-    return Dataset(
-        directory="synthetic",
-        class_names=tuple(str(label) for label in range(data.synthetic_classes)),
-        splits={"train": split, "validation": split},
-        mean_rgb=(127.5, 127.5, 127.5),
-        rgb_covariance=((0.0,) * 3,) * 3,
-        digest="synthetic",
-    )
+from alexnet_estimator.records.dataset import Dataset
 
 
 def synthetic_batches(

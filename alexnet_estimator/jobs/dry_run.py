@@ -9,8 +9,9 @@ from alexnet_estimator.config import Config
 from alexnet_estimator.console import count
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.jobs import cards
+from alexnet_estimator.jobs.data import preview_data
 from alexnet_estimator.jobs.first_weights import choose_first_weights
-from alexnet_estimator.jobs.session import Run, check_fit, open_run, preview_data
+from alexnet_estimator.jobs.session import Run, check_fit, open_run
 from alexnet_estimator.networks.graphs import count_parameters
 from alexnet_estimator.rank_table import Topology, is_own_address
 from alexnet_estimator.runtime import find_accelerator, settle_device

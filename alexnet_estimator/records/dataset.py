@@ -6,9 +6,13 @@ import json
 import os
 from typing import Any, Dict, List, Tuple
 
+from alexnet_estimator.config import Config
+
 TRAIN = "train"
 VALIDATION = "validation"
 SPLITS = (TRAIN, VALIDATION)
+
+NUM_SYNTHETIC_IMAGES = 10_000
 
 Rgb = Tuple[float, float, float]
 
@@ -123,3 +127,19 @@ def as_tuples(value: Any) -> Any:
     """Convert nested lists of numbers to nested tuples of floats."""
     is_list = isinstance(value, (list, tuple))
     return tuple(map(as_tuples, value)) if is_list else float(value)
+
+
+def synthetic_dataset(data: Config) -> Dataset:
+    """Return the description of a synthetic data set."""
+    least, num_larger = divmod(NUM_SYNTHETIC_IMAGES, data.synthetic_classes)
+    counts = [least + (i < num_larger) for i in range(data.synthetic_classes)]
+    shard = Shard(file="synthetic", num_images=sum(counts), num_bytes=0, sha256="")
+    split = Split(shards=(shard,), class_counts=tuple(counts))
+    return Dataset(
+        directory="synthetic",
+        class_names=tuple(str(label) for label in range(data.synthetic_classes)),
+        splits={"train": split, "validation": split},
+        mean_rgb=(127.5, 127.5, 127.5),
+        rgb_covariance=((0.0,) * 3,) * 3,
+        digest="synthetic",
+    )

@@ -1,10 +1,13 @@
-"""Builds and parses the Example of a record, with the feature names of ImageNet."""
+"""Builds and parses the Example of a record, with the feature names of ImageNet.
+
+TensorFlow is imported when it is first needed: a launcher opens converted data without
+it, and starts its ranks a second earlier.
+"""
 
 import collections
 import os
-from typing import BinaryIO, Counter, Iterator, List, Tuple
+from typing import Any, BinaryIO, Counter, Iterator, List, Tuple
 
-from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.records import tfrecord
 from alexnet_estimator.records.pictures import Jpeg
 
@@ -37,6 +40,8 @@ def build(
         "image/channels": 3,
         LABEL: label,
     }
+    from alexnet_estimator.engine.graph_mode import tf
+
     example = tf.train.Example()
     for name, text in texts.items():
         example.features.feature[name].bytes_list.value.append(text)
@@ -54,7 +59,7 @@ def parse(data: bytes) -> Tuple[bytes, int]:
         google.protobuf.message.DecodeError: The data are not an Example.
         ValueError: The Example does not contain exactly one picture and one label.
     """
-    features = tf.train.Example.FromString(data).features.feature
+    features = _features_of(data)
     encoded = features[ENCODED].bytes_list.value
     label = features[LABEL].int64_list.value
     if len(encoded) != 1 or len(label) != 1:
@@ -68,13 +73,20 @@ def parse_path(data: bytes) -> str:
 
     The result is empty if the Example does not contain it.
     """
-    features = tf.train.Example.FromString(data).features.feature
+    features = _features_of(data)
     return os.fsdecode(b"".join(features[_PATH].bytes_list.value[:1]))
 
 
 def list_features(data: bytes) -> List[str]:
     """Return the names of the features of a serialized Example."""
-    return sorted(tf.train.Example.FromString(data).features.feature)
+    return sorted(_features_of(data))
+
+
+def _features_of(data: bytes) -> Any:
+    """Return the mapping from names to features of a serialized Example."""
+    from alexnet_estimator.engine.graph_mode import tf
+
+    return tf.train.Example.FromString(data).features.feature
 
 
 def count_labels(path: str, offset: int = 0) -> Tuple[Counter[int], str]:
@@ -116,6 +128,8 @@ def read_label(file: BinaryIO, end: int) -> int:
         google.protobuf.message.DecodeError: The label is damaged.
         ValueError: The data are not an Example, or the Example has no label.
     """
+    from alexnet_estimator.engine.graph_mode import tf
+
     for _, features_end in _fields(file, end):
         for _, entry_end in _fields(file, features_end):
             is_label = False

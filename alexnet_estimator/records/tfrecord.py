@@ -25,8 +25,6 @@ from typing import (
 
 import numpy as np
 
-from alexnet_estimator.engine.graph_mode import tf
-
 # Polynomial of CRC-32C (Castagnoli), with reflected bits.
 _POLYNOMIAL = np.uint32(0x82F63B78)
 _BLOCK_BYTES = 256
@@ -107,6 +105,9 @@ def writer(path: str) -> Iterator[Callable[[bytes], None]]:
     Raises:
         OSError: The file cannot be written.
     """
+    # A launcher opens converted data without TensorFlow.
+    from alexnet_estimator.engine.graph_mode import tf
+
     try:
         with tf.python_io.TFRecordWriter(os.fsencode(path)) as file:
             yield file.write

@@ -3,15 +3,17 @@
 import abc
 import importlib
 import os
-from typing import List, Mapping, MutableMapping, Optional, Tuple
+from typing import TYPE_CHECKING, List, Mapping, MutableMapping, Optional, Tuple
 
 from alexnet_estimator import engine, rank_environment
 from alexnet_estimator.config import Config
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.finding import Finding
 from alexnet_estimator.rank_table import Topology
-from alexnet_estimator.runtime.base import Runtime
 from alexnet_estimator.schema import ACCELERATORS, PRECISION_ALIASES
+
+if TYPE_CHECKING:  # This module is used without TensorFlow, too.
+    from alexnet_estimator.runtime.base import Runtime
 
 
 class Accelerator(abc.ABC):
@@ -57,7 +59,7 @@ class Accelerator(abc.ABC):
     @abc.abstractmethod
     def make_runtime(
         self, config: Config, environ: MutableMapping[str, str]
-    ) -> Runtime:
+    ) -> "Runtime":
         """Return the runtime of this process.
 
         Args:
@@ -99,6 +101,21 @@ def settle_device(device: str) -> str:
     if problems:
         raise ConfigError(problems)
     return device
+
+
+def find_launch_backend(device: str) -> str:
+    """Return the name of the launch backend for ``runtime.device``.
+
+    A GPU and the CPU have the same backend, so TensorFlow is not asked for GPUs.
+
+    Raises:
+        ConfigError: The machine or its TensorFlow does not have this device.
+    """
+    names = list(ACCELERATORS) if device == "auto" else [settle_device(device)]
+    while len({ACCELERATORS[name].launch_backend for name in names}) > 1:
+        is_present = find_accelerator(names[0]).is_present()
+        names = [settle_device(names[0])] if is_present else names[1:]
+    return ACCELERATORS[names[0]].launch_backend
 
 
 def settle_precision(mode: str, device: str) -> str:
@@ -145,7 +162,7 @@ def check_gradient_compression(kind: str, device: str) -> None:
 
 def make_runtime(
     config: Config, environ: MutableMapping[str, str] = os.environ
-) -> Runtime:
+) -> "Runtime":
     """Return the runtime of this process.
 
     Args:

@@ -1,13 +1,14 @@
 """CPUs and GPUs, which TensorFlow supports itself."""
 
-from typing import List, Mapping, MutableMapping
+from typing import TYPE_CHECKING, List, Mapping, MutableMapping
 
 from alexnet_estimator import rank_environment
 from alexnet_estimator.config import Config
-from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.runtime.accelerator import Accelerator
-from alexnet_estimator.runtime.base import Runtime
 from alexnet_estimator.runtime.memory import keep_freed_memory
+
+if TYPE_CHECKING:
+    from alexnet_estimator.runtime.base import Runtime
 
 
 class Cpu(Accelerator):
@@ -21,7 +22,7 @@ class Cpu(Accelerator):
 
     def make_runtime(
         self, config: Config, environ: MutableMapping[str, str]
-    ) -> Runtime:
+    ) -> "Runtime":
         """Return a runtime that keeps the memory of one step for the next."""
         keep_freed_memory()
         return _make_runtime("cpu", environ)
@@ -34,6 +35,8 @@ class Gpu(Accelerator):
 
     def is_present(self) -> bool:
         """Return whether TensorFlow sees a GPU."""
+        from alexnet_estimator.engine.graph_mode import tf
+
         return bool(tf.config.experimental.list_physical_devices("GPU"))
 
     def find_problems(self) -> List[str]:
@@ -47,12 +50,12 @@ class Gpu(Accelerator):
 
     def make_runtime(
         self, config: Config, environ: MutableMapping[str, str]
-    ) -> Runtime:
+    ) -> "Runtime":
         """Return a runtime on one GPU."""
         return _make_runtime("gpu", environ)
 
 
-def _make_runtime(device: str, environ: Mapping[str, str]) -> Runtime:
+def _make_runtime(device: str, environ: Mapping[str, str]) -> "Runtime":
     if rank_environment.is_horovod_rank(environ):
         rank_environment.check_horovod(environ)
         from alexnet_estimator.runtime.horovod import HorovodRuntime

@@ -10,7 +10,6 @@ from alexnet_estimator.command_line import Command
 from alexnet_estimator.config import TRAINING_VERBS, Config
 from alexnet_estimator.rank_environment import is_rank
 from alexnet_estimator.rank_table import Topology
-from alexnet_estimator.schema import ACCELERATORS
 
 if TYPE_CHECKING:
     from alexnet_estimator.runtime.base import Runtime
@@ -62,11 +61,11 @@ def launch_ranks(
     Raises:
         UserError: A problem was found before the ranks were started.
     """
-    from alexnet_estimator.jobs.session import open_data
-    from alexnet_estimator.runtime import settle_device
+    from alexnet_estimator.jobs.data import open_data
+    from alexnet_estimator.runtime import find_launch_backend
 
     server_id = tables.local_server(topology, command.flags.server_id)
-    backend = ACCELERATORS[settle_device(config.runtime.device)].launch_backend
+    backend = find_launch_backend(config.runtime.device)
     open_data(config, model_dir, command.words[0] in TRAINING_VERBS)
     logs_dir = logs_dir or model_dir
     options = _options(command)

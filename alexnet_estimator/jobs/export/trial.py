@@ -11,9 +11,9 @@ from alexnet_estimator import inputs
 from alexnet_estimator.config import Config
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import DataError
+from alexnet_estimator.jobs.data import open_data
 from alexnet_estimator.jobs.export.graphs import Model
 from alexnet_estimator.jobs.predict.classifier import trained
-from alexnet_estimator.jobs.session import open_data
 from alexnet_estimator.records import examples, tfrecord
 from alexnet_estimator.records.dataset import TRAIN, VALIDATION
 from alexnet_estimator.runtime.base import session_config
