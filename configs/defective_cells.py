@@ -1,4 +1,4 @@
-"""Functional and defective solar cells: the network of the quick start, trained longer.
+"""Functional and defective solar cells, in larger pictures than the quick start's.
 
     bash launch/run_1p.sh --config=configs/defective_cells.py
 
@@ -9,7 +9,7 @@ from alexnet_estimator import config as config_lib
 
 
 def get_config() -> config_lib.Config:
-    """Return the quick start with other labels, more epochs and crops of all sizes."""
+    """Return AlexNet on pictures of 127 px, with 30 epochs and crops of all sizes."""
     return config_lib.config_from(
         {
             "data": {

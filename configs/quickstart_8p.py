@@ -7,7 +7,7 @@ from alexnet_estimator import config as config_lib
 
 
 def get_config() -> config_lib.Config:
-    """Return the quick start with a quarter of the width and smaller images."""
+    """Return AlexNet with a quarter of the width, on the photos of the quick start."""
     return config_lib.config_from(
         {
             "data": {"path": "sample:mono_poly", "image_size": 63},

@@ -225,8 +225,11 @@ def test_patience_ends_a_run_whose_best_weights_count(
     run = training.open_job(
         data_dir, tmp_path, train=settings, optim={"learning_rate": 1e-12}
     )
+    evaluating = mock.patch.object(train, "evaluate_sums", wraps=train.evaluate_sums)
     with mock.patch.object(train, "write_outcome", return_value=None) as written:
-        result = train.train(run)
+        with evaluating as evaluated:
+            result = train.train(run)
+    assert len(evaluated.call_args_list) == 3
     # The report shows answers of the best weights, not of the last ones.
     _, best_step, shown, _, _ = written.call_args[0]
     assert best_step == shown["global_step"] == run.steps_per_epoch
@@ -239,7 +242,6 @@ def test_patience_ends_a_run_whose_best_weights_count(
     )
     assert evaluate.evaluate(run)["global_step"] == first
     assert f"model.ckpt-{first}, the most accurate" in capsys.readouterr().err
-    evaluating = mock.patch.object(train, "evaluate_sums", wraps=train.evaluate_sums)
     with mock.patch.object(train, "write_outcome", return_value=None) as written:
         with evaluating as evaluated:
             assert train.train(run)["global_step"] == first
@@ -251,3 +253,11 @@ def test_patience_ends_a_run_whose_best_weights_count(
     assert len(answers) == 11
     # The run was only evaluated again.
     assert len(training.metrics(tmp_path, "evaluation")) == 4
+
+    data = tmp_path / f"model.ckpt-{first}.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:-8])
+    capsys.readouterr()
+    with mock.patch.object(train, "write_outcome", return_value=None):
+        assert train.train(run)["global_step"] == 3 * first
+    problem = f"the most accurate checkpoint does not count: {tmp_path}/model.ckpt-"
+    assert problem in capsys.readouterr().err

@@ -15,11 +15,12 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 
 import pytest
 
-from alexnet_estimator import launch, rank_environment, rank_table, runtime
+from alexnet_estimator import launch, rank_environment, rank_table, run_record, runtime
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.launch import job
 from alexnet_estimator.rank_table import Topology
-from alexnet_estimator.runtime import npu
+from alexnet_estimator.runtime import host, npu
+from tests import tiny
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 FAST = launch.Options(settle_secs=0.6, end_secs=0.6, stop_secs=20, tail_lines=3)
@@ -744,10 +745,17 @@ def test_the_launcher_does_not_load_tensorflow(
         "assert cli.main(sys.argv[1:]) == 0\n"
         "assert not {'tensorflow', 'horovod'} & set(sys.modules)\n"
     )
-    words = ["train", "--config=configs/tiny.py", f"--rank_table={table}"]
-    words += [f"--data_path={data_dir}", f"--model_dir={tmp_path}/run"]
-    subprocess.check_call([sys.executable, "-c", program, *words], cwd=str(REPOSITORY))
-    assert "train --config" in log_of(tmp_path / "run" / "logs", 1)
+    config = tiny.config(data={"path": data_dir})
+    record = run_record.RunRecord(config, class_names=("apple", "ocean", "tree"))
+    for verb in ("train", "evaluate", "benchmark"):
+        model_dir = tmp_path / verb
+        model_dir.mkdir()
+        run_record.write(run_record.path_of(str(model_dir)), record)
+        words = [verb, f"--model_dir={model_dir}", f"--rank_table={table}"]
+        command = [sys.executable, "-c", program, *words]
+        subprocess.check_call(command, cwd=str(REPOSITORY))
+        log = model_dir / "logs" / "rank_1.log"
+        assert verb == "benchmark" or f"{verb} --model_dir" in log.read_text()
 
 
 def test_the_launch_backend_follows_from_the_device(
@@ -759,5 +767,6 @@ def test_the_launch_backend_follows_from_the_device(
     assert runtime.find_launch_backend("auto") == "horovod"
     monkeypatch.setattr(npu.Npu, "is_present", lambda self: True)
     assert runtime.find_launch_backend("auto") == "npu"
+    monkeypatch.setattr(host.Gpu, "is_present", lambda self: False)
     with pytest.raises(ConfigError, match="TensorFlow sees no GPU"):
         runtime.find_launch_backend("gpu")

@@ -256,8 +256,12 @@ def choose_result(run: Run, last: Evaluation) -> Evaluation:
         last: Evaluation of its last step.
     """
     best = _find_best(run.model_dir, run.config)
-    found = find_evaluation(run.model_dir, step_of(best)) if best else None
-    return found or last
+    problem = best and restore.find_problem(best)
+    if problem:
+        warn(f"the most accurate checkpoint does not count: {best}: {problem}")
+    if best is None or problem:
+        return last
+    return find_evaluation(run.model_dir, step_of(best)) or last
 
 
 def majority_share(run: Run) -> float:

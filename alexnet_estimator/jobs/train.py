@@ -140,7 +140,7 @@ class _Trainer:
         self._heartbeat = Heartbeat(run.runtime.heartbeat)
         self._history: List[Tuple[float, float]] = []
         self._damages: Dict[str, str] = {}
-        self._shown: List[Answer] = []  # Of the last evaluation.
+        self._shown: Dict[int, List[Answer]] = {}  # By the evaluated step.
 
     def train(self, changes: Sequence[str]) -> Evaluation:
         """Train from the agreed step to the end, and return what ``train`` returns.
@@ -167,18 +167,18 @@ class _Trainer:
             result = self._evaluate(step)
         if run.runtime.is_chief and not os.path.isdir(run.model_dir):
             raise DataError("the run's folder was deleted: restore it", run.model_dir)
+        if run.runtime.is_chief:
+            result = evaluation_job.choose_result(run, result)
+        best_step = int(run.runtime.of_chief(result["global_step"]))
+        if best_step not in self._shown:  # An earlier process has evaluated it.
+            result = self._count_answers(best_step, step)
         secs = time.monotonic() - self._start_secs
         self._log.write("end", step, seconds=round(secs, 1))
         self._log.end_hparams()
         report = None
         if run.runtime.is_chief:
-            result = evaluation_job.choose_result(run, result)
-        best_step = int(run.runtime.of_chief(result["global_step"]))
-        if best_step != step:
-            self._count_answers(best_step)
-        if run.runtime.is_chief:
             self._say("writing the report ...")
-            shown = self._shown
+            shown = self._shown[best_step]
             report = write_outcome(run, best_step, result, shown, self._heartbeat)
         self._say(cards.end_card(run, result, secs, report), is_result=True)
         return result
@@ -293,7 +293,7 @@ class _Trainer:
     def _evaluate(self, step: int) -> Evaluation:
         """Evaluate the checkpoint of ``step``; log, show and store the result."""
         run, start_secs = self._run, time.monotonic()
-        result = self._count_answers(step)
+        result = self._count_answers(step, step)
         accuracy = result["top_1_accuracy"]
         self._history.append((step / run.steps_per_epoch, accuracy))
         secs = round(time.monotonic() - start_secs, 2)
@@ -303,7 +303,7 @@ class _Trainer:
             best.note_best(run.model_dir, step, accuracy)
             evaluation_job.write_evaluation(run.model_dir, result)
             checkpoint = checkpoints.path_of(run.model_dir, step)
-            drawn = pictures.draw_evaluation(run, checkpoint, result, self._shown)
+            drawn = pictures.draw_evaluation(run, checkpoint, result, self._shown[step])
             for name, drawing in drawn.items():
                 self._log.write_image(name, step, drawing)
         self._say(
@@ -313,15 +313,20 @@ class _Trainer:
         )
         return result
 
-    def _count_answers(self, step: int) -> Evaluation:
-        """Evaluate the checkpoint of ``step``, and keep the answers that are shown."""
+    def _count_answers(self, step: int, reached: int) -> Evaluation:
+        """Evaluate the checkpoint of ``step``, and keep the answers that are shown.
+
+        Args:
+            step: Global step of the checkpoint.
+            reached: Global step of the training, at which a stop is reported.
+        """
         run = self._run
         checkpoint = checkpoints.path_of(run.model_dir, step)
         num_images = run.dataset.splits["validation"].num_images
         self._say(f"evaluating {count(num_images, 'image')} ...")
         sums = evaluate_sums(run, checkpoint, self._group_hooks("evaluate"))
-        self._stop_if_agreed(step)
-        self._shown = sums["shown"]
+        self._stop_if_agreed(reached)
+        self._shown[step] = sums["shown"]
         return evaluation_job.summarise(sums, run)
 
     def _say(self, text: str, is_result: bool = False) -> None:

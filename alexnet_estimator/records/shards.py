@@ -1,6 +1,7 @@
 """Writes the shards of a data set with several worker processes."""
 
 import concurrent.futures
+import importlib
 import os
 import signal
 import threading
@@ -83,6 +84,9 @@ def write_shards(
     reports = {task.path: _read_report(task) for task in tasks}
     missing = [task for task in tasks if not reports[task.path]]
     num_workers = min(num_workers or machine.num_cores(), len(missing))
+    if missing:
+        # The workers are forks and share it.  Otherwise each one would load its own.
+        importlib.import_module("alexnet_estimator.engine.graph_mode")
     pool = concurrent.futures.ProcessPoolExecutor(
         max_workers=max(1, num_workers),
         initializer=_start_worker,

@@ -106,7 +106,7 @@ def settle_device(device: str) -> str:
 def find_launch_backend(device: str) -> str:
     """Return the name of the launch backend for ``runtime.device``.
 
-    A GPU and the CPU have the same backend, so TensorFlow is not asked for GPUs.
+    GPUs and CPU have the same backend, so ``auto`` does not ask TensorFlow for GPUs.
 
     Raises:
         ConfigError: The machine or its TensorFlow does not have this device.
