@@ -47,7 +47,7 @@ def phases(job: Run, answers: List[Answer]) -> List[str]:
         heartbeat = Heartbeat(file.fileno())
         with mock.patch.object(heartbeat, "beat", wraps=heartbeat.beat) as beat:
             result = evaluation(job.model_dir, STEP)
-            path = outcome.write_outcome(job, STEP, result, answers, heartbeat)
+            path = outcome.write_outcome(job, result, answers, heartbeat)
     assert path == f"{job.model_dir}/report.html"
     return [call[0][0] for call in beat.call_args_list]
 
@@ -128,8 +128,8 @@ def test_a_long_report_does_not_look_like_a_hang(phases: List[str]) -> None:
 def test_what_goes_wrong_is_a_warning(
     job: Run, answers: List[Answer], capsys: pytest.CaptureFixture
 ) -> None:
-    result = evaluation(job.model_dir, STEP)
-    assert outcome.write_outcome(job, 999, result, answers, Heartbeat(None)) is None
+    result = {**evaluation(job.model_dir, STEP), "global_step": 999}
+    assert outcome.write_outcome(job, result, answers, Heartbeat(None)) is None
     seen = capsys.readouterr().err
     assert seen.startswith(f"warning: {job.model_dir}: no report: DataError")
 
@@ -143,7 +143,7 @@ def test_made_up_data_has_no_samples(
     content = file.read_bytes()
     file.unlink()
     result = evaluation(job.model_dir, STEP)
-    assert outcome.write_outcome(synthetic, STEP, result, answers, Heartbeat(None))
+    assert outcome.write_outcome(synthetic, result, answers, Heartbeat(None))
     assert not file.exists()
     file.write_bytes(content)
 

@@ -256,10 +256,12 @@ def choose_result(run: Run, last: Evaluation) -> Evaluation:
         last: Evaluation of its last step.
     """
     best = _find_best(run.model_dir, run.config)
-    problem = best and restore.find_problem(best)
+    # The checkpoint of the last step has just been verified.
+    if best is None or step_of(best) == last["global_step"]:
+        return last
+    problem = restore.find_problem(best)
     if problem:
         warn(f"the most accurate checkpoint does not count: {best}: {problem}")
-    if best is None or problem:
         return last
     return find_evaluation(run.model_dir, step_of(best)) or last
 

@@ -19,7 +19,6 @@ _PHASE = "report"  # Phase of the heartbeats.
 
 def write_outcome(
     run: Run,
-    step: int,
     evaluation: Evaluation,
     answers: Sequence[Answer],
     heartbeat: Heartbeat,
@@ -30,8 +29,7 @@ def write_outcome(
 
     Args:
         run: Trained run.
-        step: Global step of the checkpoint.
-        evaluation: Evaluation of the checkpoint.
+        evaluation: Evaluation of the checkpoint that counts.
         answers: Answers of the evaluation that are shown.
         heartbeat: Heartbeat of this process.  Without heartbeats, the launcher would
             take a long report for a hang and stop the job.
@@ -41,6 +39,7 @@ def write_outcome(
     """
     try:
         heartbeat.beat(_PHASE)
+        step = evaluation["global_step"]
         checkpoint = checkpoints.path_of(run.model_dir, step)
         if checkpoint is None:
             raise DataError(f"no checkpoint of step {step}")

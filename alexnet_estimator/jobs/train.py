@@ -179,7 +179,7 @@ class _Trainer:
         if run.runtime.is_chief:
             self._say("writing the report ...")
             shown = self._shown[best_step]
-            report = write_outcome(run, best_step, result, shown, self._heartbeat)
+            report = write_outcome(run, result, shown, self._heartbeat)
         self._say(cards.end_card(run, result, secs, report), is_result=True)
         return result
 
