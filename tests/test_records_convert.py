@@ -553,6 +553,21 @@ def test_a_killed_worker_is_an_error_and_no_hang(
     run(source, tmp_path / "out", num_workers=2, images_per_shard=4)
 
 
+def test_workers_share_one_tensorflow(source: str, tmp_path: pathlib.Path) -> None:
+    """A hundred forks that load it themselves would need a hundred times its memory."""
+    code = (
+        "import os, sys\n"
+        "from alexnet_estimator import __main__ as cli\n"
+        "from alexnet_estimator.records import shards\n"
+        "def write(*_): os._exit(40 + ('tensorflow' in sys.modules))\n"
+        "shards._write_and_publish = write\n"
+        "cli.main(['convert', *sys.argv[1:]])\n"
+    )
+    words = [f"--data_path={source}", f"--output={tmp_path / 'out'}"]
+    command = [sys.executable, "-c", code, *words]
+    assert subprocess.call(command, cwd=str(REPOSITORY)) == 41
+
+
 def start(script: str, *arguments: Any) -> subprocess.Popen:
     """Run Python code that may use ``run`` of this module."""
     code = "from tests.test_records_convert import *\n" + textwrap.dedent(script)
