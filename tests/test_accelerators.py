@@ -4,13 +4,16 @@ import ast
 import json
 import pathlib
 import re
-from typing import Any, Iterator, List
+import sys
+import types
+from typing import Any, Dict, Iterator, List, Optional
 
 import pytest
 
 import alexnet_estimator
 from alexnet_estimator import __main__ as cli
 from alexnet_estimator import runtime, schema
+from alexnet_estimator.config import config_from
 from alexnet_estimator.errors import EXIT_DONE, EXIT_USAGE, ConfigError
 from tests import pictures
 from tests.toy_accelerator import ToyRuntime
@@ -74,6 +77,37 @@ def test_compression_of_gradients_is_refused_where_nothing_would_do_it(
     assert message.format("toy") in capsys.readouterr().err
     with pytest.raises(ConfigError, match=message.format("npu")):
         runtime.check_gradient_compression("fp16", "npu")
+
+
+@pytest.mark.parametrize(
+    "device, size, variables, expected",
+    [
+        ("cpu", {"width_multiplier": 0.02}, {}, "1.0"),
+        ("cpu", {"width_multiplier": 0.25}, {}, "3.4"),
+        ("cpu", {}, {}, "10.0"),
+        ("cpu", {}, {"HOROVOD_CYCLE_TIME": "4"}, "4"),
+        ("gpu", {}, {}, None),
+    ],
+)
+def test_ranks_on_cpus_exchange_the_state_of_large_gradients_less_often(
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    size: Dict[str, float],
+    variables: Dict[str, str],
+    expected: Optional[str],
+) -> None:
+    # AlexNet has 1.3 million weights with a quarter of its width, at 63 px.
+    horovod = types.ModuleType("alexnet_estimator.runtime.horovod")
+    setattr(horovod, "HorovodRuntime", lambda device: device)
+    monkeypatch.setitem(sys.modules, horovod.__name__, horovod)
+    sections = {"model": size, "data": {"image_size": 63 if size else 227}}
+    config = config_from(sections)
+    places = ("", "LOCAL_", "CROSS_")
+    environ = {f"HOROVOD_{place}RANK": "0" for place in places}
+    environ.update({f"HOROVOD_{place}SIZE": "1" for place in places}, **variables)
+    made: Any = runtime.find_accelerator(device).make_runtime(config, environ)
+    assert made == device
+    assert environ.get("HOROVOD_CYCLE_TIME") == expected
 
 
 def compared_names(tree: ast.AST) -> List[str]:

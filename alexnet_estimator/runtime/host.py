@@ -11,6 +11,13 @@ if TYPE_CHECKING:
     from alexnet_estimator.runtime.base import Runtime
 
 
+# Milliseconds between two exchanges in which ranks on CPUs tell each other which gradients
+# are complete, for each MB of gradients.  Every exchange interrupts the computation on the
+# same core, and a gradient waits for the next one.  docs/performance.md has the effect.
+_CYCLE_MS_PER_MB = 0.67
+_MIN_CYCLE_MS, _MAX_CYCLE_MS = 1.0, 10.0  # Horovod's default is 1.
+
+
 class Cpu(Accelerator):
     """The CPU, which every machine has."""
 
@@ -25,6 +32,10 @@ class Cpu(Accelerator):
     ) -> "Runtime":
         """Return a runtime that keeps the memory of one step for the next."""
         keep_freed_memory()
+        if rank_environment.is_horovod_rank(environ):
+            environ.setdefault(
+                rank_environment.HOROVOD_CYCLE_TIME, f"{_cycle_ms(config):.1f}"
+            )
         return _make_runtime("cpu", environ)
 
 
@@ -53,6 +64,16 @@ class Gpu(Accelerator):
     ) -> "Runtime":
         """Return a runtime on one GPU."""
         return _make_runtime("gpu", environ)
+
+
+def _cycle_ms(config: Config) -> float:
+    """Return the interval in which ranks on CPUs exchange the state of gradients."""
+    from alexnet_estimator.networks.graphs import count_parameters
+
+    # The number of classes is not known yet.  It changes the size of the head only.
+    num_weights = count_parameters(2, config.data.image_size, config.model)
+    gradient_mb = 4 * num_weights / 1e6
+    return min(max(_CYCLE_MS_PER_MB * gradient_mb, _MIN_CYCLE_MS), _MAX_CYCLE_MS)
 
 
 def _make_runtime(device: str, environ: Mapping[str, str]) -> "Runtime":
