@@ -48,8 +48,9 @@ PATH="${python%/*}:$PATH" shellcheck launch/*.sh examples/cluster/*.sh \
 # A command sets this for a job with one thread.  Jobs inside of the processes of pytest
 # would have two threads each, which wait for each other.
 export OMP_NUM_THREADS=1 KMP_BLOCKTIME=0
-# Processes get whole files, whose jobs are then run once. Skipped tests say why.
-options=(--numprocesses=2 --dist=loadfile --durations=20 -r s)
+# Processes get whole files, whose jobs are then run once. With two processes, a fifth of
+# the time of two cores would be spent waiting. Skipped tests say why.
+options=(--numprocesses=3 --dist=loadfile --durations=20 -r s)
 if [[ -n $other ]]; then "$other" -m pytest "${options[@]}" "${of_other[@]}"; fi
 "$python" -m pytest "${options[@]}" "${of_default[@]}"
 export TF_DISABLE_MKL=1

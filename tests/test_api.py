@@ -1,6 +1,7 @@
 """The programming interface has few, documented functions, imported when used."""
 
 import inspect
+import os
 import pathlib
 import pkgutil
 import re
@@ -100,7 +101,7 @@ def test_the_example_runs(picture_folder: str, tmp_path: pathlib.Path) -> None:
     done = subprocess.run(
         [sys.executable, script, picture_folder, str(tmp_path / "all of it")],
         cwd=str(tmp_path),
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         universal_newlines=True,

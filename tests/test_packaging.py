@@ -117,7 +117,7 @@ def test_the_installed_program_trains_from_any_folder(
     done = subprocess.run(
         [*program, "train", *words],
         cwd=str(tmp_path),
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": installed},
+        env={**os.environ, "PYTHONPATH": installed},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         universal_newlines=True,
