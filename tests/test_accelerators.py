@@ -100,7 +100,10 @@ def test_ranks_on_cpus_exchange_the_state_of_large_gradients_less_often(
     horovod = types.ModuleType("alexnet_estimator.runtime.horovod")
     setattr(horovod, "HorovodRuntime", lambda device: device)
     monkeypatch.setitem(sys.modules, horovod.__name__, horovod)
-    sections = {"model": size, "data": {"image_size": 63 if size else 227}}
+    sections: Dict[str, Any] = {
+        "model": size,
+        "data": {"image_size": 63 if size else 227},
+    }
     config = config_from(sections)
     places = ("", "LOCAL_", "CROSS_")
     environ = {f"HOROVOD_{place}RANK": "0" for place in places}

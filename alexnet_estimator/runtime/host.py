@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from alexnet_estimator.runtime.base import Runtime
 
 
-# Milliseconds between two exchanges in which ranks on CPUs tell each other which gradients
-# are complete, for each MB of gradients.  Every exchange interrupts the computation on the
-# same core, and a gradient waits for the next one.  docs/performance.md has the effect.
+# Milliseconds between two exchanges in which ranks on CPUs tell each other which
+# gradients are complete, for each MB of gradients.  Every exchange interrupts the
+# computation on the same core, and a gradient waits for the next one.
+# docs/performance.md has the effect.
 _CYCLE_MS_PER_MB = 0.67
 _MIN_CYCLE_MS, _MAX_CYCLE_MS = 1.0, 10.0  # Horovod's default is 1.
 
