@@ -124,7 +124,8 @@ FLAG_GROUPS: Dict[str, Dict[str, Flag]] = {
         ),
         "rendezvous_port": Flag(
             "TCP port of Horovod's rendezvous, which must be free on the first "
-            "server. Default: 29400. Example: 40000."
+            "server. Default: 29400 for several servers, any free port for one. "
+            "Example: 40000."
         ),
         "max_restarts": Flag(
             "Restart a crashed or hung job on one server up to N times. The count "
@@ -219,7 +220,7 @@ class Command:
         text = self.flags[name].value
         if text is None:
             return default
-        if not text.isdigit():
+        if not text.isdecimal():
             raise ConfigError(f"--{name} is {text!r}: must be a whole number")
         return int(text)
 

@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from alexnet_estimator import disk, files
 from alexnet_estimator.config import Config, config_from, find_breaches, resolve
-from alexnet_estimator.console import list_some, warn
+from alexnet_estimator.console import count, list_some, warn
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.networks import DEFAULT, find_network, is_file_name
 from alexnet_estimator.rules import Rule, is_count
@@ -17,6 +17,14 @@ from alexnet_estimator.rules import Rule, is_count
 FILE_NAME = "config.json"
 # This is enough for 250,000 classes with the longest names that file systems allow.
 MAX_BYTES = 64 << 20
+# Options of the conversion that choose the held-out pictures, with their defaults.
+_SPLIT_OPTIONS = {
+    "eval_fraction": 0.2,
+    "eval_images": 0,
+    "split_seed": 0,
+    "num_folds": 0,
+    "fold": 0,
+}
 
 
 def _are(values: Any, accepts: Callable[[Any], bool]) -> bool:
@@ -150,7 +158,7 @@ def write(path: str, record: RunRecord) -> None:
 
 def find_changes(old: RunRecord, new: RunRecord) -> List[str]:
     """Return ``section.field: old -> new`` for changes that affect the training."""
-    return [
+    changes = [
         f"{section}.{name}: {old.config[section][name]} -> {value}"
         for section in new.config
         # Changed options of the conversion need another folder of data.
@@ -159,6 +167,56 @@ def find_changes(old: RunRecord, new: RunRecord) -> List[str]:
         # The machine may choose the loop, which changes no result.
         if old.config[section][name] != value and name != "iterations_per_loop"
     ]
+    if has_other_data(old, new):
+        numbers = [
+            ", ".join(map(_describe_split, r.class_counts.items())) for r in (old, new)
+        ]
+        changes.append(f"data: {numbers[0]} -> {numbers[1]}")
+    return changes
+
+
+def _describe_split(split: Tuple[str, Sequence[int]]) -> str:
+    name, class_counts = split
+    return f"{name} {count(sum(class_counts), 'image')}"
+
+
+def has_other_data(old: RunRecord, new: RunRecord) -> bool:
+    """Return whether two records are known to have other data."""
+    is_known = bool(old.data_digest and new.data_digest)
+    return is_known and old.data_digest != new.data_digest
+
+
+def check_split(model_dir: str, old: RunRecord, new: RunRecord) -> None:
+    """Check that a job holds out the pictures that the run has not trained on.
+
+    If pictures were added to the source or removed from it, this is a warning, because
+    training goes on with them.
+
+    Args:
+        model_dir: Folder of the run.
+        old: Record of the run.
+        new: Record of the job.
+
+    Raises:
+        ConfigError: The options choose other pictures of the same source.
+    """
+    has_same_source = old.config.data.path == new.config.data.path
+    if not has_same_source or not has_other_data(old, new):
+        return
+    problems = [
+        f"convert.{name} is {new.conversion.get(name, default)}, but "
+        f"{old.conversion.get(name, default)} in the stored run: pictures that the run "
+        "has trained on would be held out"
+        for name, default in _SPLIT_OPTIONS.items()
+        if old.conversion.get(name, default) != new.conversion.get(name, default)
+    ]
+    if problems:
+        raise ConfigError(problems, _misfit(model_dir))
+    warn(
+        f"{new.config.data.path} has changed since the run was last started: pictures "
+        "that are held out now may have been trained on, so the accuracy may be too "
+        "high"
+    )
 
 
 def check_fit(
@@ -194,11 +252,7 @@ def check_fit(
             f"{list_some(stored.class_names, 5)} in the stored run"
         )
     if problems:
-        raise ConfigError(
-            problems,
-            f"this job does not fit the run in {model_dir} (use the values of the run, "
-            "or another --model_dir)",
-        )
+        raise ConfigError(problems, _misfit(model_dir))
     if stored.network.get("sha256", "") not in ("", network.sha256):
         warn(f"{network.source} has changed since the run was last started")
     return stored
@@ -228,6 +282,13 @@ def read_values(path: str) -> Dict[str, Any]:
     if problems:
         raise ConfigError([f"damaged: {problem}" for problem in problems], path)
     return values
+
+
+def _misfit(model_dir: str) -> str:
+    return (
+        f"this job does not fit the run in {model_dir} (use the values of the run, or "
+        "another --model_dir)"
+    )
 
 
 def _damaged(path: str, problem: str) -> ConfigError:

@@ -110,7 +110,7 @@ def test_what_is_not_finite_is_not_saved(
         writer.save_as_is(model_dir, 101)
     message = str(caught.value)
     assert "101" in message and "weight" in message
-    assert path_of(model_dir, 100) in message  # The last good checkpoint is named.
+    assert path_of(model_dir, 100) in message  # The last checkpoint is named.
     assert files_in(model_dir) == before
     assert restore.newest_valid(str(model_dir)) == path_of(model_dir, 100)
 

@@ -198,11 +198,21 @@ MISTAKES: List[Tuple[str, int, List[str]]] = [
         2,
         ["--rendezvous_port", "'x'"],
     ),
+    (
+        "train --rank_table={good_table_json} --rendezvous_port=70000 "
+        "--data_path={data}",
+        2,
+        ["--rendezvous_port is 70000", "65535"],
+    ),
+    ("train --hang_timeout_secs=\N{SUPERSCRIPT TWO} --data_path={data}", 2, ["whole"]),
+    ("train --server_id=10.0.0.1 --data_path={data}", 2, ["needs --rank_table"]),
+    ("report {bare_run} --output={new}/page", 2, ["{new}/page", "end with .html"]),
     ("rank_table", 2, ["check FILE", "make"]),
     ("rank_table check {bad_table_json}", 2, ["{bad_table_json}", '"5"']),
     ("rank_table make --output={new}", 2, ["--servers is missing"]),
     ("rank_table make --servers=10.0.0.1 --output={file}", 2, ["{file}", "exists"]),
     ("rank_table make --servers=10.0.0.1 --output=x.json --devices=17", 2, ['"16"']),
+    ("rank_table make --servers=a,a --output=x.json --devices=0", 2, ["twice", "is 0"]),
 ]
 
 

@@ -402,11 +402,38 @@ def test_an_interrupted_job_leaves_the_old_output(tmp_path: Any) -> None:
 
     source = pictures.make_folder(tmp_path / "in", ("a",), 5)
     output = tmp_path / "out.csv"
-    output.write_text("of yesterday")
+    output.write_text("path,class,probability\nof yesterday")
     with pytest.raises(KeyboardInterrupt):
         job.predict(_Breaking().classifier(), [source], str(output))
-    assert output.read_text() == "of yesterday"
+    assert output.read_text() == "path,class,probability\nof yesterday"
     assert sorted(os.listdir(tmp_path)) == ["in", "out.csv"]
+
+
+@pytest.mark.parametrize("row_format", ["csv", "jsonl"])
+def test_only_predictions_are_replaced(tmp_path: Any, row_format: str) -> None:
+    source = pictures.make_folder(tmp_path / "in", ("a",), 2)
+    for file in pathlib.Path(source, "a").iterdir():
+        before = file.read_bytes()
+        with pytest.raises(ConfigError, match="does not hold predictions"):
+            job.predict(
+                _Fake().classifier(), [source], str(file), row_format=row_format
+            )
+        assert file.read_bytes() == before
+    output, link = tmp_path / "rows", tmp_path / "link"
+    output.touch()
+    link.symlink_to(output)
+    for _ in range(2):  # An empty file is replaced, and so are predictions.
+        job.predict(_Fake().classifier(), [source], str(link), row_format=row_format)
+        assert link.is_symlink()
+        assert len(output.read_text().splitlines()) == 2 + (row_format == "csv")
+
+
+def test_only_the_wrong_argument_is_named(tmp_path: Any) -> None:
+    choices: List[Dict[str, Any]] = [{"top_k": 0}, {"row_format": "xml"}]
+    for arguments in choices:
+        with pytest.raises(ConfigError) as error:
+            job.predict(_Fake().classifier(), [str(tmp_path)], **arguments)
+        assert len(error.value.problems) == 1
 
 
 def test_the_rate_leaves_the_first_batch_out() -> None:

@@ -433,7 +433,7 @@ def test_refuses_other_file_names_and_none(tmp_path: pathlib.Path) -> None:
             rank_table.read(name)
     with pytest.raises(ConfigError, match="no such file"):
         rank_table.read(str(tmp_path / "none.json"))
-    with pytest.raises(ConfigError, match="no such file"):
+    with pytest.raises(ConfigError, match="it is a folder"):
         rank_table.read(str(tmp_path))
 
 

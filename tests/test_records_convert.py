@@ -474,7 +474,7 @@ def test_folders_of_others_are_left_alone(source: str, tmp_path: pathlib.Path) -
     output.mkdir()
     precious = output / "train-00000-of-00001.tfrecord"
     precious.write_bytes(b"precious")
-    with pytest.raises(DataError, match="convert has not written"):
+    with pytest.raises(ConfigError, match="convert has not written"):
         run(source, output)
     assert precious.read_bytes() == b"precious"
     assert os.listdir(str(output)) == [precious.name]
@@ -482,6 +482,8 @@ def test_folders_of_others_are_left_alone(source: str, tmp_path: pathlib.Path) -
 
 def test_output_that_cannot_be_written(source: str, tmp_path: pathlib.Path) -> None:
     (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ConfigError, match="it is a file"):
+        run(source, tmp_path / "file")
     with pytest.raises(DataError, match="cannot write"):
         run(source, tmp_path / "file" / "out")
 
@@ -721,7 +723,7 @@ def test_summary_goes_to_stderr(
     out, err = capfd.readouterr()
     assert out == ""
     assert "32 pictures to train and 8 to validate, 2 classes" in err
-    assert "1 unusable pictures, listed in rejects.csv" in err
+    assert "1 unusable picture, listed in rejects.csv" in err
     assert f"{source}: classes are the folders in ./: 2 classes (cat, dog)" in err
     assert "left out: 1 x picture outside the class folders (cover.jpg)" in err
     assert rejects(tmp_path / "out") == {

@@ -375,6 +375,20 @@ def test_a_page_that_cannot_be_written_is_the_users_mistake(
         write_report([model_dir], str(tmp_path / "file" / "report.html"))
 
 
+def test_charts_do_not_replace_files_of_others(tmp_path: pathlib.Path) -> None:
+    model_dir = write_run(tmp_path / "run")
+    precious = tmp_path / "precious" / "loss.png"
+    precious.parent.mkdir()
+    precious.write_bytes(b"precious")
+    with pytest.raises(ConfigError, match="precious, which has other files"):
+        write_report([model_dir], str(tmp_path / "precious.html"))
+    assert precious.read_bytes() == b"precious"
+    assert not (tmp_path / "precious.html").exists()
+    for _ in range(2):  # An earlier report is replaced.
+        write_report([model_dir], str(tmp_path / "page.html"))
+    assert (tmp_path / "page" / "loss.png").is_file()
+
+
 def test_the_configuration_names_what_differs_from_the_defaults(
     tmp_path: pathlib.Path,
 ) -> None:

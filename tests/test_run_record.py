@@ -1,5 +1,6 @@
 """The run record is read as it was written, and damage is named."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -100,6 +101,48 @@ def test_changes_that_affect_the_training_are_found() -> None:
         "npu.seed_dropout: False -> True",
         "optim.momentum: 0.9 -> 0.5",
     ]
+
+
+def test_other_data_is_a_change() -> None:
+    old = a_record(data_digest="a", class_counts={"train": [3, 4], "validation": [1]})
+    new = a_record(data_digest="b", class_counts={"train": [8, 4], "validation": [2]})
+    assert run_record.find_changes(old, new) == [
+        "data: train 7 images, validation 1 image -> "
+        "train 12 images, validation 2 images"
+    ]
+
+
+@pytest.mark.parametrize(
+    "option, value, is_refused",
+    [
+        ("fold", 1, True),
+        ("split_seed", 3, True),
+        ("eval_fraction", 0.5, True),
+        ("short_side", 100, False),
+    ],
+)
+def test_a_run_keeps_the_pictures_that_it_holds_out(
+    option: str, value: Any, is_refused: bool, capsys: pytest.CaptureFixture
+) -> None:
+    split = {"eval_fraction": 0.2, "split_seed": 0, "short_side": 71}
+    old = a_record(data_digest="a", conversion=split)
+    new = a_record(data_digest="b", conversion={**split, option: value})
+    run_record.check_split("RUN", old, dataclasses.replace(new, data_digest="a"))
+    assert not capsys.readouterr().err
+    if is_refused:
+        message = f"RUN.*convert.{option} is {value}, but .* in the stored run"
+        with pytest.raises(ConfigError, match=message):
+            run_record.check_split("RUN", old, new)
+        return
+    run_record.check_split("RUN", old, new)
+    assert "may have been trained on" in capsys.readouterr().err
+    # Data from elsewhere are no mistake.
+    elsewhere = default_config()
+    elsewhere.data.path = "elsewhere"
+    run_record.check_split(
+        "RUN", old, dataclasses.replace(new, config=resolve(elsewhere))
+    )
+    assert not capsys.readouterr().err
 
 
 def test_a_resolved_configuration_does_not_change() -> None:

@@ -18,8 +18,10 @@ from PIL import Image
 
 from alexnet_estimator import __main__ as cli
 from alexnet_estimator import checkpoints, run_record
+from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.hooks.guard import FiniteGuard
 from alexnet_estimator.optim import schedules
+from alexnet_estimator.records import convert
 from tests import pictures
 from tests.training import (
     evaluation,
@@ -246,6 +248,59 @@ def test_evaluate_repeats_the_evaluations_of_training(
         output = run_words(*words, *more)
         assert json.loads(path.read_text()) == before
         assert f"step {step}: accuracy {before['top_1_accuracy']:.4f}" in output
+
+
+def test_the_evaluation_of_a_foreign_checkpoint_is_not_saved(
+    story: Story, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
+) -> None:
+    for file in pathlib.Path(story.model_dir).glob("model.ckpt-48.*"):
+        shutil.copy(str(file), str(tmp_path))
+    path = pathlib.Path(story.model_dir, "eval", "48.json")
+    before = path.stat().st_mtime_ns
+    words = ["evaluate", f"--model_dir={story.model_dir}"]
+    output = run_words(*words, f"--checkpoint={tmp_path}/model.ckpt-48")
+    assert "step 48: accuracy" in output
+    assert path.stat().st_mtime_ns == before
+    message = f"{tmp_path}/model.ckpt-48 is not of {story.model_dir}"
+    assert message in capsys.readouterr().err
+
+
+def test_the_record_of_a_finished_run_stays(
+    data_dir: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
+) -> None:
+    first = {"batch_size_per_rank": 16, "steps": 0, "epochs": 2.0}
+    run_job(data_dir, tmp_path, train=first)
+    record = (tmp_path / "config.json").read_text()
+    assert "it is evaluated only" not in capsys.readouterr().err
+    second = {"batch_size_per_rank": 49, "steps": 0, "epochs": 4.0}
+    run_job(data_dir, tmp_path, train=second)
+    warning = capsys.readouterr().err
+    assert "has taken 6 steps, and this command asks for 4: it is" in warning
+    assert "the global batch size was 16 and is 49: the 6 steps" in warning
+    assert "count as 6 epochs" in warning
+    assert (tmp_path / "config.json").read_text() == record
+    run_job(data_dir, tmp_path, train={"batch_size_per_rank": 49, "steps": 7})
+    assert run_record.read(f"{tmp_path}/config.json").config.train.steps == 7
+    assert "global batch size was" not in capsys.readouterr().err
+
+
+def test_a_folder_of_pictures_is_no_folder_for_a_run(
+    data_dir: str, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "one.JPG").touch()
+    with pytest.raises(ConfigError, match="contains pictures .one.JPG"):
+        run_job(data_dir, tmp_path)
+    assert os.listdir(str(tmp_path)) == ["one.JPG"]
+
+
+def test_training_needs_pictures_to_evaluate(
+    picture_folder: str, tmp_path: pathlib.Path
+) -> None:
+    settings = pictures.settings(eval_fraction=0.0)
+    converted = convert.convert(picture_folder, str(tmp_path / "data"), settings)
+    with pytest.raises(DataError, match="no picture is held out .*eval_fraction"):
+        run_job(converted.directory, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_evaluation_does_not_depend_on_its_batches(story: Story) -> None:

@@ -8,6 +8,7 @@ checkpoints, and ``restore`` finds the newest valid one.
 from alexnet_estimator.checkpoints.names import (
     PREFIX,
     data_files,
+    describe_latest,
     files_of,
     latest,
     list_checkpoints,

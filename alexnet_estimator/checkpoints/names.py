@@ -53,6 +53,12 @@ def latest(model_dir: str) -> Optional[str]:
     return checkpoints[-1] if checkpoints else None
 
 
+def describe_latest(model_dir: str) -> str:
+    """Return the end of an error message that names the newest checkpoint."""
+    newest = latest(model_dir)
+    return f"the last checkpoint is {newest}" if newest else "there is no checkpoint"
+
+
 def files_of(prefix: str) -> List[str]:
     """Return the paths of all files of a checkpoint, in a fixed order."""
     return sorted(glob.glob(glob.escape(prefix) + ".*"))

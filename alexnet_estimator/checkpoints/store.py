@@ -8,6 +8,7 @@ from alexnet_estimator.checkpoints.names import (
     PREFIX,
     SAVING,
     data_files,
+    describe_latest,
     for_tensorflow,
     latest,
     list_checkpoints,
@@ -59,7 +60,7 @@ def _try_to_save(
         if variable:
             raise DivergedError(
                 f"step {step}: {variable} has values that are not finite; not saved, "
-                f"the last good checkpoint is {latest(model_dir) or 'none'}"
+                + describe_latest(model_dir)
             )
         # The index is moved last: data files without an index are not a checkpoint, so
         # that an interruption here leaves no incomplete checkpoint.
@@ -72,7 +73,7 @@ def _try_to_save(
         reason = str(getattr(error, "message", error)).partition("\n")[0]
         raise DataError(
             f"cannot save step {step} in {model_dir} ({describe_space(model_dir)}): "
-            f"{reason}; the last good checkpoint is {latest(model_dir) or 'none'}"
+            f"{reason}; {describe_latest(model_dir)}"
         ) from error
     finally:
         remove_unfinished(model_dir)

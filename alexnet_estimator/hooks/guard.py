@@ -29,7 +29,7 @@ class FiniteGuard(tf.train.SessionRunHook):
             tensors: Scalars of the training step.
             skips_overflow: Whether loss scaling skips steps that overflow.
             max_skipped: Largest number of overflowed steps in a row.
-            model_dir: Folder of the run, whose last good checkpoint the error names.
+            model_dir: Folder of the run, whose last checkpoint the error names.
         """
         self._tensors = tensors
         self._skips_overflow = skips_overflow
@@ -64,10 +64,9 @@ class FiniteGuard(tf.train.SessionRunHook):
             )
 
     def _diverged(self, seen: Dict[str, Any], what: str, advice: str) -> DivergedError:
-        last_good = checkpoints.latest(self._model_dir) or "none"
         return DivergedError(
             f"step {seen['step']}: {what} (loss {seen['loss']:g}, gradient norm "
             f"{seen['gradient_norm']:g}, loss scale {seen['loss_scale']:g}, learning "
-            f"rate {seen['learning_rate']:g}); {advice}; the last good checkpoint is "
-            f"{last_good}"
+            f"rate {seen['learning_rate']:g}); {advice}; "
+            + checkpoints.describe_latest(self._model_dir)
         )

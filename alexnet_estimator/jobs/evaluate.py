@@ -36,6 +36,8 @@ Evaluation = Dict[str, Any]
 def evaluate(run: Run, checkpoint: Optional[str] = None) -> Evaluation:
     """Evaluate a checkpoint and write ``eval/<step>.json``.
 
+    The evaluation of a checkpoint outside of ``run.model_dir`` is not written.
+
     Args:
         run: Opened run.
         checkpoint: Path prefix of the checkpoint; None for the one that counts, see
@@ -58,10 +60,18 @@ def evaluate(run: Run, checkpoint: Optional[str] = None) -> Evaluation:
         result = summarise(evaluate_sums(run, checkpoint, [heartbeat]), run)
     if run.runtime.is_chief:
         try:
-            write_evaluation(run.model_dir, result)
+            if _is_within(run.model_dir, checkpoint):
+                write_evaluation(run.model_dir, result)
+            else:
+                warn(f"the result is not saved: {checkpoint} is not of {run.model_dir}")
         except OSError as error:  # The result is still printed.
             warn(f"the result is not saved: {error.filename}: {error.strerror}")
     return result
+
+
+def _is_within(folder: str, path: Optional[str]) -> bool:
+    places = [os.path.realpath(place) for place in (folder, path or folder)]
+    return os.path.commonpath(places) == places[0]
 
 
 def find_checkpoint(
@@ -113,9 +123,8 @@ def evaluate_sums(
     Raises:
         DataError: There is no image to evaluate.
     """
+    require_held_out(run)
     split = run.dataset.splits["validation"]
-    if split.num_images == 0:
-        raise DataError("the split validation has no images", run.dataset.directory)
     data, reader = run.config.data, evaluation_reader(run)
     model_fn = build_model_fn(
         run.config, run.dataset.num_classes, run.runtime, checkpoint=checkpoint
@@ -139,6 +148,21 @@ def evaluate_sums(
         )
     answers = _gather_rows(counting.rows, 3, run.runtime).astype(np.int64)
     return {**sums, "answers": answers, "shown": _gather_shown(counting.shown, run)}
+
+
+def require_held_out(run: Run) -> None:
+    """Check that there are images to evaluate.
+
+    Raises:
+        DataError: There are none.
+    """
+    if run.dataset.splits["validation"].num_images == 0:
+        raise DataError(
+            "no picture is held out for the evaluation: set convert.eval_fraction "
+            f"(now {run.config.convert.eval_fraction:g}) above 0, or give data with a "
+            "split validation",
+            run.dataset.directory,
+        )
 
 
 def _gather_shown(shown: List[Answer], run: Run) -> List[Answer]:

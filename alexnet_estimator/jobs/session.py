@@ -162,10 +162,17 @@ def _choose_class_weights(config: Config, dataset: Dataset) -> Tuple[float, ...]
 
 
 def check_fit(run: Run, is_training: bool) -> Optional[RunRecord]:
-    """Compare a run with the run in its folder; see ``run_record.check_fit``."""
-    return run_record.check_fit(
+    """Compare a run with the run in its folder, and return the record of the latter.
+
+    Raises:
+        ConfigError: See ``run_record.check_fit`` and ``run_record.check_split``.
+    """
+    stored = run_record.check_fit(
         run.model_dir, run.config, run.dataset.class_names, is_training
     )
+    if stored is not None:
+        run_record.check_split(run.model_dir, stored, make_record(run))
+    return stored
 
 
 def make_record(run: Run) -> RunRecord:

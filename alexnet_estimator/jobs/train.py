@@ -12,9 +12,9 @@ import alexnet_estimator
 from alexnet_estimator import checkpoints, disk, locks, run_record, warm_start
 from alexnet_estimator.checkpoints import best, restore
 from alexnet_estimator.config import Config, to_json
-from alexnet_estimator.console import count, say
+from alexnet_estimator.console import count, list_some, say, warn
 from alexnet_estimator.engine.graph_mode import tf
-from alexnet_estimator.errors import DataError, StopRequested
+from alexnet_estimator.errors import ConfigError, DataError, StopRequested
 from alexnet_estimator.hooks.answers import Answer
 from alexnet_estimator.hooks.heartbeat import Heartbeat
 from alexnet_estimator.hooks.metrics_log import MetricsLog
@@ -37,6 +37,8 @@ from alexnet_estimator.model_fn import Training
 from alexnet_estimator.networks import find_network
 from alexnet_estimator.optim import schedules
 from alexnet_estimator.records import manifest
+from alexnet_estimator.records.kinds import SUFFIXES
+from alexnet_estimator.run_record import RunRecord
 from alexnet_estimator.warm_start import WarmStart
 
 # The figures of an evaluation in metrics.jsonl and TensorBoard.
@@ -60,12 +62,16 @@ def train(run: Run) -> Evaluation:
         with ``train.patience_epochs`` the most accurate one.
 
     Raises:
-        ConfigError: The run cannot be trained, or it does not fit the run in its
-            folder.
-        DataError: Data or checkpoints are damaged, or the disk is full or broken.
+        ConfigError: The run cannot be trained, its folder contains pictures, or it
+            does not fit the run in its folder.
+        DataError: Data or checkpoints are damaged, no image is held out, or the disk is
+            full or broken.
         DivergedError: The loss, gradients or weights are not finite.
         StopRequested: A rank was asked to stop; the last step has been saved.
     """
+    evaluation_job.require_held_out(run)
+    if run.runtime.is_chief:
+        _refuse_pictures(run.model_dir)
     try:
         os.makedirs(run.model_dir, exist_ok=True)
     except OSError as error:
@@ -74,19 +80,32 @@ def train(run: Run) -> Evaluation:
         stack.enter_context(disk.explaining_errors(run.model_dir))
         stack.enter_context(manifest.keep_unchanged(run.dataset))
         request = stack.enter_context(StopRequest().listening())
-        changes: List[str] = []
+        stored: Optional[RunRecord] = None
         warm: Optional[WarmStart] = None
         if run.runtime.is_chief:
             stack.enter_context(locks.use_run(run.model_dir))
             stored = check_fit(run, is_training=True)
             warm = choose_first_weights(run)
-            record = make_record(run)
-            changes = run_record.find_changes(stored, record) if stored else []
-            run_record.write(run_record.path_of(run.model_dir), record)
         agree_on_run(run)
         log = MetricsLog(run.model_dir, run.runtime.is_chief)
-        result = _Trainer(run, log, request, warm).train(changes)
+        result = _Trainer(run, log, request, warm).train(stored)
     return result
+
+
+def _refuse_pictures(model_dir: str) -> None:
+    """Refuse a folder of pictures, which would no longer be a class of the data.
+
+    A folder with a run record is left out when pictures are looked for.
+    """
+    if not os.path.isdir(model_dir) or os.path.exists(run_record.path_of(model_dir)):
+        return
+    names = [n for n in sorted(os.listdir(model_dir)) if n.lower().endswith(SUFFIXES)]
+    if names:
+        raise ConfigError(
+            f"contains pictures ({list_some(names, 3)}): name another folder for the "
+            "run",
+            model_dir,
+        )
 
 
 def agree_on_run(run: Run) -> None:
@@ -142,11 +161,11 @@ class _Trainer:
         self._damages: Dict[str, str] = {}
         self._shown: Dict[int, List[Answer]] = {}  # By the evaluated step.
 
-    def train(self, changes: Sequence[str]) -> Evaluation:
+    def train(self, stored: Optional[RunRecord]) -> Evaluation:
         """Train from the agreed step to the end, and return what ``train`` returns.
 
         Args:
-            changes: Changes of the configuration since the last start.
+            stored: Record of the last start; None for a new run.
         """
         run = self._run
         restored = self._agree_on_step(is_checked=False)
@@ -154,6 +173,7 @@ class _Trainer:
         self._history = _read_history(run, step)
         if self._warm and restored is None:
             warm_start.write_record(self._warm, run.model_dir)
+        changes = self._update_record(stored, step) if run.runtime.is_chief else []
         self._note_start(restored, changes)
         result = None
         if self._lacks_evaluation(restored):
@@ -182,6 +202,31 @@ class _Trainer:
             report = write_outcome(run, result, shown, self._heartbeat)
         self._say(cards.end_card(run, result, secs, report), is_result=True)
         return result
+
+    def _update_record(self, stored: Optional[RunRecord], step: int) -> List[str]:
+        """Write the run record, and return the changes since the last start."""
+        run, record = self._run, make_record(self._run)
+        if stored is None or step < run.total_steps:
+            run_record.write(run_record.path_of(run.model_dir), record)
+        elif step > run.total_steps:
+            # The record stays, because it describes how the run was trained.
+            warn(
+                f"the run has taken {step} steps, and this command asks for "
+                f"{run.total_steps}: it is evaluated only"
+            )
+        if stored is None:
+            return []
+        batch = run.global_batch_size
+        old_batch = stored.config.train.batch_size_per_rank * stored.num_ranks
+        has_other_batch = old_batch not in (0, batch)
+        if step and has_other_batch and not run.config.train.steps:
+            warn(
+                f"the global batch size was {old_batch} and is {batch}: "
+                f"the {step} steps of the run count as "
+                f"{step / run.steps_per_epoch:.4g} epochs of the new size; use "
+                "--train_steps to give the total number of steps"
+            )
+        return run_record.find_changes(stored, record)
 
     def _note_start(self, restored: Optional[int], changes: Sequence[str]) -> None:
         """Show the start card, and write the start to the log."""

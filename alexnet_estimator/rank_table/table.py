@@ -44,6 +44,8 @@ def load(path: str) -> Object:
         DataError: The disk is broken.
     """
     real_path = os.path.realpath(path)
+    if os.path.isdir(real_path):
+        raise ConfigError("it is a folder: name the file of a rank table", path)
     if not os.path.isfile(real_path):
         raise ConfigError("no such file; `rank_table make` writes one", path)
     if not real_path.endswith(".json"):

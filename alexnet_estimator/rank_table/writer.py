@@ -1,5 +1,6 @@
 """Makes rank tables of version 1.0 for given servers, and writes them to files."""
 
+import collections
 import dataclasses
 import json
 import os
@@ -31,8 +32,19 @@ def make(
             servers get placeholders, which are valid for CPUs and GPUs only.
 
     Raises:
-        ConfigError: HCCL would refuse the rank table.
+        ConfigError: There are no devices, a server is repeated, or HCCL would refuse
+            the rank table.
     """
+    problems = [
+        f"{server} is named {'twice' if number == 2 else f'{number} times'}: give each "
+        "server once"
+        for server, number in collections.Counter(servers).items()
+        if number > 1
+    ]
+    if num_devices < 1:
+        problems.append(f"the number of devices is {num_devices}: must be at least 1")
+    if problems:
+        raise ConfigError(problems, "these servers and devices")
     known = device_ips or {}
     devices: List[Device] = []
     for index, server in enumerate(servers):

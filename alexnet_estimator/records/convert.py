@@ -16,8 +16,8 @@ import numpy as np
 
 from alexnet_estimator import files, locks
 from alexnet_estimator.config import Config
-from alexnet_estimator.console import list_some, note, warn
-from alexnet_estimator.errors import DataError
+from alexnet_estimator.console import count, list_some, note, warn
+from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.records import layouts, manifest
 from alexnet_estimator.records.dataset import (
     SPLITS,
@@ -68,7 +68,8 @@ def convert(
         show_progress: Whether a progress bar and a summary are written to stderr.
 
     Raises:
-        ConfigError: A job reads the data of an earlier conversion in the output.
+        ConfigError: The output is a file or has other files, or a job reads the data of
+            an earlier conversion in it.
         DataError: There are no usable pictures, or the output cannot be written.
     """
     pictures, wanted = find_pictures(source, settings)
@@ -118,12 +119,15 @@ def convert_pictures(
         settings: Section ``convert`` of the configuration.
         show_progress: Whether a progress bar and a summary are written to stderr.
     """
+    if os.path.exists(output) and not os.path.isdir(output):
+        raise ConfigError("it is a file: name a folder for the converted data", output)
     progress = os.path.join(output, _PROGRESS_PREFIX + wanted[:16])
     try:
         dataset = load_finished(output, wanted)
         # Complete data are only read, without the lock, so that ranks that start
         # together do not wait for each other.
         if not dataset or os.path.isdir(progress):
+            tasks = _make_tasks(pictures, output, progress, settings)
             os.makedirs(output, exist_ok=True)
             with locks.wait_for_folder(output):
                 dataset = load_finished(output, wanted)
@@ -131,7 +135,6 @@ def convert_pictures(
                     locks.refuse_if_read(os.path.join(output, manifest.FILE_NAME))
                     if show_progress:
                         _tell_layout(pictures)
-                    tasks = _make_tasks(pictures, output, progress, settings)
                     _make_room(output, progress)
                     reports = write_shards(
                         tasks, pictures.source, settings.num_workers, show_progress
@@ -220,7 +223,7 @@ def _tell_result(dataset: Dataset) -> None:
     )
     if dataset.conversion["num_rejects"]:
         num_rejects = dataset.conversion["num_rejects"]
-        note(f"{num_rejects} unusable pictures, listed in {REJECTS_FILE}")
+        note(f"{count(num_rejects, 'unusable picture')}, listed in {REJECTS_FILE}")
 
 
 def load_finished(output: str, wanted: str) -> Optional[Dataset]:
@@ -254,7 +257,7 @@ def _make_room(output: str, progress: str) -> None:
     unfinished = [name for name in names if name.startswith(_PROGRESS_PREFIX)]
     has_files = any(not name.startswith(".") for name in names)
     if has_files and not unfinished and manifest.FILE_NAME not in names:
-        raise DataError(
+        raise ConfigError(
             "contains files that convert has not written: choose a new folder", output
         )
     old = [name for name in names if _SHARD_NAME.fullmatch(name)]

@@ -10,6 +10,7 @@ import numpy as np
 
 import alexnet_estimator
 from alexnet_estimator import disk
+from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.files import write_bytes
 from alexnet_estimator.networks import DEFAULT, find_network
 from alexnet_estimator.report import charts, text
@@ -37,8 +38,11 @@ def write_report(model_dirs: Sequence[str], output: Optional[str] = None) -> str
         The path of the page.
 
     Raises:
-        UserError: A folder holds no run, or the page cannot be written.
+        UserError: A folder holds no run, the name of the page does not end with
+            ``.html``, its folder has other files, or the page cannot be written.
     """
+    if output is not None:
+        _check_output(output)
     runs = read_runs(model_dirs)
     is_alone = len(runs) == 1
     if output is None and is_alone:
@@ -60,14 +64,28 @@ def write_report(model_dirs: Sequence[str], output: Optional[str] = None) -> str
         drawings["confusion"] = confusions[runs[0].name]
     folder = os.path.splitext(output)[0]
     try:
+        # JSON can hold half of a surrogate pair, which UTF-8 cannot encode.
+        write_bytes(output, page.encode("utf-8", "replace"))
         for name, drawing in drawings.items():
             os.makedirs(folder, exist_ok=True)
             write_bytes(os.path.join(folder, f"{name}.png"), drawing.png)
-        # JSON can hold half of a surrogate pair, which UTF-8 cannot encode.
-        write_bytes(output, page.encode("utf-8", "replace"))
     except OSError as error:
         raise disk.error_at(output, "cannot be written", error) from error
     return output
+
+
+def _check_output(output: str) -> None:
+    """Check that the charts have a folder of their own beside the page."""
+    folder, suffix = os.path.splitext(output)
+    if suffix.lower() not in (".html", ".htm"):
+        raise ConfigError("the name of a report must end with .html", output)
+    is_old_page = os.path.isfile(output)
+    if os.path.isdir(folder) and os.listdir(folder) and not is_old_page:
+        raise ConfigError(
+            f"its charts would be written to {folder}, which has other files: give "
+            "another name",
+            output,
+        )
 
 
 def _render(**values: Any) -> str:

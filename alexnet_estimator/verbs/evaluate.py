@@ -35,7 +35,7 @@ def evaluate(command: Command) -> int:
         console.show(
             f"step {result['global_step']}: accuracy {result['top_1_accuracy']:.4f}, "
             f"top-5 {result['top_5_accuracy']:.4f}, loss {result['loss']:.4f} "
-            f"on {console.count(result['num_images'], 'image')}; see {model_dir}/eval/"
+            f"on {console.count(result['num_images'], 'image')}"
         )
     return EXIT_DONE
 

@@ -14,7 +14,7 @@ def rank_table(command: Command) -> int:
         return EXIT_DONE
     if action == "make" and not files:
         command.require("servers", "output")
-        servers = command.flags.servers.split(",")
+        servers = [name.strip() for name in command.flags.servers.split(",")]
         num_devices = command.number("devices", 8)
         made = tables.make_file(servers, num_devices, command.flags.output)
         console.say(made, is_result=True)

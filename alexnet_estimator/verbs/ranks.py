@@ -8,6 +8,7 @@ from alexnet_estimator import launch
 from alexnet_estimator import rank_table as tables
 from alexnet_estimator.command_line import Command
 from alexnet_estimator.config import TRAINING_VERBS, Config
+from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.rank_environment import is_rank
 from alexnet_estimator.rank_table import Topology
 
@@ -34,9 +35,12 @@ def read_table(command: Command) -> Optional[Topology]:
     """Return the ranks of the whole job, or None without a rank table.
 
     Raises:
-        ConfigError: The rank table is wrong.
+        ConfigError: The rank table is wrong, or it is missing although another flag
+            needs it.
     """
     path = command.flags.rank_table
+    if command.flags.server_id and not path:
+        raise ConfigError("--server_id needs --rank_table, which lists the servers")
     return tables.read(path, wait_secs=TABLE_WAIT_SECS) if path else None
 
 
@@ -81,9 +85,12 @@ def watching_alone(command: Command, runtime: "Runtime") -> Iterator[None]:
 
 
 def _options(command: Command) -> launch.Options:
+    port = command.number("rendezvous_port", 0)
+    if port >= 1 << 16:
+        raise ConfigError(f"--rendezvous_port is {port}: must be from 1 to 65535")
     return launch.Options(
         max_restarts=command.number("max_restarts", 0),
         hang_timeout_secs=command.number("hang_timeout_secs", 900),
         start_timeout_secs=command.number("start_timeout_secs", 3600),
-        rendezvous_port=command.number("rendezvous_port", 0),
+        rendezvous_port=port,
     )

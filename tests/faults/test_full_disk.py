@@ -114,7 +114,7 @@ def test_a_checkpoint_that_does_not_fit_ends_the_run(
     assert f"cannot save step 4 in {disk.model_dir} (0 MiB free): " in message
     assert "No space left on device" in message or "exhausted" in message.lower()
     good = str(disk.model_dir / "model.ckpt-2")
-    assert message.endswith(f"the last good checkpoint is {good}")
+    assert message.endswith(f"the last checkpoint is {good}")
     assert capsys.readouterr().err.count("trying once more") == 1
     # The previous checkpoint is unchanged and in use, and no other files remain.
     assert checkpoints.list_checkpoints(str(disk.model_dir)) == [good]
@@ -257,7 +257,7 @@ def test_two_ranks_end_where_a_checkpoint_does_not_fit(
     good = f"{tmp_path}/run/model.ckpt-2"
     text = shown.out + shown.err
     assert f"error: cannot save step 4 in {tmp_path}/run" in text
-    assert f"the last good checkpoint is {good}" in text
+    assert f"the last checkpoint is {good}" in text
     assert "Traceback" not in text
     assert checkpoints.list_checkpoints(str(tmp_path / "run")) == [good]
     assert Disk(tmp_path).temporary_files() == []

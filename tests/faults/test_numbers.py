@@ -164,7 +164,7 @@ def test_overflows_for_ever_end_the_run(
         f"step {first}: ",
         "steps in a row overflowed",
         "learning rate 0.01",
-        f"last good checkpoint is {tmp_path}/run/model.ckpt-4",
+        f"last checkpoint is {tmp_path}/run/model.ckpt-4",
     ):
         assert fact in message.group(1)
     scales = [state["scale"] for state in trace]
@@ -188,9 +188,7 @@ def test_without_scaling_one_bad_batch_ends_the_run_before_it_is_saved(
     spoil = Spoil(str(tmp_path / "trace"), "inf", [5], num_ranks - 1)
     assert train(config, tmp_path, num_ranks, spoil) == 4
     shown = capfd.readouterr()
-    text = (
-        f"--loss_scale=dynamic; the last good checkpoint is {tmp_path}/run/model.ckpt"
-    )
+    text = f"--loss_scale=dynamic; the last checkpoint is {tmp_path}/run/model.ckpt"
     assert f"{text}-5" in shown.err + shown.out
     check_newest(tmp_path / "run", 5)
     if num_ranks > 1:

@@ -62,15 +62,17 @@ def predict(
             output ends with ``.jsonl``, and otherwise CSV.
 
     Raises:
-        ConfigError: The output cannot be written, or an argument is wrong.
+        ConfigError: The output cannot be written or is a file of another kind, or an
+            argument is wrong.
         DataError: There are no pictures, or none of them can be read.
     """
     row_format = row_format or ("jsonl" if output.endswith(".jsonl") else "csv")
-    if top_k < 1 or row_format not in ROW_FORMATS:
-        raise ConfigError(
-            f"top_k is {top_k}: must be at least 1; the format is {row_format!r}: "
-            f"must be one of {', '.join(ROW_FORMATS)}"
-        )
+    problems = [f"top_k is {top_k}: must be at least 1"] if top_k < 1 else []
+    if row_format not in ROW_FORMATS:
+        known = ", ".join(ROW_FORMATS)
+        problems.append(f"the format is {row_format!r}: must be one of {known}")
+    if problems:
+        raise ConfigError(problems)
     found = find_sources(sources)
     with rows.open_output(output) as file:
         begin = rows.write_csv if row_format == "csv" else rows.write_json_lines

@@ -9,10 +9,12 @@ import numpy as np
 
 from alexnet_estimator import disk
 from alexnet_estimator.console import STDOUT, escape, require_stdout, writing_results
-from alexnet_estimator.errors import DataError
+from alexnet_estimator.errors import ConfigError, DataError
 from alexnet_estimator.files import encode_csv, is_formula, replacing
 
 ROW_FORMATS = ("csv", "jsonl")
+# The beginnings of the files, which have the same length.
+_CSV_START, _JSON_START = b"path,cla", b'{"path":'
 
 
 class Prediction(NamedTuple):
@@ -90,12 +92,27 @@ class _EscapingFile:
         self._stream.write(escape(row.decode("utf-8", "surrogateescape")))
 
 
+def _refuse_other_files(path: str) -> None:
+    if not os.path.isfile(path):
+        return
+    with open(path, "rb") as file:
+        start = file.read(len(_CSV_START))
+    if start and not any(row.startswith(start) for row in (_CSV_START, _JSON_START)):
+        raise ConfigError(
+            "exists and does not hold predictions: give another --output", path
+        )
+
+
 @contextlib.contextmanager
 def open_output(path: str) -> Iterator[Any]:
     """Open a file that appears when it is complete, or standard output for ``-``.
 
+    Only a file of predictions is replaced.  In ``--output dogs/*.jpg``, the shell makes
+    the first picture the output.
+
     Raises:
-        UserError: The file cannot be opened, or cannot be written to its end.
+        UserError: The file cannot be opened, cannot be written to its end, or has
+            another content.
         OSError: Standard output cannot be written.
     """
     if path == STDOUT:
@@ -109,7 +126,9 @@ def open_output(path: str) -> Iterator[Any]:
         return
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(replacing(path))
+            _refuse_other_files(path)
+            # A symbolic link stays, and its target is replaced.
+            file = stack.enter_context(replacing(os.path.realpath(path)))
         except OSError as error:
             raise disk.error_at(path, "cannot be written", error) from error
         try:
