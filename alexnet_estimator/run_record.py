@@ -25,6 +25,8 @@ _SPLIT_OPTIONS = {
     "num_folds": 0,
     "fold": 0,
 }
+# Options of the conversion that change the records of the same pictures.
+_ENCODING_OPTIONS = ("short_side", "jpeg_quality", "images_per_shard")
 
 
 def _are(values: Any, accepts: Callable[[Any], bool]) -> bool:
@@ -190,7 +192,7 @@ def check_split(model_dir: str, old: RunRecord, new: RunRecord) -> None:
     """Check that a job holds out the pictures that the run has not trained on.
 
     If pictures were added to the source or removed from it, this is a warning, because
-    training goes on with them.
+    training goes on with them.  Other options of the encoding hold out the same pictures.
 
     Args:
         model_dir: Folder of the run.
@@ -212,11 +214,13 @@ def check_split(model_dir: str, old: RunRecord, new: RunRecord) -> None:
     ]
     if problems:
         raise ConfigError(problems, _misfit(model_dir))
-    warn(
-        f"{new.config.data.path} has changed since the run was last started: pictures "
-        "that are held out now may have been trained on, so the accuracy may be too "
-        "high"
-    )
+    encodings = [[r.conversion.get(n) for n in _ENCODING_OPTIONS] for r in (old, new)]
+    if encodings[0] == encodings[1]:
+        warn(
+            f"{new.config.data.path} has changed since the run was last started: "
+            "pictures that are held out now may have been trained on, so the accuracy "
+            "may be too high"
+        )
 
 
 def check_fit(

@@ -135,6 +135,9 @@ def test_a_run_keeps_the_pictures_that_it_holds_out(
             run_record.check_split("RUN", old, new)
         return
     run_record.check_split("RUN", old, new)
+    assert not capsys.readouterr().err  # The same pictures have another size.
+    new = a_record(data_digest="b", conversion=split)
+    run_record.check_split("RUN", old, new)
     assert "may have been trained on" in capsys.readouterr().err
     # Data from elsewhere are no mistake.
     elsewhere = default_config()
