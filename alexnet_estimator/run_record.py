@@ -192,7 +192,8 @@ def check_split(model_dir: str, old: RunRecord, new: RunRecord) -> None:
     """Check that a job holds out the pictures that the run has not trained on.
 
     If pictures were added to the source or removed from it, this is a warning, because
-    training goes on with them.  Other options of the encoding hold out the same pictures.
+    training goes on with them.  Other options of the encoding hold out the same
+    pictures.
 
     Args:
         model_dir: Folder of the run.
