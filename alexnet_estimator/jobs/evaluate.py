@@ -159,8 +159,8 @@ def require_held_out(run: Run) -> None:
     if run.dataset.splits["validation"].num_images == 0:
         raise DataError(
             "no picture is held out for the evaluation: raise convert.eval_fraction "
-            f"(now {run.config.convert.eval_fraction:g}), set convert.eval_images to at "
-            "least 1, or add pictures",
+            f"(now {run.config.convert.eval_fraction:g}), set convert.eval_images to 1 "
+            "or more, or add pictures",
             run.dataset.directory,
         )
 
