@@ -140,7 +140,7 @@ def validate(config: Config, verb: str = "") -> None:
     }
     problems = [f"{name} {problem}" for name, problem in wrong.items()]
     if not problems:
-        problems.extend(network.check(config.model, config.data.image_size))
+        problems.extend(_check_network(network, config))
     # A combination that contains a wrong value is a consequence, not a second problem.
     problems += [
         problem
@@ -223,6 +223,16 @@ def describe_fields(
         for section in sections
         for name, field in fields[section].items()
     )
+
+
+def _check_network(network: Network, config: Config) -> List[str]:
+    """Return the problems that the network finds in its settings."""
+    problems = network.check(config.model, config.data.image_size)
+    if not isinstance(problems, list):
+        raise ConfigError(
+            f"check() returned {problems!r}: must be a list of problems", network.source
+        )
+    return problems
 
 
 def _bad_combinations(config: Config) -> List[str]:

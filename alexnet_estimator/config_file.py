@@ -48,7 +48,7 @@ def load_config_file(path: str, network: str = "") -> Config:
         config = module.get_config()
     except ConfigError:
         raise
-    except Exception as error:  # The user's code can raise any error.
+    except (Exception, SystemExit) as error:  # The user's code can raise any error.
         if isinstance(error, OSError) and error.errno == errno.EIO:
             error.filename = error.filename or path
             raise  # The disk is broken, so that another configuration would not help.

@@ -4,7 +4,7 @@
 #   bash launch/run_1p.sh [flags], see --help
 set -euo pipefail
 
-launch="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+launch="$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")"
 python="$(bash "$launch/setup_env.sh")"
 
 flags=" $*"

@@ -4,7 +4,7 @@
 #   bash launch/run_8p.sh [RANK_TABLE.json] [flags]
 set -euo pipefail
 
-launch="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+launch="$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")"
 rank_table="$launch/../rank_tables/8p.json"
 if [[ ${1:-} == [!-]*.json ]]; then
   rank_table="$1"

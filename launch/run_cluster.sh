@@ -11,7 +11,7 @@
 # second signal ends the ranks at once.
 set -euo pipefail
 
-launch="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+launch="$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")"
 folder="$(mktemp -d)"
 trap 'rm -rf "$folder"' EXIT
 

@@ -240,7 +240,7 @@ for argument; do
     *) fail "unknown argument $argument; known: --with-tests --with-horovod --with-onnx" ;;
   esac
 done
-root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
+root="$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")"
 home=~ # This is also right if $HOME is not set.
 wish="${ALEXNET_TF:-}" seen=""
 choose_engine

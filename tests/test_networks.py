@@ -140,6 +140,8 @@ def test_help_shows_the_settings(capsys: pytest.CaptureFixture) -> None:
         ("x = 3", "has no `network`"),
         ("x = 1\nimport nowhere", "ModuleNotFoundError: No module named 'nowhere' (li"),
         ("x = (", "SyntaxError"),
+        ("raise SystemExit(3)", "SystemExit: 3 (line 6)"),
+        ("network = make(check=lambda settings, size: None)", "returned None: must be"),
         ("make(build=lambda images: 0)", "build must be a function of (images, num_cl"),
         ("make(build=3)", "build is 3"),
         (
@@ -178,6 +180,19 @@ def test_wrong_files_get_one_message(
     shown = capsys.readouterr().err
     assert shown.startswith(f"error: {file}: ") and message in shown
     assert "Traceback" not in shown
+
+
+def test_an_error_while_the_graph_is_built_is_named(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from alexnet_estimator.networks import Network\n"
+        "def build(images, num_classes, settings, dropout, compute_dtype):\n"
+        "    return imges\n"
+        "network = Network(name='n', build=build, layer_names=('a',))\n"
+    )
+    settings = config_lib.config_from({"model": {"network": str(file)}}).model
+    with pytest.raises(ConfigError, match=r"mine.py: NameError: .*imges.* .line 3."):
+        graphs.count_parameters(2, 63, settings)
 
 
 @pytest.mark.parametrize(

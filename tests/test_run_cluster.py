@@ -146,7 +146,7 @@ def test_mistakes_are_named_before_any_login(cluster: Cluster) -> None:
     for word, message in (
         ("--config=x", "name a rank table or hosts"),
         ("none.json", "no such file"),
-        ("10.0.0.1,10.0.0.1", "must be unique"),
+        ("10.0.0.1,10.0.0.1", "is named twice"),
     ):
         with cluster.start(word) as popen:
             _, errors = popen.communicate(timeout=20)

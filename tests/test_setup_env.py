@@ -11,8 +11,8 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 STUB = ROOT / "tests" / "doubles" / "python.sh"
 TOOLS = (
-    "awk bash cat chmod cp cut dirname env flock grep head ln mkdir mktemp mv nproc rm "
-    "sed sha256sum sleep tail tr"
+    "awk bash cat chmod cp cut dirname env flock grep head ln mkdir mktemp mv nproc "
+    "readlink rm sed sha256sum sleep tail tr"
 ).split()
 
 
@@ -261,6 +261,17 @@ def test_second_run_does_nothing(machine: Machine) -> None:
     assert done.stdout.endswith("/.venv/1.15-intel/bin/python\n")
     machine.run("setup_env.sh", "--with-tests")
     assert machine.calls() == []
+
+
+def test_scripts_are_found_behind_links(machine: Machine) -> None:
+    machine.add_python(PYTHON_37)
+    made = machine.run("setup_env.sh").stdout
+    (machine.folder / "link").symlink_to(machine.clone / "launch")
+    assert machine.run(str(machine.folder / "link" / "setup_env.sh")).stdout == made
+    (machine.folder / "train").symlink_to(machine.clone / "launch" / "run_1p.sh")
+    done = machine.run(str(machine.folder / "train"), "--dry_run")
+    assert done.returncode == 0, done.stderr
+    assert "--dry_run" in machine.calls()[-1]
 
 
 def test_engines_stand_side_by_side(machine: Machine) -> None:

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from alexnet_estimator.engine.graph_mode import tf
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.networks.network import Network
-from alexnet_estimator.networks.registry import find_network
+from alexnet_estimator.networks.registry import explain, find_network
 
 Dropout = Callable[[tf.Tensor, float, str], tf.Tensor]
 Shapes = Dict[str, Tuple[int, ...]]
@@ -34,13 +34,20 @@ def build_logits(
         float32 [batch, num_classes], logits.
 
     Raises:
-        ConfigError: The network has variables outside of its layers, or does not return
-            logits.
+        ConfigError: A user's network raises an error, has variables outside of its
+            layers, or does not return logits.
     """
     network = find_network(settings.network)
     before = set(tf.global_variables())
     with tf.variable_scope(network.name) as scope:
-        logits = network.build(images, num_classes, settings, dropout, compute_dtype)
+        try:
+            logits = network.build(
+                images, num_classes, settings, dropout, compute_dtype
+            )
+        except Exception as error:
+            if not network.sha256:
+                raise  # It is a network of this package.
+            raise explain(error, network.source) from error
         made = [v.op.name for v in tf.global_variables() if v not in before]
     problems = _misplaced(network, scope.name, made)
     first = network.pixel_layer

@@ -72,8 +72,8 @@ def _from_file(path: str) -> Network:
     try:
         # importlib is not used, because its cached bytecode may be of an older file.
         exec(compile(code, path, "exec"), module.__dict__)
-    except Exception as error:  # The user's code can raise any error.
-        raise _explain(error, path) from error
+    except (Exception, SystemExit) as error:  # The user's code can raise any error.
+        raise explain(error, path) from error
     return _take(module, _ATTRIBUTE, path, digest)
 
 
@@ -83,7 +83,7 @@ def _from_module(name: str) -> Network:
     module_name = _OWN.get(module_name, module_name)
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # The user's code can raise any error.
+    except (Exception, SystemExit) as error:  # The user's code can raise any error.
         missing = getattr(error, "name", None) or ""
         is_missing = isinstance(error, ModuleNotFoundError)
         if not name or is_missing and f"{module_name}.".startswith(f"{missing}."):
@@ -91,7 +91,7 @@ def _from_module(name: str) -> Network:
                 f"there is no network {name!r}: use {DEFAULT}, the path of a Python "
                 "file, e.g. examples/lenet.py, or package.module"
             ) from error
-        raise _explain(error, name) from error
+        raise explain(error, name) from error
     file = getattr(module, "__file__", None)
     digest = ""
     if name not in _OWN and file:
@@ -110,7 +110,8 @@ def _take(module: Any, attribute: str, source: str, digest: str) -> Network:
     return dataclasses.replace(network, source=source, sha256=digest)
 
 
-def _explain(error: Exception, source: str) -> ConfigError:
+def explain(error: BaseException, source: str) -> ConfigError:
+    """Return the message for an error in a user's network, with its line."""
     if isinstance(error, ConfigError):
         return ConfigError(error.problems, f"{source}: {error.heading}".rstrip(": "))
     frames = traceback.extract_tb(error.__traceback__)
