@@ -13,18 +13,14 @@ from alexnet_estimator.console import count, list_some, warn
 from alexnet_estimator.errors import ConfigError
 from alexnet_estimator.networks import DEFAULT, find_network, is_file_name
 from alexnet_estimator.rules import Rule, is_count
+from alexnet_estimator.schema import SCHEMA
 
 FILE_NAME = "config.json"
 # This is enough for 250,000 classes with the longest names that file systems allow.
 MAX_BYTES = 64 << 20
-# Options of the conversion that choose the held-out pictures, with their defaults.
-_SPLIT_OPTIONS = {
-    "eval_fraction": 0.2,
-    "eval_images": 0,
-    "split_seed": 0,
-    "num_folds": 0,
-    "fold": 0,
-}
+# Options of the conversion that choose the held-out pictures.  Conversions without
+# folds, and those of the first versions, do not record all of them.
+_SPLIT_OPTIONS = ("eval_fraction", "eval_images", "split_seed", "num_folds", "fold")
 # Options of the conversion that change the records of the same pictures.
 _ENCODING_OPTIONS = ("short_side", "jpeg_quality", "images_per_shard")
 
@@ -169,7 +165,7 @@ def find_changes(old: RunRecord, new: RunRecord) -> List[str]:
         # The machine may choose the loop, which changes no result.
         if old.config[section][name] != value and name != "iterations_per_loop"
     ]
-    if has_other_data(old, new):
+    if _has_other_data(old, new):
         numbers = [
             ", ".join(map(_describe_split, r.class_counts.items())) for r in (old, new)
         ]
@@ -182,7 +178,7 @@ def _describe_split(split: Tuple[str, Sequence[int]]) -> str:
     return f"{name} {count(sum(class_counts), 'image')}"
 
 
-def has_other_data(old: RunRecord, new: RunRecord) -> bool:
+def _has_other_data(old: RunRecord, new: RunRecord) -> bool:
     """Return whether two records are known to have other data."""
     is_known = bool(old.data_digest and new.data_digest)
     return is_known and old.data_digest != new.data_digest
@@ -204,19 +200,19 @@ def check_split(model_dir: str, old: RunRecord, new: RunRecord) -> None:
         ConfigError: The options choose other pictures of the same source.
     """
     has_same_source = old.config.data.path == new.config.data.path
-    if not has_same_source or not has_other_data(old, new):
+    if not has_same_source or not _has_other_data(old, new):
         return
+    defaults = {name: SCHEMA["convert"][name].default for name in _SPLIT_OPTIONS}
+    before, now = ({**defaults, **record.conversion} for record in (old, new))
     problems = [
-        f"convert.{name} is {new.conversion.get(name, default)}, but "
-        f"{old.conversion.get(name, default)} in the stored run: pictures that the run "
-        "has trained on would be held out"
-        for name, default in _SPLIT_OPTIONS.items()
-        if old.conversion.get(name, default) != new.conversion.get(name, default)
+        f"convert.{name} is {now[name]}, but {before[name]} in the stored run: "
+        "pictures that the run has trained on would be held out"
+        for name in _SPLIT_OPTIONS
+        if now[name] != before[name]
     ]
     if problems:
         raise ConfigError(problems, _misfit(model_dir))
-    encodings = [[r.conversion.get(n) for n in _ENCODING_OPTIONS] for r in (old, new)]
-    if encodings[0] == encodings[1]:
+    if all(before.get(name) == now.get(name) for name in _ENCODING_OPTIONS):
         warn(
             f"{new.config.data.path} has changed since the run was last started: "
             "pictures that are held out now may have been trained on, so the accuracy "

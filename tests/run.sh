@@ -6,7 +6,7 @@
 #
 # --all-engines runs all tests on both engines. With pytest arguments, only pytest runs.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 
 # The tests whose numbers depend on the engine most. The others run without MKL, which
 # large networks need for speed, and with which tiny ones take half as long again.

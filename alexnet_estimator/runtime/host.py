@@ -33,10 +33,9 @@ class Cpu(Accelerator):
     ) -> "Runtime":
         """Return a runtime that keeps the memory of one step for the next."""
         keep_freed_memory()
-        if rank_environment.is_horovod_rank(environ):
-            environ.setdefault(
-                rank_environment.HOROVOD_CYCLE_TIME, f"{_cycle_ms(config):.1f}"
-            )
+        cycle_time = rank_environment.HOROVOD_CYCLE_TIME
+        if rank_environment.is_horovod_rank(environ) and cycle_time not in environ:
+            environ[cycle_time] = f"{_cycle_ms(config):.1f}"
         return _make_runtime("cpu", environ)
 
 
